@@ -1,0 +1,1 @@
+"""crater-ray: instance-level retrieval of craters and photographs on Ray."""

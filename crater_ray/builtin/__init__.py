@@ -1,0 +1,81 @@
+"""What crater-ray itself registers, by the road every plugin takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from crater_ray.plugins import File, Label, Options, hookimpl
+
+
+class FolderOptions(Options):
+    root: File
+    pattern: str = "**/*"
+
+
+class ManifestOptions(Options):
+    path: File
+    root: File | None = None
+    id_column: str = "id"
+    path_column: str = "path"
+    group_column: str = "group"
+
+
+class CraterBenchOptions(Options):
+    root: File
+    split: Literal["gallery", "query", "train"] = "gallery"
+
+
+class TimmOptions(Options):
+    model: str
+    weights: File | None = None
+    image_size: int | None = Field(None, ge=14)
+    pretrained: bool = True
+    attention_column: bool = False
+
+
+class GemOptions(Options):
+    p: float = Field(3.0, gt=0)
+    eps: float = Field(1e-6, gt=0)
+
+
+class TopKOptions(Options):
+    k: int = Field(64, ge=1)
+    heads: Literal["mean", "max"] = "mean"
+
+
+class PairsOptions(Options):
+    top: int = Field(10, ge=1)
+
+
+@hookimpl
+def register_readers() -> Iterable[Label]:
+    yield Label("folder", "every image below a folder", "crater_ray.builtin.readers.folder:Folder", FolderOptions)
+    yield Label("manifest", "images and groups listed in a CSV or Parquet table",
+                "crater_ray.builtin.readers.manifest:Manifest", ManifestOptions)
+    yield Label("craterbench", "a folder in the CraterBench-R layout",
+                "crater_ray.builtin.readers.craterbench:CraterBench", CraterBenchOptions)
+
+
+@hookimpl
+def register_backbones() -> Iterable[Label]:
+    yield Label("timm", "any ViT or CNN of timm", "crater_ray.builtin.backbones.timm_model:TimmBackbone", TimmOptions)
+
+
+@hookimpl
+def register_aggregators() -> Iterable[Label]:
+    yield Label("cls", "the class token", "crater_ray.builtin.poolings:Cls")
+    yield Label("mean", "the mean of the patch tokens", "crater_ray.builtin.poolings:Mean")
+    yield Label("max", "the maximum over the patch tokens", "crater_ray.builtin.poolings:Max")
+    yield Label("gem", "generalised mean of the patch tokens", "crater_ray.builtin.poolings:Gem", GemOptions)
+    yield Label("all", "every patch token", "crater_ray.builtin.selections:All")
+    yield Label("topk", "the K patch tokens of highest class attention", "crater_ray.builtin.selections:TopK", TopKOptions)
+    yield Label("instance_tokens", "K attention seeds with residual aggregation (CraterBench-R)",
+                "crater_ray.builtin.selections:InstanceTokens", TopKOptions)
+
+
+@hookimpl
+def register_consumers() -> Iterable[Label]:
+    yield Label("pairs", "image pairs for COLMAP, one 'a b' a line", "crater_ray.builtin.pairs:Pairs", PairsOptions)

@@ -1,0 +1,204 @@
+"""A job: TOML in, checked pydantic models out. An unknown key names the closest known one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from crater_ray.errors import ConfigError
+from crater_ray.plugins.labels import Kind, Ref
+from crater_ray.plugins.registry import explain, registry
+
+Codec = Literal["int8", "fp16"]
+Matching = Literal["maxsim"]
+Precision = Literal["bf16", "fp32"]
+Mode = Literal["exact", "shortlist"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _PluginTable(BaseModel):
+    """A table that names a plugin; the keys it does not know are the plugin's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class ReaderTable(_PluginTable):
+    """[reader] and [queries]"""
+
+
+class BackboneTable(_PluginTable):
+    """[backbone]"""
+
+    batch: int = Field(8, ge=1)  # padded to this size always: it is part of the recipe
+    precision: Precision = "bf16"
+    cache: Path | None = None  # keep Tokens here, per part
+
+
+class ShortlistTable(_PluginTable):
+    """[shortlist]"""
+
+    index: str = "Flat"  # a FAISS factory string
+
+
+class RerankTable(_PluginTable):
+    """[rerank]"""
+
+    codec: Codec = "int8"
+    match: Matching = "maxsim"
+
+
+class IndexTable(_Table):
+    """[index]"""
+
+    sample: int = Field(20_000, ge=1)  # items that fits learn from
+    seed: int = 0
+    max_pixels: int = Field(64_000_000, ge=1)  # an image with more is refused before it is decoded
+
+
+class ClusterTable(_Table):
+    """[cluster]: where the work runs. Nothing of it enters the recipe."""
+
+    address: str | None = None  # None: a cluster of this machine alone
+    encoders: int = Field(1, ge=1)
+    cpus_per_encoder: float = Field(1.0, ge=0)
+    gpus_per_encoder: float = Field(0.0, ge=0)
+    threads: int | None = Field(None, ge=1)  # torch threads an encoder; None: the machine's cores / encoders
+    decoders: int = Field(2, ge=1)  # decode threads an encoder
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
+
+
+class NeighboursTable(_Table):
+    """[neighbours]: the table that consumers read."""
+
+    top: int = Field(10, ge=1)
+    mode: Mode = "shortlist"
+    candidates: int = Field(100, ge=1)
+
+
+class ServeTable(_Table):
+    """[serve]"""
+
+    basemap: Path | None = None
+
+
+class Job(_Table):
+    """One job file, checked. Paths are absolute; plugins are Refs with validated options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    out: Path
+    reader: ReaderTable
+    queries: ReaderTable | None = None
+    backbone: BackboneTable
+    shortlist: ShortlistTable = Field(default_factory=lambda: ShortlistTable(name="cls"))
+    rerank: RerankTable = Field(default_factory=lambda: RerankTable(name="instance_tokens"))
+    index: IndexTable = Field(default_factory=IndexTable)
+    cluster: ClusterTable = Field(default_factory=ClusterTable)
+    neighbours: NeighboursTable = Field(default_factory=NeighboursTable)
+    consume: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    serve: ServeTable = Field(default_factory=ServeTable)
+    path: Path = Field(exclude=True)  # of the job file, for messages and relative paths
+
+    def _ref(self, kind: Kind, table: str, part: _PluginTable) -> Ref:
+        return registry().ref(kind, part.name, part.options, base=self.path.parent,
+                              where=f"[{table}] in {self.path.name}")
+
+    def reader_ref(self) -> Ref:
+        return self._ref("reader", "reader", self.reader)
+
+    def queries_ref(self) -> Ref:
+        """Raises ConfigError when the job has no [queries]."""
+        if self.queries is None:
+            raise ConfigError(f"{self.path.name} has no [queries] table; name a reader there, as in [reader]")
+        return self._ref("reader", "queries", self.queries)
+
+    def backbone_ref(self) -> Ref:
+        return self._ref("backbone", "backbone", self.backbone)
+
+    def shortlist_ref(self) -> Ref:
+        return self._ref("aggregator", "shortlist", self.shortlist)
+
+    def rerank_ref(self) -> Ref:
+        return self._ref("aggregator", "rerank", self.rerank)
+
+    def consumer_ref(self, name: str) -> Ref:
+        return registry().ref("consumer", name, self.consume.get(name), base=self.path.parent,
+                              where=f"[consume.{name}] in {self.path.name}")
+
+    def check(self) -> None:
+        """Every name and option, before any work. Raises PluginError or ConfigError."""
+        self.reader_ref(), self.backbone_ref(), self.shortlist_ref(), self.rerank_ref()
+        if self.queries is not None:
+            self.queries_ref()
+        for name in self.consume:
+            self.consumer_ref(name)
+
+
+def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
+    """The job of a TOML file, with `a.b=value` overrides applied.
+
+    Raises ConfigError for a missing or malformed file, an unknown key, or an override that does not parse.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for text in overrides:
+        _override(raw, text)
+    try:
+        job = Job(**raw, path=path.resolve())
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {explain(error, _model_at(error))}") from None
+    except TypeError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    base = job.path.parent
+    backbone = job.backbone
+    if backbone.cache is not None:
+        backbone = backbone.model_copy(update={"cache": base / backbone.cache})
+    serve = job.serve if job.serve.basemap is None else ServeTable(basemap=base / job.serve.basemap)
+    job = job.model_copy(update={"out": base / job.out, "backbone": backbone, "serve": serve})
+    job.check()
+    return job
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise ConfigError(f"--set {text!r}: write it as table.key=value, as in --set rerank.k=16")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    table: Any = raw
+    for step in steps[:-1]:
+        table = table.setdefault(step, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
+    table[steps[-1]] = parsed
+
+
+def _model_at(error: ValidationError) -> type[BaseModel]:
+    """The model that an error's first unknown key belongs to, so that the right neighbours are suggested."""
+    for problem in error.errors(include_url=False):
+        if problem["type"] == "extra_forbidden":
+            model: Any = Job
+            for step in problem["loc"][:-1]:
+                field: Mapping[str, Any] = model.model_fields
+                model = field[str(step)].annotation if str(step) in field else Job
+            return model if isinstance(model, type) else Job
+    return Job

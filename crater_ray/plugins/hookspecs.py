@@ -1,0 +1,43 @@
+"""The five hooks. Each takes no arguments and yields labels; none acts, none has an order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from crater_ray.plugins.labels import Label
+
+GROUP = "crater_ray"  # the entry-point group of every plugin
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def register_readers() -> Iterable[Label]:
+    """Things that list items and load their pixels: `factory(**options) -> Reader`."""
+    return ()
+
+
+@hookspec
+def register_backbones() -> Iterable[Label]:
+    """Things that turn pixels into Tokens: `factory(**options) -> Backbone`."""
+    return ()
+
+
+@hookspec
+def register_aggregators() -> Iterable[Label]:
+    """Things that turn Tokens into one or K vectors: `factory(shape, **options) -> Aggregator`."""
+    return ()
+
+
+@hookspec
+def register_consumers() -> Iterable[Label]:
+    """Things that use an index and its neighbours: `factory(**options) -> Consumer`."""
+    return ()
+
+
+@hookspec
+def register_commands() -> Iterable[Label]:
+    """Subcommands of `crater-ray`: the factory is a click.Command, imported when it is called."""
+    return ()

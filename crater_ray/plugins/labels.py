@@ -1,0 +1,81 @@
+"""What a hook yields: a name, a sentence, where to find the factory, and its options. No torch, no ray."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["reader", "backbone", "aggregator", "consumer", "command"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+RESERVED: frozenset[str] = frozenset(
+    {"name", "cache", "batch", "precision", "index", "codec", "match"}
+)  # keys that the job file's own tables use beside a plugin's options
+
+
+class _FileMark:
+    """Marks an option as a path: resolved against the job file, absolute when it travels."""
+
+
+File = Annotated[Path, _FileMark()]  # use it (or `File | None`) in an Options model
+
+
+class Options(BaseModel):
+    """Base of every options model: plain values only, unknown keys refused, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def files(cls) -> frozenset[str]:
+        """The names of the options that are paths."""
+        return frozenset(name for name, info in cls.model_fields.items() if _is_file(info.annotation, info.metadata))
+
+
+def _is_file(annotation: Any, metadata: list[Any]) -> bool:
+    if any(isinstance(mark, _FileMark) for mark in metadata):
+        return True
+    if any(isinstance(mark, _FileMark) for mark in getattr(annotation, "__metadata__", ())):
+        return True
+    return any(_is_file(argument, []) for argument in get_args(annotation))
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One thing a plugin offers.
+
+    name: lower-case letters, digits and underscores (a command may use hyphens);
+    factory: "package.module:Name", imported only where it runs.
+    Raises ValueError when a field is malformed.
+    """
+
+    name: str
+    summary: str
+    factory: str
+    options: type[Options] = Options
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
+            raise ValueError(f"label name {self.name!r}: use lower-case letters, digits and underscores")
+        if not re.fullmatch(r"[\w.]+:\w+", self.factory):
+            raise ValueError(f"factory {self.factory!r} of {self.name!r}: write it as 'package.module:Name'")
+        if not (isinstance(self.options, type) and issubclass(self.options, Options)):
+            raise ValueError(f"options of {self.name!r} must be a subclass of crater_ray.plugins.Options")
+        clash = RESERVED & set(self.options.model_fields)
+        if clash:
+            raise ValueError(f"option {sorted(clash)[0]!r} of {self.name!r} is a word of the job file; rename it")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A plugin by name: what travels to a worker and what a recipe stores. Plain data."""
+
+    kind: Kind
+    name: str
+    options: dict[str, Any]  # validated, JSON-safe, paths absolute
+    module: str  # the module that registered it
+    distribution: str
+    version: str

@@ -1,0 +1,116 @@
+"""What each kind of plugin promises. `crater_ray.testing` checks a plugin against these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from crater_ray.types import Hit, Item, Side, Tokens, TokenShape
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from torch import Tensor
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Lists items by part and loads their pixels."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Its own columns, typed once (body, lat, lon, diameter_km …); may be empty."""
+
+    def parts(self) -> list[str]:
+        """File-name safe names, by content, never by rank."""
+
+    def read(self, part: str) -> Iterator[Item]:
+        """Plain data, no pixels; the same on every call."""
+
+    def load(self, uri: str) -> bytes | np.ndarray[Any, Any]:
+        """An encoded image, or (H, W) or (H, W, 3) uint8. Raises BadImage or OSError. Thread-safe."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Pixels to Tokens. May be an nn.Module; `to(device)` is called where it has one."""
+
+    @property
+    def shape(self) -> TokenShape: ...
+
+    @property
+    def digest(self) -> str:
+        """Of the weights in force; equal on every node."""
+
+    def preprocess(self, image: np.ndarray[Any, Any]) -> Tensor:
+        """(H, W, 3) uint8 -> (3, S, S) float32. Thread-safe."""
+
+    def __call__(self, images: Tensor) -> Tokens:
+        """(N, 3, S, S) -> Tokens. Patches are not normalised; encode adds inference_mode and autocast."""
+
+
+@runtime_checkable
+class Aggregator(Protocol):
+    """Tokens to k unit vectors an image; built by factory(shape, **options)."""
+
+    @property
+    def k(self) -> int:
+        """Vectors an image on the gallery side; a query may return another number."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __call__(self, tokens: Tokens, side: Side) -> Tensor:
+        """(N, k, dim) float32, unit rows."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Optional beside Aggregator: what is learnt from a sample before the first part (vocabulary, whitening)."""
+
+    def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, np.ndarray[Any, Any]]: ...
+
+    def load(self, state: dict[str, np.ndarray[Any, Any]]) -> None: ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """Optional beside Aggregator: which patch each vector stands for, so that matches can be drawn."""
+
+    def locate(self, tokens: Tokens, side: Side) -> Tensor:
+        """(N, k) int64, indices into the T patch tokens."""
+
+
+@runtime_checkable
+class Index(Protocol):
+    """An opened index as consumers see it: read-only, one pinned version."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Row order."""
+
+    def items(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """id, group, uri, stamp and the reader's columns, in row order."""
+
+    def vectors(self) -> np.ndarray[Any, Any]:
+        """(N, m, G) float16, shortlist vectors in row order."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray[Any, Any]:
+        """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
+
+    def search(self, image: bytes | np.ndarray[Any, Any] | None = None, *, id: str | None = None, top: int = 10,
+               mode: str = "shortlist", candidates: int = 100, explain: bool = False) -> list[Hit]: ...
+
+    def image(self, id: str) -> np.ndarray[Any, Any]:
+        """(H, W, 3) uint8, through the reader that listed it."""
+
+
+@runtime_checkable
+class Consumer(Protocol):
+    """Uses an index and its neighbour table (query_id, rank, id, score); returns the path it wrote."""
+
+    def __call__(self, index: Index, neighbours: ds.Dataset, out: Path) -> Path: ...

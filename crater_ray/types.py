@@ -1,0 +1,84 @@
+"""The nouns: what travels between the rooms. Importing this imports neither torch nor pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Side = Literal["gallery", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image, as a reader lists it: plain data, no pixels."""
+
+    id: str  # unique in the index
+    group: str  # crater id; a photo is its own group
+    uri: str  # what the reader's load() takes; relative to the reader's own root
+    stamp: str = ""  # changes when the image does
+    relevant: Mapping[str, float] = field(default_factory=dict)  # query: group -> gain; empty: its own group
+    columns: Mapping[str, object] = field(default_factory=dict)  # of Reader.columns
+
+
+@dataclass(frozen=True, slots=True)
+class TokenShape:
+    """What a backbone gives: known before it runs, so that a job is checked in seconds."""
+
+    dim: int
+    grid: tuple[int, int]  # rows, columns of patch tokens
+    heads: int  # of the last block's attention; 0: no attention
+    cls: bool  # whether there is a class token
+
+    @property
+    def tokens(self) -> int:
+        """T, the patch tokens of one image."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One batch through a backbone. N images, T = rows x columns patch tokens, D dim, H heads."""
+
+    patches: Tensor  # (N, T, D) float, not normalised
+    grid: tuple[int, int]
+    cls: Tensor | None = None  # (N, D)
+    attention: Tensor | None = None  # (N, H, T), class token to patches, last block
+    attention_column: Tensor | None = None  # (N, H, T), patches to class token (SupScene's code)
+
+    @property
+    def shape(self) -> TokenShape:
+        heads = 0 if self.attention is None else self.attention.shape[1]
+        return TokenShape(self.patches.shape[2], self.grid, heads, self.cls is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One query token and the gallery token it matched best, with their cosine."""
+
+    query_token: int
+    gallery_token: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer to a query, best first from rank 1."""
+
+    rank: int
+    id: str
+    group: str
+    score: float
+    matches: tuple[Match, ...] = ()  # filled when an explanation is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two items that belong together, by id; first < second."""
+
+    first: str
+    second: str
+    score: float
