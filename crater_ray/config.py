@@ -41,7 +41,7 @@ class ReaderTable(_PluginTable):
 class BackboneTable(_PluginTable):
     """[backbone]"""
 
-    batch: int = Field(8, ge=1)  # padded to this size always: it is part of the recipe
+    batch: int = Field(default=8, ge=1)  # padded to this size always: it is part of the recipe
     precision: Precision = "bf16"
     cache: Path | None = None  # keep Tokens here, per part
 
@@ -49,12 +49,14 @@ class BackboneTable(_PluginTable):
 class ShortlistTable(_PluginTable):
     """[shortlist]"""
 
+    name: str = "cls"
     index: str = "Flat"  # a FAISS factory string
 
 
 class RerankTable(_PluginTable):
     """[rerank]"""
 
+    name: str = "instance_tokens"
     codec: Codec = "int8"
     match: Matching = "maxsim"
 
@@ -62,29 +64,29 @@ class RerankTable(_PluginTable):
 class IndexTable(_Table):
     """[index]"""
 
-    sample: int = Field(20_000, ge=1)  # items that fits learn from
+    sample: int = Field(default=20_000, ge=1)  # items that fits learn from
     seed: int = 0
-    max_pixels: int = Field(64_000_000, ge=1)  # an image with more is refused before it is decoded
+    max_pixels: int = Field(default=64_000_000, ge=1)  # an image with more is refused before it is decoded
 
 
 class ClusterTable(_Table):
     """[cluster]: where the work runs. Nothing of it enters the recipe."""
 
     address: str | None = None  # None: a cluster of this machine alone
-    encoders: int = Field(1, ge=1)
-    cpus_per_encoder: float = Field(1.0, ge=0)
-    gpus_per_encoder: float = Field(0.0, ge=0)
-    threads: int | None = Field(None, ge=1)  # torch threads an encoder; None: the machine's cores / encoders
-    decoders: int = Field(2, ge=1)  # decode threads an encoder
+    encoders: int = Field(default=1, ge=1)
+    cpus_per_encoder: float = Field(default=1.0, ge=0)
+    gpus_per_encoder: float = Field(default=0.0, ge=0)
+    threads: int | None = Field(default=None, ge=1)  # of torch, an encoder; None: cores / encoders
+    decoders: int = Field(default=2, ge=1)  # decode threads an encoder
     runtime_env: dict[str, Any] = Field(default_factory=dict)
 
 
 class NeighboursTable(_Table):
     """[neighbours]: the table that consumers read."""
 
-    top: int = Field(10, ge=1)
+    top: int = Field(default=10, ge=1)
     mode: Mode = "shortlist"
-    candidates: int = Field(100, ge=1)
+    candidates: int = Field(default=100, ge=1)
 
 
 class ServeTable(_Table):
@@ -101,13 +103,13 @@ class Job(_Table):
     reader: ReaderTable
     queries: ReaderTable | None = None
     backbone: BackboneTable
-    shortlist: ShortlistTable = Field(default_factory=lambda: ShortlistTable(name="cls"))
-    rerank: RerankTable = Field(default_factory=lambda: RerankTable(name="instance_tokens"))
-    index: IndexTable = Field(default_factory=IndexTable)
-    cluster: ClusterTable = Field(default_factory=ClusterTable)
-    neighbours: NeighboursTable = Field(default_factory=NeighboursTable)
+    shortlist: ShortlistTable = ShortlistTable()
+    rerank: RerankTable = RerankTable()
+    index: IndexTable = IndexTable()
+    cluster: ClusterTable = ClusterTable()
+    neighbours: NeighboursTable = NeighboursTable()
     consume: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    serve: ServeTable = Field(default_factory=ServeTable)
+    serve: ServeTable = ServeTable()
     path: Path = Field(exclude=True)  # of the job file, for messages and relative paths
 
     def _ref(self, kind: Kind, table: str, part: _PluginTable) -> Ref:

@@ -32,7 +32,8 @@ class Options(BaseModel):
     @classmethod
     def files(cls) -> frozenset[str]:
         """The names of the options that are paths."""
-        return frozenset(name for name, info in cls.model_fields.items() if _is_file(info.annotation, info.metadata))
+        return frozenset(name for name, field in cls.model_fields.items()
+                         if _is_file(field.annotation, field.metadata))
 
 
 def _is_file(annotation: Any, metadata: list[Any]) -> bool:
@@ -66,7 +67,8 @@ class Label:
             raise ValueError(f"options of {self.name!r} must be a subclass of crater_ray.plugins.Options")
         clash = RESERVED & set(self.options.model_fields)
         if clash:
-            raise ValueError(f"option {sorted(clash)[0]!r} of {self.name!r} is a word of the job file; rename it")
+            raise ValueError(
+                f"option {sorted(clash)[0]!r} of {self.name!r} is a word of the job file; rename it")
 
 
 @dataclass(frozen=True, slots=True)

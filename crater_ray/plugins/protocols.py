@@ -68,7 +68,7 @@ class Aggregator(Protocol):
 
 @runtime_checkable
 class Fitted(Protocol):
-    """Optional beside Aggregator: what is learnt from a sample before the first part (vocabulary, whitening)."""
+    """Optional beside Aggregator: what is learnt from a sample before the first part, as a vocabulary is."""
 
     def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, np.ndarray[Any, Any]]: ...
 
@@ -102,8 +102,9 @@ class Index(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray[Any, Any]:
         """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
 
-    def search(self, image: bytes | np.ndarray[Any, Any] | None = None, *, id: str | None = None, top: int = 10,
-               mode: str = "shortlist", candidates: int = 100, explain: bool = False) -> list[Hit]: ...
+    def search(self, image: bytes | np.ndarray[Any, Any] | None = None, *, id: str | None = None,
+               top: int = 10, mode: str = "shortlist", candidates: int = 100,
+               explain: bool = False) -> list[Hit]: ...
 
     def image(self, id: str) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8, through the reader that listed it."""

@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -68,10 +69,10 @@ class Registry:
         """All labels and all failures, sorted by kind and name."""
         rows = list(self._failed)
         for (kind, name), claims in self._entries.items():
-            for claim in claims:
-                rows.append(Row(kind, name, claim.distribution, claim.version, claim.path,
-                                "ok" if len(claims) == 1 else "conflict",
-                                "" if len(claims) == 1 else _conflict(kind, name, claims), claim.label.summary))
+            status: Status = "ok" if len(claims) == 1 else "conflict"
+            reason = "" if len(claims) == 1 else _conflict(kind, name, claims)
+            rows += [Row(kind, name, claim.distribution, claim.version, claim.path, status, reason,
+                         claim.label.summary) for claim in claims]
         return sorted(rows, key=lambda row: (row.kind, row.name, row.distribution))
 
     def labels(self, kind: Kind) -> dict[str, Label]:
@@ -93,14 +94,15 @@ class Registry:
         broken = [f"{row.distribution} {row.version} failed to load ({row.reason})" for row in self._failed
                   if row.status == "failed"]
         note = "; " + "; ".join(broken) if broken and not close else ""
-        raise PluginError(f"no {kind} is called {name!r}{place}; {hint}known: {', '.join(sorted(known)) or 'none'}{note}")
+        raise PluginError(f"no {kind} is called {name!r}{place}; {hint}"
+                          f"known: {', '.join(sorted(known)) or 'none'}{note}")
 
     def ref(self, kind: Kind, name: str, options: dict[str, Any] | None = None, *, base: Path | None = None,
             where: str = "") -> Ref:
         """A Ref with validated options, paths made absolute against `base`.
 
-        Raises PluginError for an unknown name, ConfigError for options that do not hold; `where` names the place
-        ("[reader] in moon.toml").
+        Raises PluginError for an unknown name, ConfigError for options that do not hold; `where` names the
+        place ("[reader] in moon.toml").
         """
         entry = self.find(kind, name, where)
         options = dict(options or {})
@@ -123,8 +125,8 @@ class Registry:
             entry = self._fallback(ref, error)
         if (entry.distribution, entry.version) != (ref.distribution, ref.version):
             raise PluginError(
-                f"{ref.kind} {ref.name!r} comes from {ref.distribution} {ref.version} where the job or index was made, "
-                f"but from {entry.distribution} {entry.version} on node {os.uname().nodename}; install "
+                f"{ref.kind} {ref.name!r} comes from {ref.distribution} {ref.version} where the job or index "
+                f"was made, but from {entry.distribution} {entry.version} on node {platform.node()}; install "
                 f"{ref.distribution}=={ref.version} there")
         model = _validated(entry.label.options, ref.options, f"{ref.kind} {ref.name!r}")
         factory = self.factory(entry)
@@ -137,15 +139,16 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise PluginError(
-                f"{entry.kind} {entry.label.name!r} of {entry.distribution} {entry.version} cannot be imported: {error}; "
-                f"try: pip install --force-reinstall {entry.distribution}") from error
+                f"{entry.kind} {entry.label.name!r} of {entry.distribution} {entry.version} cannot be "
+                f"imported: {error}; try: pip install --force-reinstall {entry.distribution}") from error
 
     def _fallback(self, ref: Ref, cause: PluginError) -> _Entry:
         """On a worker that sees the module but not the entry points (working_dir, py_modules folder)."""
         if importlib.util.find_spec(ref.module.split(".")[0]) is None:
             raise PluginError(
-                f"{ref.kind} {ref.name!r} needs {ref.distribution} {ref.version}, which node {os.uname().nodename} does "
-                f"not have; try: pip install {ref.distribution}=={ref.version}") from cause
+                f"{ref.kind} {ref.name!r} needs {ref.distribution} {ref.version}, which node "
+                f"{platform.node()} does not have; try: "
+                f"pip install {ref.distribution}=={ref.version}") from cause
         for kind, label in _collect(importlib.import_module(ref.module)):
             if (kind, label.name) == (ref.kind, ref.name):
                 return _Entry(label, kind, ref.module, ref.distribution, ref.version, "")
@@ -166,11 +169,12 @@ def registry() -> Registry:
         version = point.dist.version if point.dist else "?"
         path = str(point.dist.locate_file("")) if point.dist else ""
         names.add(_normal(distribution))
-        if (distribution, point.name) in seen:  # a second copy further down sys.path is shadowed, as imports are
-            continue
+        if (distribution, point.name) in seen:
+            continue  # a second copy further down sys.path is shadowed, as imports are
         seen.add((distribution, point.name))
         if allowed is not None and _normal(distribution) not in allowed:
-            failed.append(Row("-", point.name, distribution, version, path, "disabled", f"not in {ALLOWLIST}"))
+            failed.append(Row("-", point.name, distribution, version, path, "disabled",
+                              f"not in {ALLOWLIST}"))
             continue
         try:
             found = _entries_of(point.load(), distribution, version, path)
@@ -207,7 +211,8 @@ def _collect(plugin: object) -> list[tuple[Kind, Label]]:
         for answer in getattr(manager.hook, f"register_{kind}s")():
             for label in answer:
                 if not isinstance(label, Label):
-                    raise TypeError(f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label")
+                    raise TypeError(
+                        f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label")
                 labels.append((kind, label))
     if not labels:
         raise ValueError(f"it implements none of {', '.join(f'register_{kind}s' for kind in KINDS)}")
@@ -236,8 +241,8 @@ def explain(error: ValidationError, model: type[Any]) -> str:
             lines.append(f"unknown option {place!r}; " + (f"did you mean {close[0]!r}? " if close else "")
                          + f"known: {', '.join(known) or 'none'}")
         else:
-            lines.append(f"{place}: {problem['msg'][:1].lower()}{problem['msg'][1:]} (got {problem['input']!r})"
-                         if problem["type"] != "missing" else f"{place} is required")
+            message = f"{problem['msg'][:1].lower()}{problem['msg'][1:]} (got {problem['input']!r})"
+            lines.append(f"{place} is required" if problem["type"] == "missing" else f"{place}: {message}")
     return "; ".join(lines)
 
 
