@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crater_ray.errors import ConfigError
 from crater_ray.plugins.labels import Kind, Ref
-from crater_ray.plugins.registry import explain, registry
+from crater_ray.plugins.registry import absolute, explain, registry
 
 Codec = Literal["int8", "fp16"]
 Matching = Literal["maxsim"]
@@ -114,7 +114,7 @@ class Job(_Table):
 
     def _ref(self, kind: Kind, table: str, part: _PluginTable) -> Ref:
         return registry().ref(kind, part.name, part.options, base=self.path.parent,
-                              where=f"[{table}] in {self.path.name}")
+                              where=f"[{table}] in {self.path.name}", words=type(part).model_fields)
 
     def reader_ref(self) -> Ref:
         return self._ref("reader", "reader", self.reader)
@@ -161,18 +161,19 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     for text in overrides:
         _override(raw, text)
+    if "path" in raw:  # the model has a field of this name, and it is not the user's to set
+        raise ConfigError(f"{path.name}: unknown option 'path'; paths stand in the tables of what reads them")
     try:
         job = Job(**raw, path=path.resolve())
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {explain(error, _model_at(error))}") from None
-    except TypeError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
+        raise ConfigError(f"{path.name}: {explain(error, Job)}") from None
     base = job.path.parent
-    backbone = job.backbone
+    backbone, serve = job.backbone, job.serve
     if backbone.cache is not None:
-        backbone = backbone.model_copy(update={"cache": base / backbone.cache})
-    serve = job.serve if job.serve.basemap is None else ServeTable(basemap=base / job.serve.basemap)
-    job = job.model_copy(update={"out": base / job.out, "backbone": backbone, "serve": serve})
+        backbone = backbone.model_copy(update={"cache": absolute(backbone.cache, base)})
+    if serve.basemap is not None:
+        serve = serve.model_copy(update={"basemap": absolute(serve.basemap, base)})
+    job = job.model_copy(update={"out": absolute(job.out, base), "backbone": backbone, "serve": serve})
     job.check()
     return job
 
@@ -193,14 +194,3 @@ def _override(raw: dict[str, Any], text: str) -> None:
             raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
     table[steps[-1]] = parsed
 
-
-def _model_at(error: ValidationError) -> type[BaseModel]:
-    """The model that an error's first unknown key belongs to, so that the right neighbours are suggested."""
-    for problem in error.errors(include_url=False):
-        if problem["type"] == "extra_forbidden":
-            model: Any = Job
-            for step in problem["loc"][:-1]:
-                field: Mapping[str, Any] = model.model_fields
-                model = field[str(step)].annotation if str(step) in field else Job
-            return model if isinstance(model, type) else Job
-    return Job

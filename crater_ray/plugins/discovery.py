@@ -1,0 +1,182 @@
+"""What is installed: every plugin's labels, and a row for each plugin that cannot be had.
+
+A plugin is loaded in its own `try`: all of its labels count, or none. Imports no factory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import pluggy
+
+from crater_ray.plugins import hookspecs
+from crater_ray.plugins.labels import KINDS, Kind, Label
+
+ALLOWLIST = "CRATER_RAY_PLUGINS"  # unset: all; empty: none; "a,b": those distributions
+CORE = "crater-ray"
+BUILTIN_MODULE = "crater_ray.builtin"
+Status = Literal["ok", "failed", "conflict", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of `crater-ray plugins`."""
+
+    kind: str  # of the label, or "-" for a plugin none of whose labels is known
+    name: str
+    distribution: str
+    version: str
+    path: str
+    status: Status
+    reason: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One label and who registered it."""
+
+    label: Label
+    kind: Kind
+    module: str
+    distribution: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Installed:
+    distribution: str
+    version: str
+    path: str
+    points: list[importlib.metadata.EntryPoint]
+    fault: str = ""  # of its metadata
+
+
+def discover() -> tuple[list[Entry], list[Row]]:
+    """Everything usable, and a row for every plugin that is disabled or failed; warns of each failure."""
+    builtin = importlib.import_module(BUILTIN_MODULE)
+    entries = _entries_of(builtin, CORE, _version(CORE), str(Path(__file__).parents[2]))
+    own = {(entry.kind, entry.label.name) for entry in entries}
+    rows: list[Row] = []
+    allowed = _allowlist()
+    names: set[str] = set()
+    for found in _installed():
+        if _normal(found.distribution) in names:
+            continue  # a second copy further down sys.path is shadowed, as imports are
+        names.add(_normal(found.distribution))
+        if allowed is not None and _normal(found.distribution) not in allowed:
+            rows.append(_row(found, "disabled", f"not in {ALLOWLIST}"))
+            continue
+        try:
+            entries += _load(found, own)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # it may fail in any way, sys.exit included; the text is kept
+            rows.append(_row(found, "failed", _reason(error)))
+            warnings.warn(f"plugin {found.distribution} {found.version} is not usable: {rows[-1].reason}",
+                          stacklevel=2)
+    for name in sorted((allowed or set()) - names):
+        warnings.warn(f"{ALLOWLIST} names {name!r}, which is not installed", stacklevel=2)
+    return entries, rows
+
+
+def collect(plugin: object) -> list[tuple[Kind, Label]]:
+    """All labels of one plugin module. Raises for a plugin that breaks any promise: never half of it."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    if not isinstance(plugin, ModuleType):  # a worker finds it again by its module's name
+        raise TypeError(f"the entry point gives a {type(plugin).__name__}, not the module of the hooks")
+    manager.register(plugin)
+    manager.check_pending()
+    labels: list[tuple[Kind, Label]] = []
+    for kind in KINDS:
+        for answer in getattr(manager.hook, f"register_{kind}s")():
+            for label in answer:
+                if not isinstance(label, Label):
+                    raise TypeError(
+                        f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label")
+                labels.append((kind, label))
+    if not labels:
+        raise ValueError(f"it registers nothing by {', '.join(f'register_{kind}s' for kind in KINDS)}")
+    names = [(kind, label.name) for kind, label in labels]
+    twice = next((pair for pair in names if names.count(pair) > 1), None)
+    if twice:
+        raise ValueError(f"it registers {twice[0]} {twice[1]!r} twice")
+    return labels
+
+
+def _installed() -> Iterator[_Installed]:
+    """The distributions with entry points of ours, in the order of sys.path.
+
+    Not `entry_points(group=…)`: one distribution with broken metadata makes that raise for all.
+    """
+    for found in importlib.metadata.distributions():
+        text = found.read_text("entry_points.txt") or ""
+        if f"[{hookspecs.GROUP}]" not in text:
+            continue
+        path = str(found.locate_file(""))
+        try:
+            points = list(found.entry_points.select(group=hookspecs.GROUP))
+            name, version = found.metadata["Name"], found.version
+            if not name or not version:
+                raise ValueError("no name or version")
+            yield _Installed(name, version, path, points)
+        except Exception as error:  # any text may stand in those files; its own row says what was wrong
+            folder = Path(str(getattr(found, "_path", path))).name
+            yield _Installed(folder, "?", path, [], f"its metadata cannot be read: {_reason(error)}")
+
+
+def _load(found: _Installed, own: set[tuple[Kind, str]]) -> list[Entry]:
+    if found.fault:
+        raise ValueError(found.fault)
+    entries = [entry for point in found.points
+               for entry in _entries_of(point.load(), found.distribution, found.version, found.path)]
+    for entry in entries:
+        if (entry.kind, entry.label.name) in own:
+            raise ValueError(f"{entry.kind} {entry.label.name!r} is a name of {CORE} itself")
+    return entries
+
+
+def _entries_of(plugin: object, distribution: str, version: str, path: str) -> list[Entry]:
+    return [Entry(label, kind, str(getattr(plugin, "__name__", "")), distribution, version, path)
+            for kind, label in collect(plugin)]
+
+
+def _row(found: _Installed, status: Status, reason: str) -> Row:
+    name = found.points[0].name if found.points else found.distribution
+    return Row("-", name, found.distribution, found.version, found.path, status, reason)
+
+
+def _reason(error: BaseException) -> str:
+    """The error in one line, with the last place in code that is not ours or the import system's."""
+    ours = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (hookspecs, pluggy, importlib))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not frame.filename.startswith((*ours, "<frozen"))]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0] + place
+
+
+def _allowlist() -> set[str] | None:
+    text = os.environ.get(ALLOWLIST)
+    return None if text is None else {_normal(name) for name in text.split(",") if name.strip()}
+
+
+def _normal(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "0+uninstalled"
