@@ -33,7 +33,8 @@ class TimmOptions(Options):
     weights: File | None = None
     image_size: int | None = Field(None, ge=14)
     pretrained: bool = True
-    attention_column: bool = False
+    attention_column: bool = False  # patches-to-class attention as well, which SupScene's code uses
+    resize: Literal["squash", "crop"] = "squash"
 
 
 class GemOptions(Options):
