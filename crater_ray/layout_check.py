@@ -62,7 +62,7 @@ def _unreadable(path: Path) -> str | None:
                 return "has no pixels"
     except FileNotFoundError:
         return "does not exist; unpack images.zip or write it again"
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return "has too many pixels to be a view"
     except (OSError, SyntaxError, ValueError) as error:
         reason = type(error).__name__ if str(path) in str(error) else str(error)
@@ -78,7 +78,7 @@ def _relevance(gallery: Sequence[Entry], query: Sequence[Entry]) -> Iterator[str
         if not craters.intersection(entry.relevant):
             line = f"{TEST}: query crater {entry.crater_id!r} has no relevant crater in the gallery"
         elif unknown:
-            line = f"{TEST}: query crater {entry.crater_id!r} names {unknown[0]!r}, which no gallery image shows"
+            line = f"{TEST}: query crater {entry.crater_id!r} names {unknown[0]!r}, not in the gallery"
         else:
             continue
         if line not in told:
