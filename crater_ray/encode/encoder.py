@@ -1,0 +1,166 @@
+"""Batches to Tokens to rows: the one road that gallery images, queries and cached tokens all take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crater_ray.encode.pixels import pixels
+from crater_ray.errors import BadImage, CraterRayError
+from crater_ray.plugins import Aggregator, Backbone
+from crater_ray.types import Side, Tokens
+
+Array = np.ndarray[Any, Any]
+LARGEST = torch.finfo(torch.float16).max
+TOLERANCE = 1e-3  # of a row's length
+FIELDS = ("patches", "cls", "attention", "attention_column")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the index stores of n images."""
+
+    vectors: Array  # (n, m, G) float16, unit rows
+    tokens: Array  # (n, k, D) float32, unit rows
+    bad: dict[int, str]  # slot -> why that image has no row; its numbers are zeros
+
+
+class Encoder:
+    """A backbone and two aggregators, built, on one device.
+
+    `threads` is torch's, for the whole process.
+    Raises ValueError for a batch below 1 or an unknown precision.
+    """
+
+    def __init__(self, backbone: Backbone, shortlist: Aggregator, rerank: Aggregator, *, batch: int,
+                 precision: Literal["bf16", "fp32"] = "bf16", device: str = "cpu",
+                 threads: int | None = None) -> None:
+        if batch < 1:
+            raise ValueError(f"batch must be 1 or more, not {batch}")
+        if precision not in ("bf16", "fp32"):
+            raise ValueError(f"precision must be bf16 or fp32, not {precision!r}")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.batch = batch
+        self.precision = precision
+        self.device = torch.device(device)
+        self.backbone: Backbone = _on(backbone, self.device)
+        self.shortlist: Aggregator = _on(shortlist, self.device)
+        self.rerank: Aggregator = _on(rerank, self.device)
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """(n, 3, S, S) -> Tokens of `batch` images, padded with zeros where n is less.
+
+        Float32 on the encoder's device; patches rounded to float16 first, so that a cache that holds them as
+        float16 gives the same bytes. Raises ValueError for more than `batch` images.
+        """
+        images = _padded(images, self.batch).to(self.device, non_blocking=True)
+        short = self.precision == "bf16"
+        with torch.inference_mode():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
+                tokens = self.backbone(images)
+            rest = (_float(getattr(tokens, name)) for name in FIELDS[1:])
+            return Tokens(_rounded(tokens.patches), tokens.grid, *rest)
+
+    def rows(self, tokens: Tokens, side: Side, n: int) -> Rows:
+        """The first n images of `tokens` as rows; an image with a number that is not finite is bad.
+
+        Raises CraterRayError when an aggregator breaks its promise, naming it.
+        """
+        with torch.inference_mode():
+            finite = _finite(tokens)[:n]
+            vectors = self._aggregated(self.shortlist, "shortlist", tokens, side, n)
+            kept = self._aggregated(self.rerank, "rerank", tokens, side, n)
+            good = finite & vectors.isfinite().flatten(1).all(1) & kept.isfinite().flatten(1).all(1)
+            _check_lengths(self.shortlist, "shortlist", vectors[good])
+            _check_lengths(self.rerank, "rerank", kept[good])
+            vectors, kept = (torch.where(good[:, None, None], array, 0.0).cpu() for array in (vectors, kept))
+        bad = {slot: "the aggregator gave NaN" if finite[slot] else "the backbone gave NaN"
+               for slot in range(n) if not good[slot]}
+        return Rows(vectors.numpy().astype(np.float16), kept.numpy(), bad)
+
+    def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
+        """Of the first n images: patches float16, the rest float32; only what the backbone gives."""
+        found = {name: getattr(tokens, name) for name in FIELDS}
+        arrays = {name: tensor[:n].cpu().numpy() for name, tensor in found.items() if tensor is not None}
+        return arrays | {"patches": arrays["patches"].astype(np.float16)}
+
+    def from_cache(self, arrays: Mapping[str, Array], grid: tuple[int, int]) -> Tokens:
+        """Tokens as `tokens` gave them, from what `to_cache` kept of n <= batch images.
+
+        Raises ValueError for more than `batch`.
+        """
+        found = {}
+        for name in FIELDS:
+            if name in arrays:
+                kept = torch.from_numpy(np.array(arrays[name], np.float32))
+                found[name] = _padded(kept, self.batch).to(self.device)
+        return Tokens(found.pop("patches"), grid, **found)
+
+    def _aggregated(self, aggregator: Aggregator, role: str, tokens: Tokens, side: Side, n: int) -> Tensor:
+        """(n, k, dim) float32, checked."""
+        output = aggregator(tokens, side)
+        images = tokens.patches.shape[0]
+        k = aggregator.k if side == "gallery" else output.shape[1] if output.ndim == 3 else aggregator.k
+        if tuple(output.shape) != (images, k, aggregator.dim):
+            raise CraterRayError(f"the {role} aggregator {_name(aggregator)} gave {tuple(output.shape)} where "
+                                 f"it promised ({images}, {aggregator.k}, {aggregator.dim})")
+        return output[:n].float()
+
+
+def encode_one(encoder: Encoder, image: bytes | Array, *, max_pixels: int, side: Side = "query") -> Rows:
+    """One image's rows (n = 1). Raises BadImage for one that cannot be used."""
+    ready = encoder.backbone.preprocess(pixels(image, max_pixels))
+    rows = encoder.rows(encoder.tokens(ready[None]), side, 1)
+    if rows.bad:
+        raise BadImage(rows.bad[0])
+    return rows
+
+
+def _on(built: Any, device: torch.device) -> Any:
+    """On the device and in evaluation mode, where it is a module."""
+    moved = built.to(device) if hasattr(built, "to") else built
+    return moved.eval() if isinstance(moved, torch.nn.Module) else moved
+
+
+def _padded(tensor: Tensor, batch: int) -> Tensor:
+    count = tensor.shape[0]
+    if count > batch:
+        raise ValueError(f"{count} images do not fit a batch of {batch}")
+    if count == batch:
+        return tensor
+    return torch.cat([tensor, tensor.new_zeros(batch - count, *tensor.shape[1:])])
+
+
+def _rounded(patches: Tensor) -> Tensor:
+    """Through float16 and back; the large is clamped to what float16 holds, the infinite was wrong before."""
+    patches = patches.float().masked_fill(patches.isinf(), torch.nan)
+    return patches.clamp(-LARGEST, LARGEST).half().float()
+
+
+def _float(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()
+
+
+def _finite(tokens: Tokens) -> Tensor:
+    """(N,) bool."""
+    found = [getattr(tokens, name) for name in FIELDS if getattr(tokens, name) is not None]
+    return torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in found]).all(0)
+
+
+def _check_lengths(aggregator: Aggregator, role: str, rows: Tensor) -> None:
+    """Unit rows were promised; a zero row is allowed, for a token that is all zeros."""
+    length = rows.norm(dim=-1)
+    wrong = ((length - 1).abs() > TOLERANCE) & (length > 0)
+    if bool(wrong.any()):
+        raise CraterRayError(f"the {role} aggregator {_name(aggregator)} gave a row of length "
+                             f"{float(length[wrong][0]):.4g}; its rows must have length 1")
+
+
+def _name(aggregator: Aggregator) -> str:
+    return f"{type(aggregator).__module__}.{type(aggregator).__qualname__}"
