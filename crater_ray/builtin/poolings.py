@@ -24,8 +24,9 @@ class Cls(_Pooling):
     def __init__(self, shape: TokenShape) -> None:
         super().__init__(shape)
         if not shape.cls:
-            raise ConfigError("aggregator 'cls' needs a class token, but the backbone gives none; "
-                              "use mean, max or gem")
+            raise ConfigError(
+                "aggregator 'cls' needs a class token, but the backbone gives none; use mean, max or gem"
+            )
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, 1, dim) float32, unit rows."""

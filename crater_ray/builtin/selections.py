@@ -39,11 +39,14 @@ class TopK:
 
     def __init__(self, shape: TokenShape, k: int = 64, heads: Heads = "mean") -> None:
         if k > shape.tokens:
-            raise ConfigError(f"k is {k}, but the backbone gives {shape.tokens} tokens an image; "
-                              f"use {shape.tokens} or less")
+            raise ConfigError(
+                f"k is {k}, but the backbone gives {shape.tokens} tokens an image; use {shape.tokens} or less"
+            )
         if shape.heads == 0:
-            raise ConfigError("seeds are chosen by class-to-patch attention, but the backbone gives none; "
-                              "use a ViT with a class token, or the aggregator all")
+            raise ConfigError(
+                "seeds are chosen by class-to-patch attention, but the backbone gives none; "
+                "use a ViT with a class token, or the aggregator all"
+            )
         self.k = k
         self.dim = shape.dim
         self.heads = heads

@@ -38,8 +38,17 @@ class Batch:
     bad: dict[int, str] = field(default_factory=dict)  # slot -> why that image cannot be used
 
 
-def batches(items: Iterable[Item], load: Load, preprocess: Preprocess, *, batch: int, decoders: int,
-            max_pixels: int, pin: bool = False, pauses: Sequence[float] = PAUSES) -> Iterator[Batch]:
+def batches(
+    items: Iterable[Item],
+    load: Load,
+    preprocess: Preprocess,
+    *,
+    batch: int,
+    decoders: int,
+    max_pixels: int,
+    pin: bool = False,
+    pauses: Sequence[float] = PAUSES,
+) -> Iterator[Batch]:
     """The items in their order, `batch` at a time, the last batch padded.
 
     `pin` puts the images in page-locked memory, for a GPU. An OSError of `load` is tried again after each of
@@ -69,8 +78,9 @@ def batches(items: Iterable[Item], load: Load, preprocess: Preprocess, *, batch:
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(ready: list[tuple[Item, Future[Tensor | str]]], batch: int, shape: tuple[int, ...],
-               pin: bool) -> Batch:
+def _collected(
+    ready: list[tuple[Item, Future[Tensor | str]]], batch: int, shape: tuple[int, ...], pin: bool
+) -> Batch:
     images = torch.zeros((batch, *shape), pin_memory=pin)
     bad: dict[int, str] = {}
     for slot, (item, future) in enumerate(ready):
@@ -78,8 +88,10 @@ def _collected(ready: list[tuple[Item, Future[Tensor | str]]], batch: int, shape
         if isinstance(image, str):
             bad[slot] = image
         elif tuple(image.shape) != shape:
-            raise CraterRayError(f"the backbone's preprocess gives {tuple(image.shape)} for {item.id!r}, but "
-                                 f"{shape} for others; it must give one shape for all")
+            raise CraterRayError(
+                f"the backbone's preprocess gives {tuple(image.shape)} for {item.id!r}, but "
+                f"{shape} for others; it must give one shape for all"
+            )
         else:
             images[slot] = image
     return Batch([item for item, _ in ready], images, bad)

@@ -37,9 +37,17 @@ class Encoder:
     Raises ValueError for a batch below 1 or an unknown precision.
     """
 
-    def __init__(self, backbone: Backbone, shortlist: Aggregator, rerank: Aggregator, *, batch: int,
-                 precision: Literal["bf16", "fp32"] = "bf16", device: str = "cpu",
-                 threads: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        shortlist: Aggregator,
+        rerank: Aggregator,
+        *,
+        batch: int,
+        precision: Literal["bf16", "fp32"] = "bf16",
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, not {batch}")
         if precision not in ("bf16", "fp32"):
@@ -80,8 +88,11 @@ class Encoder:
             _check_lengths(self.shortlist, "shortlist", vectors[good])
             _check_lengths(self.rerank, "rerank", kept[good])
             vectors, kept = (torch.where(good[:, None, None], array, 0.0).cpu() for array in (vectors, kept))
-        bad = {slot: "the aggregator gave NaN" if finite[slot] else "the backbone gave NaN"
-               for slot in range(n) if not good[slot]}
+        bad = {
+            slot: "the aggregator gave NaN" if finite[slot] else "the backbone gave NaN"
+            for slot in range(n)
+            if not good[slot]
+        }
         return Rows(vectors.numpy().astype(np.float16), kept.numpy(), bad)
 
     def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
@@ -108,8 +119,10 @@ class Encoder:
         images = tokens.patches.shape[0]
         k = aggregator.k if side == "gallery" else output.shape[1] if output.ndim == 3 else aggregator.k
         if tuple(output.shape) != (images, k, aggregator.dim):
-            raise CraterRayError(f"the {role} aggregator {_name(aggregator)} gave {tuple(output.shape)} where "
-                                 f"it promised ({images}, {aggregator.k}, {aggregator.dim})")
+            raise CraterRayError(
+                f"the {role} aggregator {_name(aggregator)} gave {tuple(output.shape)}, but "
+                f"promised ({images}, {aggregator.k}, {aggregator.dim})"
+            )
         return output[:n].float()
 
 
@@ -158,8 +171,10 @@ def _check_lengths(aggregator: Aggregator, role: str, rows: Tensor) -> None:
     length = rows.norm(dim=-1)
     wrong = ((length - 1).abs() > TOLERANCE) & (length > 0)
     if bool(wrong.any()):
-        raise CraterRayError(f"the {role} aggregator {_name(aggregator)} gave a row of length "
-                             f"{float(length[wrong][0]):.4g}; its rows must have length 1")
+        raise CraterRayError(
+            f"the {role} aggregator {_name(aggregator)} gave a row of length "
+            f"{float(length[wrong][0]):.4g}; its rows must have length 1"
+        )
 
 
 def _name(aggregator: Aggregator) -> str:

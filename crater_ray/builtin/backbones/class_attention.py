@@ -19,7 +19,7 @@ READABLE = (Attention, EvaAttention, AttentionRope)
 class ClassAttention:
     """Reads q and k of one attention module as they pass, and does its softmax again for the class token.
 
-    All readable modules run q and k through `q_norm` and `k_norm` (identities where a model has no norm there),
+    All readable modules run q and k through `q_norm` and `k_norm` (identities where a model has no norm),
     after their biases and before RoPE: a hook there sees both, whatever the projections look like.
     """
 

@@ -36,15 +36,28 @@ class TimmBackbone(nn.Module):
     or do not fit.
     """
 
-    def __init__(self, model: str, weights: Path | None = None, image_size: int | None = None,
-                 pretrained: bool = True, attention_column: bool = False, resize: Resize = "squash") -> None:
+    def __init__(
+        self,
+        model: str,
+        weights: Path | None = None,
+        image_size: int | None = None,
+        pretrained: bool = True,
+        attention_column: bool = False,
+        resize: Resize = "squash",
+    ) -> None:
         super().__init__()
         self.model = _built(model, weights, image_size, pretrained)
         config = resolve_model_data_config(self.model)
         native = int(config["input_size"][-1])
         size = image_size or native
-        self._ready = Preprocess(size, resize, float(config["crop_pct"]), str(config["interpolation"]),
-                                 tuple(config["mean"]), tuple(config["std"]))
+        self._ready = Preprocess(
+            size,
+            resize,
+            float(config["crop_pct"]),
+            str(config["interpolation"]),
+            tuple(config["mean"]),
+            tuple(config["std"]),
+        )
         self._name = model
         self._native = size == native
         self._digest: str | None = None
@@ -117,8 +130,10 @@ def _built(name: str, weights: Path | None, image_size: int | None, pretrained: 
     options: dict[str, Any] = {"num_classes": 0}
     if weights is not None:
         # handed to timm as if it came from the hub: position embeddings are resampled, and strictness is kept
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _tensors(name, weights),
-                                                                   "num_classes": 0}}
+        options |= {
+            "pretrained": True,
+            "pretrained_cfg_overlay": {"state_dict": _tensors(name, weights), "num_classes": 0},
+        }
     elif pretrained:
         options["pretrained"] = True
     with torch.random.fork_rng(devices=[]):
@@ -127,14 +142,17 @@ def _built(name: str, weights: Path | None, image_size: int | None, pretrained: 
             model = _created(name, image_size, options)
         except OSError as error:
             raise PluginError(
-                f"no weights for {name!r}: the model hub cannot be reached, or refuses ({type(error).__name__}: "
-                f"{_short(error, 120)}); give weights = FILE.safetensors, or use the backbone dinov2_offline "
-                "(pip install crater-ray-offline)") from error
+                f"no weights for {name!r}: the model hub cannot be reached or refuses "
+                f"({type(error).__name__}: {_short(error, 120)}); give weights = FILE.safetensors, "
+                "or use the backbone dinov2_offline (pip install crater-ray-offline)"
+            ) from error
         except RuntimeError as error:
             if weights is not None:
                 raise PluginError(f"{weights} does not fit {name!r}: {_short(error)}") from None
-            raise PluginError(f"no weights for {name!r}: {_short(error)}; give weights = FILE.safetensors, "
-                              "or pretrained = false for random ones") from error
+            raise PluginError(
+                f"no weights for {name!r}: {_short(error)}; give weights = FILE.safetensors, "
+                "or pretrained = false for random ones"
+            ) from error
     model.pretrained_cfg.pop("state_dict", None)  # or the file stays in memory twice
     return model.eval()
 
@@ -153,8 +171,10 @@ def _created(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
     patch = max(getattr(getattr(model, "patch_embed", None), "patch_size", (1,)))
     if image_size % patch:
         low = max(patch, image_size // patch * patch)
-        raise ConfigError(f"image_size {image_size} is not a multiple of {name!r}'s patch of {patch} pixels; "
-                          f"use {low} or {image_size // patch * patch + patch}")
+        raise ConfigError(
+            f"image_size {image_size} is not a multiple of {name!r}'s patch of {patch} pixels; "
+            f"use {low} or {image_size // patch * patch + patch}"
+        )
     return model
 
 
