@@ -1,0 +1,68 @@
+"""One driver writes an index at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+from crater_ray.errors import IndexMismatch
+from crater_ray.index.store import LOCK, check_root, make_folder, room
+
+_BUSY = {errno.EAGAIN, errno.EACCES}
+_CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class DriverLock:
+    """Holds root/.lock while it is entered; the kernel frees it when the process dies, however it dies.
+
+    Raises IndexMismatch when `root` is no place for an index, or another driver holds it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(root)
+        self._handle = -1
+
+    def __enter__(self) -> DriverLock:
+        check_root(self._root)
+        path = make_folder(self._root) / LOCK
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(handle, 4096, 0)
+            os.close(handle)
+            if error.errno in _BUSY:
+                raise IndexMismatch(f"another driver ({_named(holder)}) writes {self._root}; "
+                                    "wait for it or use another `out`") from None
+            if error.errno not in _CANNOT:
+                raise
+            # Parts and versions are safe without it: rename and link elect one writer. Work is done twice.
+            warnings.warn(f"{self._root} is on a file system without locks ({error.strerror}); "
+                          "start one driver at a time there", stacklevel=2)
+            return self
+        self._handle = handle
+        text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n"
+        with room(self._root, path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, text, 0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)  # and with it the lock; the file stays, so that nobody locks a deleted one
+            self._handle = -1
+
+
+def _named(holder: bytes) -> str:
+    try:
+        told = json.loads(holder)
+        return f"pid {told['pid']}, host {told['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "it has not said which"

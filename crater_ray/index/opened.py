@@ -1,0 +1,176 @@
+"""An opened index: one version, pinned, whatever is published after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crater_ray.errors import IndexMismatch, QueryError
+from crater_ray.index.gather import gather
+from crater_ray.index.parts import BASE_COLUMNS, Array, Part, open_part
+from crater_ray.index.recipe import read_recipe
+from crater_ray.index.segments import Segment, read_segment
+from crater_ray.index.versions import latest, read, union_schema
+
+_SUGGEST_BELOW = 50_000  # ids; looking for a close one among more takes too long
+
+
+class Snapshot:
+    """Rows of one version: its parts in order, N in all. Read-only, thread-safe once opened.
+
+    Raises IndexMismatch when `root` is no index, a newer one, or lacks that version; DamagedIndex.
+    """
+
+    def __init__(self, root: Path, version: int | None = None) -> None:
+        self.root = Path(root)
+        self.recipe = read_recipe(self.root)
+        found = latest(self.root) if version is None else read(self.root, version)
+        if found is None:
+            raise IndexMismatch(f"{root} has no version yet: its first job has not finished; "
+                                "run `crater-ray index JOB.toml` again")
+        self.version = found
+        self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in found.parts)
+        self.segments: tuple[Segment, ...] = tuple(read_segment(self.root, sha) for sha in found.segments)
+        self.offsets: Array = np.cumsum([0, *(len(part) for part in self.parts)])  # (parts + 1,), first rows
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    @cached_property
+    def ids(self) -> pa.LargeStringArray:
+        """(N,) in row order."""
+        return self._column("id")
+
+    @cached_property
+    def groups(self) -> pa.LargeStringArray:
+        """(N,) in row order."""
+        return self._column("group")
+
+    def items(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """id, group, uri, stamp and the readers' columns, in row order; null where a part's reader has none.
+
+        Raises ValueError for a column that no part has.
+        """
+        schema = union_schema((part.entry.name, part.schema) for part in self.parts)
+        if not self.parts:
+            schema = pa.schema([(name, pa.string()) for name in BASE_COLUMNS])
+        wanted = schema.names if columns is None else list(columns)
+        for name in wanted:
+            if name not in schema.names:
+                raise ValueError(f"no column {name!r}; there are: {', '.join(schema.names)}")
+        schema = pa.schema([pa.field(name, schema.field(name).type) for name in wanted])
+        tables = []
+        for part in self.parts:
+            have = [name for name in wanted if name in part.schema.names]
+            table = part.items(have)
+            arrays = [table.column(field.name).cast(field.type) if field.name in have
+                      else pa.nulls(len(part), field.type) for field in schema]
+            tables.append(pa.table(arrays, schema=schema))
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def row(self, id: str) -> int:
+        """The row of an id. Raises QueryError with the closest id there is."""
+        found = pc.index(self.ids, pa.scalar(id, pa.large_string())).as_py()
+        if found < 0:
+            close = get_close_matches(id, self.ids.to_pylist(), 1) if len(self) <= _SUGGEST_BELOW else []
+            hint = f"did you mean {close[0]!r}?" if close else "ids are those of the reader, such as " + (
+                repr(self.ids[0].as_py()) if len(self) else "none: the index is empty")
+            raise QueryError(f"no item {id!r} in version {self.version.number} of {self.root}; {hint}")
+        return int(found)
+
+    def rows(self, ids: Iterable[str]) -> Array:
+        """(n,) int64, the rows of many ids at once; -1 where there is none."""
+        found = pc.index_in(pa.array(list(ids), pa.large_string()), value_set=self.ids)
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+    @cached_property
+    def id_ranks(self) -> Array:
+        """(N,) int64, each row's place among the sorted ids: what ties are broken by."""
+        ranks = np.empty(len(self), np.int64)
+        ranks[pc.array_sort_indices(self.ids).to_numpy()] = np.arange(len(self))
+        return ranks
+
+    def part_of(self, row: int) -> tuple[Part, int]:
+        """The part a row stands in, and its row there. Raises ValueError outside 0 … N - 1."""
+        if not 0 <= row < len(self):
+            raise ValueError(f"row {row} of an index of {len(self)} rows")
+        at = int(np.searchsorted(self.offsets, row, "right")) - 1
+        return self.parts[at], row - int(self.offsets[at])
+
+    @cached_property
+    def scales(self) -> Array:
+        """(N, s) float32, in memory."""
+        every = [part.scales for part in self.parts]
+        return np.concatenate(every) if every else np.empty((0, self.recipe.scales), np.float32)
+
+    def gather(self, rows: Array) -> tuple[Array, Array]:
+        """codes (S, R) uint8 and scales (S, s) float32 of the given rows, in their order, repeats allowed.
+
+        The disk is asked for all of them first. Raises ValueError for a row outside 0 … N - 1.
+        """
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise ValueError(f"rows {int(rows.min())} … {int(rows.max())} of an index of {len(self)} rows")
+        owner = np.searchsorted(self.offsets, rows, "right") - 1
+        owners = np.unique(owner)
+        if len(owners) == 1:  # the common case, without a second copy
+            part = int(owners[0])
+            codes = gather(self.parts[part].codes, rows - self.offsets[part], willneed=True)
+            return codes, self.scales[rows]
+        codes = np.empty((len(rows), self.recipe.record_bytes), np.uint8)
+        wanted = [(self.parts[part], at := np.flatnonzero(owner == part), rows[at] - self.offsets[part])
+                  for part in owners]
+        for part, _, own in wanted:
+            part.read_ahead(own)
+        for part, at, own in wanted:
+            codes[at] = gather(part.codes, own, willneed=False)
+        return codes, self.scales[rows]
+
+    def blocks(self, max_rows: int) -> Iterator[tuple[int, Array, Array]]:
+        """(first row, codes (n, R), scales (n, s)) over all rows, n <= max_rows, none across parts: views."""
+        if max_rows < 1:
+            raise ValueError(f"max_rows is {max_rows}; use 1 or more")
+        for part, offset in zip(self.parts, self.offsets.tolist(), strict=False):
+            for first in range(0, len(part), max_rows):
+                stop = min(first + max_rows, len(part))
+                yield offset + first, part.codes[first:stop], part.scales[first:stop]
+
+    def vectors(self) -> Array:
+        """(N, m, G) float16 in row order; a map when there is one part."""
+        if len(self.parts) == 1:
+            return self.parts[0].vectors
+        every = np.empty((len(self), self.recipe.shortlist_m, self.recipe.shortlist_dim), np.float16)
+        for part, offset in zip(self.parts, self.offsets.tolist(), strict=False):
+            every[offset:offset + len(part)] = part.vectors
+        return every
+
+    def segment_rows(self, segment: Segment) -> Array:
+        """(segment.rows,) int64, the version's row of each of the segment's rows; -1: its part is gone."""
+        first = {(part.entry.name, part.entry.digest): offset
+                 for part, offset in zip(self.parts, self.offsets.tolist(), strict=False)}
+        runs = [np.arange(rows) + first[name, digest] if (name, digest) in first else np.full(rows, -1)
+                for name, digest, rows in segment.parts]
+        return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
+
+    def bytes_per_image(self) -> dict[str, float]:
+        """Bytes on the disk for one image, by stage, "total" last; every stage counted."""
+        sizes: dict[str, int] = {"vectors": 0, "shortlist": 0, "codes": 0, "scales": 0, "items": 0}
+        for part in self.parts:
+            for name, told in part.record.files.items():
+                sizes[name.split(".")[0]] += told.bytes
+        sizes["shortlist"] = sum(segment.sum.bytes for segment in self.segments if segment.sum is not None)
+        shares = {stage: size / max(len(self), 1) for stage, size in sizes.items()}
+        return {**shares, "total": sum(shares.values())}
+
+    def _column(self, name: str) -> Any:
+        column = self.items([name]).column(name).cast(pa.large_string())
+        return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+

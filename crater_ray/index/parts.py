@@ -1,0 +1,222 @@
+"""Finished parts: what names one, whether it is there, and its rows as maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from crater_ray.errors import DamagedIndex, ReaderError
+from crater_ray.index.gather import ranges
+from crater_ray.index.store import PARTS, Sum, canonical, unseal
+from crater_ray.types import Item
+
+ITEMS, VECTORS, CODES, SCALES, PART = "items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"
+BASE_COLUMNS = ("id", "group", "uri", "stamp")
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One finished part, as a version lists it."""
+
+    name: str
+    digest: str  # of part_digest()
+    rows: int
+    skipped: int  # items quarantined
+    reader: int = 0  # which of the version's readers loads its images
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}.{self.digest}"
+
+
+def part_digest(recipe_digest: str, items: Iterable[Item]) -> str:
+    """xxh3_128 hex of the recipe and the items as listed, in order; not of relevance, which no part stores.
+
+    Raises ReaderError for a column that is not plain data.
+    """
+    digest = xxhash.xxh3_128(recipe_digest.encode())
+    for item in items:
+        try:
+            digest.update(canonical([item.id, item.group, item.uri, item.stamp, dict(item.columns)], _plain))
+        except TypeError as error:
+            raise ReaderError(f"item {item.id!r}: {error}; give columns numbers, text or dates") from None
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, date | time | timedelta | Decimal | bytes):
+        return repr(value)
+    raise TypeError(f"a column holds a {type(value).__name__}")
+
+
+def check_name(name: str) -> None:
+    """Raises ReaderError for a part name that is not safe as a file name."""
+    if not name or name[0] == "." or len(name.encode()) > 160 or any(c in "/\\" or ord(c) < 32 for c in name):
+        raise ReaderError(f"the reader names a part {name!r}: use a file name of at most 160 bytes, "
+                          "without slashes or a leading dot")
+
+
+def part_folder(root: Path, name: str, digest: str) -> Path:
+    check_name(name)
+    return root / PARTS / f"{name}.{digest}"
+
+
+def done(root: Path, name: str, digest: str) -> PartEntry | None:
+    """The finished part of that name and digest, None when it is absent or a file is missing or short."""
+    folder = part_folder(root, name, digest)
+    if not folder.is_dir():
+        return None
+    try:
+        record = read_record(folder)
+        check_sizes(folder, record)
+    except DamagedIndex:
+        return None  # made again; the commit sets the damaged one aside
+    return PartEntry(name, digest, record.rows, len(record.skipped))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """part.json: rows, shapes, the Sum of every file, and what was skipped."""
+
+    name: str
+    digest: str
+    rows: int
+    vectors: tuple[int, int]  # m, G
+    record_bytes: int
+    scales: int
+    files: Mapping[str, Sum]
+    skipped: Mapping[str, str]  # id -> reason
+
+    def payload(self) -> dict[str, Any]:
+        return {"format": 1, "name": self.name, "digest": self.digest, "rows": self.rows,
+                "vectors": list(self.vectors), "record_bytes": self.record_bytes, "scales": self.scales,
+                "files": {name: told.payload() for name, told in self.files.items()},
+                "skipped": dict(self.skipped)}
+
+
+def read_record(folder: Path) -> Record:
+    """Raises DamagedIndex naming part.json."""
+    plain = unseal(folder / PART, "what the part holds")
+    try:
+        files = {name: Sum(**told) for name, told in plain["files"].items()}
+        m, dim = plain["vectors"]
+        return Record(plain["name"], plain["digest"], plain["rows"], (m, dim), plain["record_bytes"],
+                      plain["scales"], files, plain["skipped"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedIndex(f"{folder / PART} lacks a field ({error}); {_AGAIN}") from None
+
+
+_AGAIN = "delete the part's folder and run `crater-ray index` again"
+
+
+def check_sizes(folder: Path, record: Record) -> None:
+    """Raises DamagedIndex naming the first file that is missing or not as long as part.json says."""
+    for name, told in record.files.items():
+        try:
+            size = os.stat(folder / name).st_size
+        except FileNotFoundError:
+            raise DamagedIndex(f"{folder / name} is missing; {_AGAIN}") from None
+        if size != told.bytes:
+            raise DamagedIndex(f"{folder / name} has {size} bytes, not {told.bytes}; {_AGAIN}")
+
+
+class Part:
+    """One finished part, read-only. Rows n, m vectors of G, record of R bytes, s scales."""
+
+    def __init__(self, folder: Path, entry: PartEntry, record: Record) -> None:
+        self.folder, self.entry, self.record = folder, entry, record
+
+    def __len__(self) -> int:
+        return self.record.rows
+
+    def items(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """id, group, uri, stamp and the reader's columns, page checksums verified. Raises DamagedIndex."""
+        path = self.folder / ITEMS
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                return file.read(columns=None if columns is None else list(columns))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedIndex(f"{path} cannot be read: {str(error).splitlines()[0]}; {_AGAIN}") from None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of items()."""
+        path = self.folder / ITEMS
+        try:
+            return pq.read_schema(path)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedIndex(f"{path} cannot be read: {str(error).splitlines()[0]}; {_AGAIN}") from None
+
+    @cached_property
+    def vectors(self) -> Array:
+        """(n, m, G) float16, a map."""
+        return self._array(VECTORS, (len(self), *self.record.vectors), np.float16)
+
+    @cached_property
+    def codes(self) -> Array:
+        """(n, R) uint8, a map."""
+        if not len(self):
+            return np.empty((0, self.record.record_bytes), np.uint8)
+        return np.memmap(self.folder / CODES, np.uint8, "r", shape=(len(self), self.record.record_bytes))
+
+    def read_ahead(self, rows: Array) -> None:
+        """Asks the disk for all those codes at once; returns before they are there."""
+        if not len(self) or not hasattr(os, "posix_fadvise"):
+            return
+        size, handle = self.record.record_bytes, os.open(self.folder / CODES, os.O_RDONLY)
+        try:
+            for first, stop in ranges(rows):
+                os.posix_fadvise(handle, first * size, (stop - first) * size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
+
+    @cached_property
+    def scales(self) -> Array:
+        """(n, s) float32, in memory."""
+        if not self.record.scales:
+            return np.empty((len(self), 0), np.float32)
+        return np.array(self._array(SCALES, (len(self), self.record.scales), np.float32))
+
+    def _array(self, name: str, shape: tuple[int, ...], kind: Any) -> Array:
+        if not len(self):
+            return np.empty(shape, kind)
+        path = self.folder / name
+        try:
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            raise DamagedIndex(f"{path} is not an array file: {error}; {_AGAIN}") from None
+        if array.shape != shape or array.dtype != kind:
+            raise DamagedIndex(f"{path} holds {array.dtype} {array.shape}, not {shape}; {_AGAIN}")
+        return array
+
+
+def open_part(root: Path, entry: PartEntry) -> Part:
+    """The part's rows, sizes checked. Raises DamagedIndex naming the file that is missing, short or long."""
+    folder = part_folder(root, entry.name, entry.digest)
+    if not folder.is_dir():
+        raise DamagedIndex(f"{folder} is missing; run `crater-ray index` again to make it")
+    record = read_record(folder)
+    if (record.name, record.digest, record.rows) != (entry.name, entry.digest, entry.rows):
+        raise DamagedIndex(f"{folder / PART} tells of {record.rows} rows of {record.name}.{record.digest}, "
+                           f"but the version lists {entry.rows} of {entry.folder}; {_AGAIN}")
+    check_sizes(folder, record)
+    return Part(folder, entry, record)
+
+
+def skipped(root: Path, entry: PartEntry) -> dict[str, str]:
+    """id -> why it was quarantined. Raises DamagedIndex."""
+    return dict(read_record(part_folder(root, entry.name, entry.digest)).skipped)

@@ -1,0 +1,188 @@
+"""What shapes the bytes of an index: the same recipe and items give the same parts anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import xxhash
+
+from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.index.store import (
+    FORMAT,
+    RECIPE,
+    canonical,
+    check_root,
+    make_folder,
+    seal,
+    sum_of,
+    unseal,
+    write_new,
+    write_whole,
+)
+from crater_ray.plugins.labels import Ref
+from crater_ray.plugins.registry import registry
+from crater_ray.types import Side
+
+Role = Literal["backbone", "shortlist", "rerank"]
+ROLES: tuple[Role, ...] = ("backbone", "shortlist", "rerank")
+_WHAT = "the recipe of the index"
+_MARK = "crater-ray recipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything part bytes depend on, and nothing of where or when they are made."""
+
+    side: Side
+    backbone: Ref
+    backbone_digest: str  # of the weights in force
+    grid: tuple[int, int]  # rows, columns of patch tokens
+    shortlist: Ref
+    shortlist_m: int  # vectors an image
+    shortlist_dim: int  # G
+    rerank: Ref
+    k: int  # tokens an image
+    dim: int  # D of a stored token
+    codec: str
+    record_bytes: int  # R, of one image in codes.bin
+    scales: int  # s, float32 numbers of one image in scales.npy
+    match: str
+    batch: int
+    precision: str
+    max_pixels: int
+    seed: int
+    fits: Mapping[str, str] = field(default_factory=dict)  # "shortlist" | "rerank" -> sha of the fitted file
+    files: Mapping[str, str] = field(default_factory=dict)  # of file_digests()
+    format: int = FORMAT
+
+    def digest(self) -> str:
+        """xxh3_128 hex; where a file option lies does not enter, what it holds does."""
+        return str(xxhash.xxh3_128_hexdigest(canonical(self._identity())))
+
+    def ref(self, role: Role) -> Ref:
+        return {"backbone": self.backbone, "shortlist": self.shortlist, "rerank": self.rerank}[role]
+
+    def _identity(self) -> dict[str, Any]:
+        """Plain data that is equal for two recipes that give the same bytes."""
+        plain = asdict(self)
+        del plain["files"]
+        plain["grid"] = list(self.grid)
+        for role in ROLES:
+            del plain[role]["module"]  # the distribution and its version say it
+            options = plain[role]["options"]
+            for key, digest in self.files.items():
+                owner, _, option = key.partition(".")
+                if owner == role:
+                    options.pop(option, None)
+                    if digest:
+                        options[option] = f"file {digest}"
+        return plain
+
+
+def file_digests(**refs: Ref) -> dict[str, str]:
+    """What the file options of the named roles hold: "rerank.weights" -> xxh3_128 hex.
+
+    A backbone's are "": its own digest covers its weights. Raises IndexMismatch for a file it cannot read.
+    """
+    found: dict[str, str] = {}
+    for role, ref in sorted(refs.items()):
+        label = registry().labels(ref.kind).get(ref.name)
+        for option in sorted(label.options.files() if label else ()):
+            path = ref.options.get(option)
+            if role == "backbone":
+                found[f"{role}.{option}"] = ""
+            elif path is not None:
+                found[f"{role}.{option}"] = _content(Path(path), f"{ref.name}.{option}")
+    return found
+
+
+def _content(path: Path, option: str) -> str:
+    try:
+        if not path.is_dir():
+            return sum_of(path).xxh3_128
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return str(xxhash.xxh3_128_hexdigest(canonical(
+            [[file.relative_to(path).as_posix(), sum_of(file).xxh3_128] for file in inside])))
+    except OSError as error:
+        raise IndexMismatch(f"{option} names {path}, which cannot be read: {error.strerror}") from None
+
+
+def create_or_check(root: Path, recipe: Recipe) -> Recipe:
+    """The recipe now in force at `root`, written when `root` is new or empty.
+
+    File options follow the latest caller, since where a file lies is not in the digest. Raises IndexMismatch
+    when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.
+    """
+    check_root(root)
+    make_folder(root)
+    path = root / RECIPE
+    if not path.exists() and write_new(root, path, _sealed(recipe)):
+        return recipe
+    there = read_recipe(root)
+    if there.digest() != recipe.digest():
+        raise IndexMismatch(f"{root} was made by another recipe: {_differences(there, recipe)}; "
+                            "name another `out`, or set the job back to what the index has")
+    if there != recipe:
+        write_whole(root, path, _sealed(recipe))
+    return recipe
+
+
+def read_recipe(root: Path) -> Recipe:
+    """The recipe at `root`. Raises IndexMismatch when it is no index or a newer one, DamagedIndex."""
+    recipe = find_recipe(root)
+    if recipe is None:
+        reason = "it has no recipe.json" if root.exists() else "there is no such folder"
+        raise IndexMismatch(f"{root} is not an index: {reason}; make one with `crater-ray index JOB.toml`")
+    return recipe
+
+
+def find_recipe(root: Path) -> Recipe | None:
+    """The recipe at `root`, None where an index may be begun. Raises IndexMismatch, DamagedIndex."""
+    check_root(root)
+    path = root / RECIPE
+    if not os.path.lexists(path):
+        return None
+    payload = unseal(path, _WHAT)
+    if payload.pop("what", None) != _MARK:
+        raise IndexMismatch(f"{root} is not an index: its recipe.json is not one of crater-ray's")
+    try:
+        for role in ROLES:
+            payload[role] = Ref(**payload[role])
+        payload["grid"] = tuple(payload["grid"])
+        return Recipe(**payload)
+    except (TypeError, KeyError) as error:
+        raise DamagedIndex(f"{path} lacks or has too many fields ({error}); restore it from a copy") from None
+
+
+def without_paths(ref: Ref) -> Ref:
+    """The ref with its file options left out."""
+    label = registry().labels(ref.kind).get(ref.name)
+    names = label.options.files() if label else frozenset()
+    return replace(ref, options={key: value for key, value in ref.options.items() if key not in names})
+
+
+def _sealed(recipe: Recipe) -> bytes:
+    plain = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+    for role in ROLES:
+        plain[role] = asdict(plain[role])
+    return seal({**plain, "fits": dict(recipe.fits), "files": dict(recipe.files), "what": _MARK})
+
+
+def _differences(there: Recipe, here: Recipe) -> str:
+    """The first keys that differ, with both values."""
+    old, new = _flat(there._identity()), _flat(here._identity())
+    keys = [key for key in sorted({*old, *new}) if old.get(key, "nothing") != new.get(key, "nothing")]
+    shown = [f"{key} is {old.get(key, 'nothing')} there and {new.get(key, 'nothing')} in this job"
+             for key in keys[:4]]
+    return ", ".join(shown) + (f", and {len(keys) - 4} more" if len(keys) > 4 else "")
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping) and value:
+        return {name: text for key, inner in value.items()
+                for name, text in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {prefix: repr(value)}

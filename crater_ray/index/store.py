@@ -1,0 +1,265 @@
+"""How files reach the disk: by write(), hashed on the way, fsynced, then renamed or linked into place.
+
+Nothing is written through a memory map: a full disk under a map kills the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import xxhash
+
+from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
+
+FORMAT = 1
+RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
+    "recipe.json", "fitted", "parts", "segments", "versions", "tmp", ".lock")
+_BEFORE_RECIPE = {FITTED, TMP, LOCK, "lost+found"}  # what a folder may hold and still count as new
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_CHUNK = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Size in bytes and xxh3_128 hex of one file."""
+
+    bytes: int
+    xxh3_128: str
+
+    def payload(self) -> dict[str, Any]:
+        return {"bytes": self.bytes, "xxh3_128": self.xxh3_128}
+
+
+def check_root(root: Path) -> None:
+    """Raises IndexMismatch when `root` is a file or holds something else, DamagedIndex for a lost recipe."""
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise IndexMismatch(f"{root} is not an index: it is a file; name a folder in `out`")
+    names = sorted(os.listdir(root))
+    if RECIPE in names:
+        return
+    if {PARTS, VERSIONS} <= set(names):
+        raise DamagedIndex(f"{root / RECIPE} is missing beside the parts it made; restore it from a copy")
+    foreign = [name for name in names if name not in _BEFORE_RECIPE]
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise IndexMismatch(f"{root} is not an index: it holds {', '.join(foreign[:3])}{more}; "
+                            "name an index, or an empty or new folder, in `out`")
+
+
+def storage_full(root: Path, path: Path) -> StorageFull:
+    """The error to raise when `path` did not fit."""
+    folder = root / PARTS
+    done = f"{len(os.listdir(folder))} parts are done" if folder.is_dir() else "what is done is kept"
+    return StorageFull(f"no room left while writing {path}; free space and run the same command again: "
+                       f"{done}")
+
+
+@contextmanager
+def room(root: Path, path: Path) -> Iterator[None]:
+    """Turns a full disk or quota into StorageFull; every other OSError passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise storage_full(root, path) from error
+
+
+class Stream:
+    """A new file, hashed while it is written. `close()` fsyncs it and gives its Sum."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self._root, self._path = root, path
+        self._hash, self._size = xxhash.xxh3_128(), 0
+        with room(root, path):
+            self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close() or __exit__
+
+    def write(self, data: Any) -> int:
+        """Writes all of a bytes-like object. Raises StorageFull."""
+        view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
+        self._hash.update(view)
+        with room(self._root, self._path):
+            at = 0
+            while at < len(view):
+                at += self._file.write(view[at:at + _CHUNK])
+        self._size += len(view)
+        return len(view)
+
+    def close(self) -> Sum:
+        with room(self._root, self._path):
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return Sum(self._size, self._hash.hexdigest())
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        with suppress(OSError):  # an error is on its way already, or close() was called
+            self._file.close()
+
+
+def sum_of(path: Path) -> Sum:
+    """The Sum of a file as it stands on disk."""
+    digest, size = xxhash.xxh3_128(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Sum(size, digest.hexdigest())
+
+
+def sync_file(path: Path) -> None:
+    """Flushes a file that something else wrote."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder survive a power cut."""
+    try:
+        sync_file(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot fsync a folder, and need not
+            raise
+
+
+def make_folder(path: Path) -> Path:
+    """`path`, made with its parents and durable."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
+    return path
+
+
+def attempt(root: Path, name: str) -> Path:
+    """A new folder of our own under tmp/."""
+    folder = make_folder(root / TMP) / f"{name}.{uuid.uuid4().hex}"
+    folder.mkdir()
+    return folder
+
+
+def move_folder(source: Path, target: Path) -> bool:
+    """True when the finished `source` now stands at `target`, False when another stood there first."""
+    make_folder(target.parent)
+    sync_folder(source)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+            return False
+        raise
+    sync_folder(target.parent)
+    return True
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder of our own; what cannot be removed stays under tmp/, where it harms nobody."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(root: Path, path: Path, data: bytes) -> None:
+    """`path` holds `data`, all of it or as it was before. Raises StorageFull."""
+    own = _written(root, path, data)
+    with room(root, path):
+        os.replace(own, path)
+        sync_folder(path.parent)
+
+
+def write_new(root: Path, path: Path, data: bytes) -> bool:
+    """True when `path` now holds `data`, False when it existed: one writer wins. Raises StorageFull."""
+    own = _written(root, path, data)
+    try:
+        with room(root, path):
+            try:
+                os.link(own, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return _write_exclusive(root, path, data)
+            sync_folder(path.parent)
+        return True
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _written(root: Path, path: Path, data: bytes) -> Path:
+    with room(root, path):
+        make_folder(path.parent)
+        own = make_folder(root / TMP) / f"{path.name}.{uuid.uuid4().hex}"
+    try:
+        with Stream(root, own) as stream:
+            stream.write(data)
+            stream.close()
+    except BaseException:
+        own.unlink(missing_ok=True)
+        raise
+    return own
+
+
+def _write_exclusive(root: Path, path: Path, data: bytes) -> bool:
+    """For file systems without hard links: O_EXCL elects the writer; a torn file is found by its seal."""
+    try:
+        with Stream(root, path) as stream:
+            stream.write(data)
+            stream.close()
+    except FileExistsError:
+        return False
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return True
+
+
+def seal(payload: Mapping[str, Any]) -> bytes:
+    """JSON that carries its own checksum, the same bytes for the same payload."""
+    digest = xxhash.xxh3_128_hexdigest(canonical(payload))
+    return (json.dumps({**payload, "checksum": digest}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def unseal(path: Path, what: str) -> dict[str, Any]:
+    """The payload of a sealed file.
+
+    Raises DamagedIndex when it is missing or any byte differs, IndexMismatch when a newer version wrote it.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedIndex(f"{path} is missing: {what}") from None
+    try:
+        payload = json.loads(data)
+        found = payload.pop("format", None), payload.pop("checksum", None)
+    except (ValueError, AttributeError):
+        raise DamagedIndex(f"{path} cannot be read as JSON: {what}; restore it from a copy") from None
+    if isinstance(found[0], int) and found[0] > FORMAT:
+        raise IndexMismatch(f"{path} was written by a newer crater-ray (format {found[0]}, "
+                            f"this one reads {FORMAT}); upgrade crater-ray")
+    payload["format"] = found[0]
+    if data != seal(payload):
+        raise DamagedIndex(f"{path} does not match its checksum: {what}; restore it from a copy")
+    return dict(payload)
+
+
+def canonical(payload: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """One spelling of plain data, to be hashed. `default` makes the rest plain."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), default=default).encode()

@@ -1,0 +1,238 @@
+"""Whether an index is what was written: every checksum of every file, and what it holds in a few numbers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from crater_ray.errors import CraterRayError
+from crater_ray.index.fitted import fitted_path, read_fitted
+from crater_ray.index.opened import Snapshot
+from crater_ray.index.parts import (
+    CODES,
+    ITEMS,
+    PART,
+    SCALES,
+    VECTORS,
+    PartEntry,
+    Record,
+    open_part,
+    part_folder,
+    read_record,
+)
+from crater_ray.index.recipe import Recipe, read_recipe
+from crater_ray.index.segments import SEGMENT, check_segment
+from crater_ray.index.segments import read_record as read_segment
+from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, sum_of
+from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
+
+_MEND = "delete the part's folder and run `crater-ray index` again"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file or folder, relative to the index, and what is wrong with it."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found: problems make the index unfit for use, notes do not."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+    files: int  # read
+    bytes: int
+
+
+def verify(root: Path) -> Verification:
+    """Every checksum of the version in force, the JSON of all versions, ids, row counts, leftovers.
+
+    Raises IndexMismatch when `root` is not an index at all.
+    """
+    return _Check(Path(root)).run()
+
+
+class _Check:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+        self.notes: list[Problem] = []
+        self.files = self.bytes = 0
+        self.known = False  # whether every version could be read, and so what nothing refers to
+
+    def run(self) -> Verification:
+        recipe = self._recipe()
+        versions = self._versions()
+        if versions:
+            newest = versions[-1]
+            self._parts(newest, recipe)
+            for sha in newest.segments:
+                self._segment(sha, newest)
+        self._leftovers(versions)
+        return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
+
+    def _recipe(self) -> Recipe | None:
+        if not os.path.lexists(self.root / RECIPE) and not (self.root / VERSIONS).is_dir():
+            return read_recipe(self.root)  # raises: this is no index
+        recipe: Recipe | None = self._try(RECIPE, lambda: read_recipe(self.root))
+        for sha in recipe.fits.values() if recipe else ():
+            path = fitted_path(self.root, sha)
+            self._try(str(path.relative_to(self.root)), lambda sha=sha: read_fitted(self.root, sha))
+        return recipe
+
+    def _versions(self) -> list[Version]:
+        known = numbers(self.root)
+        if not known:
+            self.notes.append(Problem(VERSIONS, "no version yet: the first job has not finished"))
+        found: list[Version] = []
+        for number in known:
+            name = str(version_path(self.root, number).relative_to(self.root))
+            version = self._try(name, lambda number=number: read(self.root, number))
+            if version is not None:
+                found.append(version)
+                if version.parent and version.parent not in known:
+                    self._problem(name, f"its parent, version {version.parent}, is missing")
+        self.known = len(known) == len(found)
+        return found
+
+    def _parts(self, version: Version, recipe: Recipe | None) -> None:
+        ids: list[tuple[str, pa.ChunkedArray]] = []
+        schemas: list[tuple[str, pa.Schema]] = []
+        for entry in version.parts:
+            folder = part_folder(self.root, entry.name, entry.digest)
+            name = f"{PARTS}/{entry.folder}"
+            if not folder.is_dir():
+                self._problem(name, "the part is missing; run `crater-ray index` again to make it")
+                continue
+            record = self._try(f"{name}/{PART}", lambda folder=folder: read_record(folder))
+            if record is None or not self._files(folder, name, record):
+                continue
+            column = self._rows(name, entry, record, recipe)
+            if column is not None:
+                ids.append((entry.name, column))
+                schemas.append((entry.name, open_part(self.root, entry).schema))
+        whole = str(version_path(self.root, version.number).relative_to(self.root))
+        self._try(whole, lambda: check_ids(ids), count=False)
+        self._try(whole, lambda: union_schema(schemas), count=False)
+
+    def _files(self, folder: Path, name: str, record: Record) -> bool:
+        """Whether every file of a part is as it was written; each bad one is named."""
+        good = True
+        for file, told in record.files.items():
+            path = folder / file
+            if not path.is_file():
+                self._problem(f"{name}/{file}", f"it is missing; {_MEND}")
+                good = False
+                continue
+            found = sum_of(path)
+            self.files, self.bytes = self.files + 1, self.bytes + found.bytes
+            if found.bytes != told.bytes:
+                self._problem(f"{name}/{file}", f"it has {found.bytes} bytes, not {told.bytes}; {_MEND}")
+            elif found.xxh3_128 != told.xxh3_128:
+                self._problem(f"{name}/{file}", f"it does not match its checksum; {_MEND}")
+            good = good and found == told
+        for file in sorted(set(os.listdir(folder)) - {PART, *record.files}):
+            self.notes.append(Problem(f"{name}/{file}", "nothing refers to it"))
+        return good
+
+    def _rows(self, name: str, entry: PartEntry, record: Record,
+              recipe: Recipe | None) -> pa.ChunkedArray | None:
+        """The part's ids, when all its files agree on how many rows there are and of what shape."""
+        try:
+            part = open_part(self.root, entry)
+            column = part.items(["id"]).column("id")
+            counts = {ITEMS: len(column), VECTORS: len(part.vectors), CODES: len(part.codes),
+                      SCALES: len(part.scales)}
+        except (CraterRayError, ValueError) as error:
+            self._problem(name, str(error))
+            return None
+        for file, rows in counts.items():
+            if rows != entry.rows:
+                self._problem(f"{name}/{file}", f"it has {rows} rows, and the version lists {entry.rows}")
+        if len(record.skipped) != entry.skipped:
+            self._problem(f"{name}/{PART}", f"it skips {len(record.skipped)} items, not {entry.skipped}")
+        shape = record.vectors, record.record_bytes, record.scales
+        if recipe and shape != (
+                (recipe.shortlist_m, recipe.shortlist_dim), recipe.record_bytes, recipe.scales):
+            self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
+        return column
+
+    def _segment(self, sha: str, version: Version) -> None:
+        name = f"{SEGMENTS}/{sha}"
+        segment = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.root, sha))
+        if segment is None:
+            return
+        if segment.file is not None:
+            file = str(segment.file.relative_to(self.root))
+            self._try(file, lambda: check_segment(segment))
+            self.bytes += segment.sum.bytes if segment.sum else 0
+        there = {(part.name, part.digest) for part in version.parts}
+        gone = [part for part, digest, _ in segment.parts if (part, digest) not in there]
+        if gone:
+            self.notes.append(Problem(name, f"{len(gone)} of its parts are not in force: masked"))
+
+    def _leftovers(self, versions: list[Version]) -> None:
+        parts = {part.folder for version in versions for part in version.parts}
+        segments = {sha for version in versions for sha in version.segments}
+        for folder, used in ((PARTS, parts), (SEGMENTS, segments)):
+            for name in self._names(folder) if self.known else ():
+                if name not in used:
+                    self.notes.append(Problem(f"{folder}/{name}", "no version refers to it"))
+        for name in self._names(TMP):
+            self.notes.append(Problem(f"{TMP}/{name}", "left by an attempt that did not finish; "
+                                                       "delete it when no job is running"))
+
+    def _names(self, folder: str) -> list[str]:
+        path = self.root / folder
+        return sorted(os.listdir(path)) if path.is_dir() else []
+
+    def _problem(self, path: str, reason: str) -> None:
+        self.problems.append(Problem(path, reason))
+
+    def _try(self, path: str, read: Any, count: bool = True) -> Any:
+        """What `read()` gives, None with a problem at `path` when it cannot."""
+        self.files += count
+        try:
+            return read()
+        except CraterRayError as error:
+            self._problem(path, error.message)
+            return None
+
+
+def info(root: Path) -> dict[str, Any]:
+    """What an index holds, JSON-safe. Raises IndexMismatch, DamagedIndex."""
+    snapshot = Snapshot(Path(root))
+    recipe, version = snapshot.recipe, snapshot.version
+    return {
+        "root": str(root),
+        "format": recipe.format,
+        "side": recipe.side,
+        "recipe": recipe.digest(),
+        "version": version.number,
+        "versions": numbers(snapshot.root),
+        "images": len(snapshot),
+        "skipped": version.skipped,
+        "parts": len(version.parts),
+        "missing": list(version.allow_missing),
+        "segments": [{"sha": segment.sha, "factory": segment.factory, "rows": segment.rows}
+                     for segment in snapshot.segments],
+        "backbone": asdict(recipe.backbone),
+        "backbone_digest": recipe.backbone_digest,
+        "shortlist": {**asdict(recipe.shortlist), "vectors": recipe.shortlist_m, "dim": recipe.shortlist_dim},
+        "rerank": {**asdict(recipe.rerank), "tokens": recipe.k, "dim": recipe.dim, "codec": recipe.codec,
+                   "match": recipe.match},
+        "precision": recipe.precision,
+        "batch": recipe.batch,
+        "readers": [asdict(ref) for ref in version.readers],
+        "columns": {field.name: str(field.type) for field in union_schema(
+            (part.entry.name, part.schema) for part in snapshot.parts)},
+        "bytes_per_image": snapshot.bytes_per_image(),
+        "fitted": [f"{FITTED}/{sha}.safetensors" for sha in recipe.fits.values()],
+    }

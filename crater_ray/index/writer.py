@@ -1,0 +1,188 @@
+"""Writes one part: into tmp/, then renamed into place, so that a part is there whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crater_ray.errors import IndexMismatch, ReaderError
+from crater_ray.index.parts import (
+    BASE_COLUMNS,
+    CODES,
+    ITEMS,
+    PART,
+    SCALES,
+    VECTORS,
+    Array,
+    PartEntry,
+    Record,
+    done,
+    part_folder,
+)
+from crater_ray.index.recipe import Recipe
+from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder, room, seal
+from crater_ray.types import Item
+
+_ROW_GROUP = 65_536
+_TRIES = 8  # at setting aside a damaged part that another driver may be mending too
+
+
+class PartWriter:
+    """A part in the making. Codes go to the disk as they come; items, vectors and scales wait for `commit`.
+
+    A context manager: without a commit its attempt is removed. `columns` is the reader's schema.
+    Raises ReaderError for a bad part name, StorageFull, and OSError as it comes.
+    """
+
+    def __init__(self, root: Path, name: str, digest: str, recipe: Recipe, columns: pa.Schema) -> None:
+        self._root, self._name, self._digest, self._recipe = Path(root), name, digest, recipe
+        self._target = part_folder(self._root, name, digest)
+        self._schema = items_schema(columns)
+        self._own = set(columns.names)
+        self._tables: list[pa.Table] = []
+        self._vectors: list[Array] = []
+        self._scales: list[Array] = []
+        self._skipped: dict[str, str] = {}
+        self._rows = 0
+        with room(self._root, self._target):
+            self._folder = attempt(self._root, f"{name}.{digest[:8]}")
+        try:
+            self._codes = Stream(self._root, self._folder / CODES)
+        except BaseException:
+            remove_folder(self._folder)
+            raise
+
+    def append(self, items: Sequence[Item], vectors: Array, codes: Array, scales: Array) -> None:
+        """Rows in order: vectors (n, m, G) float16, codes (n, R) uint8, scales (n, s) float32.
+
+        Raises ValueError for a wrong shape, type or a number that is not finite, ReaderError for an item
+        without an id or with columns that do not fit the reader's schema, StorageFull.
+        """
+        recipe, n = self._recipe, len(items)
+        _expect("vectors", vectors, (n, recipe.shortlist_m, recipe.shortlist_dim), np.float16)
+        _expect("codes", codes, (n, recipe.record_bytes), np.uint8)
+        _expect("scales", scales, (n, recipe.scales), np.float32)
+        if not n:
+            return
+        for name, array in (("vectors", vectors), ("scales", scales)):
+            good = np.isfinite(array).reshape(n, -1).all(axis=1)
+            if not good.all():
+                raise ValueError(f"{name} of item {items[int(good.argmin())].id!r} are not finite: skip it")
+        table = self._table(items)
+        self._codes.write(np.ascontiguousarray(codes))
+        self._tables.append(table)
+        self._vectors.append(np.array(vectors))  # a copy: callers reuse their buffers
+        self._scales.append(np.array(scales))
+        self._rows += n
+
+    def skip(self, id: str, reason: str) -> None:
+        """Leaves an item out, for a reason that is kept in part.json."""
+        self._skipped[id] = reason
+
+    def commit(self) -> PartEntry:
+        """The finished part; another driver's, of the same bytes, when it came first. Raises StorageFull."""
+        recipe = self._recipe
+        vector = recipe.shortlist_m, recipe.shortlist_dim
+        files = {CODES: self._codes.close(), ITEMS: self._write_items(),
+                 VECTORS: self._write_array(VECTORS, self._vectors, vector, np.float16)}
+        if recipe.scales:
+            files[SCALES] = self._write_array(SCALES, self._scales, (recipe.scales,), np.float32)
+        record = Record(self._name, self._digest, self._rows, vector, recipe.record_bytes, recipe.scales,
+                        files, dict(sorted(self._skipped.items())))
+        with Stream(self._root, self._folder / PART) as stream:  # last: what it tells of is on the disk
+            stream.write(seal(record.payload()))
+            stream.close()
+        return self._place()
+
+    def _place(self) -> PartEntry:
+        for _ in range(_TRIES):
+            with room(self._root, self._target):
+                if move_folder(self._folder, self._target):
+                    return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
+            theirs = done(self._root, self._name, self._digest)
+            if theirs is not None:
+                remove_folder(self._folder)
+                return theirs
+            aside = attempt(self._root, f"damaged.{self._name}.{self._digest[:8]}")
+            try:
+                self._target.rename(aside)  # onto our own empty folder
+            except FileNotFoundError:
+                aside.rmdir()
+        raise IndexMismatch(f"{self._target} keeps coming back damaged while it is replaced; "
+                            "stop other drivers of this index and run the command again")
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._codes.__exit__(kind, value, trace)
+        remove_folder(self._folder)  # gone already after a commit
+
+    def _table(self, items: Sequence[Item]) -> pa.Table:
+        for item in items:
+            if not item.id:
+                raise ReaderError(f"an item of part {self._name} has no id (uri {item.uri!r})")
+            unknown = set(item.columns) - self._own
+            if unknown:
+                raise ReaderError(f"item {item.id!r} of part {self._name} has a column "
+                                  f"{sorted(unknown)[0]!r} that the reader's `columns` does not declare; add it")
+        arrays = []
+        for field in self._schema:
+            own = field.name not in BASE_COLUMNS
+            values = [item.columns.get(field.name) if own else getattr(item, field.name) for item in items]
+            try:
+                arrays.append(pa.array(values, type=field.type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                raise ReaderError(_misfit(self._name, field, items, values)) from None
+        return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def _write_items(self) -> Sum:
+        table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
+        memory = io.BytesIO()  # parquet seeks nowhere, but its errors would hide a full disk's
+        pq.write_table(table.combine_chunks(), memory, row_group_size=_ROW_GROUP, compression="zstd",
+                       write_page_checksum=True)
+        with Stream(self._root, self._folder / ITEMS) as stream:
+            stream.write(memory.getbuffer())
+            return stream.close()
+
+    def _write_array(self, name: str, chunks: list[Array], row: tuple[int, ...], kind: Any) -> Sum:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False,
+                  "shape": (self._rows, *row)}
+        with Stream(self._root, self._folder / name) as stream:
+            np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+            for chunk in chunks:
+                stream.write(np.ascontiguousarray(chunk))
+            return stream.close()
+
+
+def items_schema(columns: pa.Schema) -> pa.Schema:
+    """id, group, uri, stamp, then the reader's own columns. Raises ReaderError when a name is taken."""
+    taken = [name for name in columns.names if name in BASE_COLUMNS] or [
+        name for name in columns.names if columns.names.count(name) > 1]
+    if taken:
+        raise ReaderError(f"the reader declares a column {taken[0]!r}, a name that is taken; rename it")
+    base = [pa.field(name, pa.string(), nullable=False) for name in BASE_COLUMNS]
+    return pa.schema([*base, *(pa.field(field.name, field.type) for field in columns)])
+
+
+def _expect(name: str, array: Array, shape: tuple[int, ...], kind: Any) -> None:
+    if array.shape != shape or array.dtype != kind:
+        raise ValueError(f"{name} must be {np.dtype(kind)} {shape}, not {array.dtype} {array.shape}")
+
+
+def _misfit(part: str, field: pa.Field, items: Sequence[Item], values: list[Any]) -> str:
+    for item, value in zip(items, values, strict=True):
+        try:
+            pa.array([value], type=field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return (f"item {item.id!r} of part {part} has {field.name} = {value!r}, which is no "
+                    f"{field.type}; mend the catalogue or the reader's `columns`")
+    return f"part {part}: column {field.name!r} does not fit {field.type}"
