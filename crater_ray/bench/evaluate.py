@@ -1,0 +1,196 @@
+"""`crater-ray evaluate`: a job's [queries] against its index: numbers, a TREC run, a sheet to look at."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries, summarise
+from crater_ray.bench.trec import write_qrels, write_run
+from crater_ray.config import Job
+from crater_ray.errors import IndexMismatch
+from crater_ray.index.versions import latest
+from crater_ray.jobs import index as index_job
+from crater_ray.plugins import Reader, registry
+from crater_ray.query import SHEET_HITS, sheet_row
+from crater_ray.retrieve import Index
+from crater_ray.types import Item
+
+Array = np.ndarray[Any, Any]
+TOGETHER = 8  # queries scored in one call
+SHEET_ROWS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation found: means over the queries that have a relevant image in the gallery."""
+
+    mode: str
+    candidates: int | None
+    gallery: int
+    queries: int
+    without_relevant: int
+    skipped: int
+    means: dict[str, float]
+    bytes_per_image: dict[str, float]
+    seconds_per_query: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "candidates": self.candidates,
+            "gallery": self.gallery,
+            "queries": self.queries,
+            "without_relevant": self.without_relevant,
+            "skipped": self.skipped,
+            **self.means,
+            "bytes_per_image": self.bytes_per_image["total"],
+            "bytes_by_stage": self.bytes_per_image,
+            "seconds_per_query": self.seconds_per_query,
+        }
+
+    def as_text(self) -> str:
+        what = self.mode if self.candidates is None else f"{self.mode}, S = {self.candidates}"
+        lines = [f"{what}: {self.queries} queries against {self.gallery} images"]
+        if self.without_relevant:
+            lines.append(
+                f"{self.without_relevant} queries have no relevant image in the gallery and are left out"
+            )
+        if self.skipped:
+            lines.append(f"{self.skipped} queries are quarantined")
+        lines += [f"{name:<16} {value:.4f}" for name, value in self.means.items()]
+        stages = ", ".join(
+            f"{stage} {size:,.0f}" for stage, size in self.bytes_per_image.items() if stage != "total"
+        )
+        lines.append(f"{'bytes an image':<16} {self.bytes_per_image['total']:,.0f} ({stages})")
+        lines.append(f"{'seconds a query':<16} {self.seconds_per_query:.4f}")
+        return "\n".join(lines)
+
+
+def run(
+    job: Job,
+    *,
+    mode: str = "exact",
+    candidates: int = 100,
+    run_file: Path | None = None,
+    qrels: Path | None = None,
+    depth: int | None = None,
+    sheet: Path | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Score the index of `job` with its [queries], which are encoded on the first call and kept.
+
+    `depth` ranks of each query are scored (None: the whole gallery); a relevant image below counts zero, as
+    does one that the shortlist missed.
+    Raises ConfigError without [queries], IndexMismatch before `crater-ray index`.
+    """
+    job.queries_ref()  # said before any work
+    if latest(job.out) is None:
+        raise IndexMismatch(f"{job.out} has no version yet; run `crater-ray index {job.path.name}` first")
+    index_job.run(job, side="query", quiet=quiet)
+    gallery, queries = Index(job.out), Index(index_job.queries_folder(job))
+    listed = _listed(job)
+    asked = [listed[id] for id in queries.ids]
+    wanted = [item.relevant or {item.group: 1.0} for item in asked]
+    codes, names = group_codes(gallery.groups)
+    scores: list[dict[str, Any]] = []
+    best: list[tuple[Array, Array]] = []  # of each query, for the sheet
+    seconds = 0.0
+
+    def rankings() -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """Each query's ranking; rankings are scored as they pass and not kept, for they can be large."""
+        nonlocal seconds
+        for start in range(0, len(asked), TOGETHER):
+            rows = np.arange(start, min(start + TOGETHER, len(asked)))
+            vectors, tokens = queries.stored(rows)
+            begin = time.perf_counter()
+            found = gallery.rank(vectors, tokens, mode=mode, candidates=candidates, top=depth or len(gallery))
+            seconds += time.perf_counter() - begin
+            relevant = relevance(codes, names, wanted[start : start + TOGETHER])
+            scores.append(score_queries(_padded([rows for rows, _ in found]), relevant, codes))
+            best.extend((rows[:SHEET_HITS], values[:SHEET_HITS]) for rows, values in found)
+            for item, (ranked, values) in zip(asked[start : start + TOGETHER], found, strict=True):
+                yield (
+                    item.id,
+                    (
+                        [(gallery.ids[row], float(value)) for row, value in zip(ranked, values, strict=True)]
+                        if run_file
+                        else []
+                    ),
+                )
+
+    if run_file is not None:
+        write_run(run_file, rankings())
+    else:
+        deque(rankings(), maxlen=0)
+    if qrels is not None:
+        write_qrels(qrels, _judgements(gallery, asked, wanted))
+    if sheet is not None:
+        _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {mode}")
+    summary = summarise(concatenate(scores))
+    return Report(
+        mode,
+        candidates if mode == "shortlist" else None,
+        len(gallery),
+        summary.queries,
+        summary.excluded,
+        sum(part.skipped for part in queries.snapshot.version.parts),
+        summary.means,
+        gallery.snapshot.bytes_per_image(),
+        seconds / max(1, len(asked)),
+    )
+
+
+def _listed(job: Job) -> dict[str, Item]:
+    reader: Reader = registry().build(job.queries_ref())
+    return {item.id: item for part in reader.parts() for item in reader.read(part)}
+
+
+def _padded(rows: Sequence[Array]) -> Array:
+    out = np.full((len(rows), max((len(row) for row in rows), default=0)), -1, np.int64)
+    for place, row in enumerate(rows):
+        out[place, : len(row)] = row
+    return out
+
+
+def _judgements(
+    gallery: Index, asked: Sequence[Item], wanted: Sequence[Any]
+) -> Iterator[tuple[str, list[str]]]:
+    members: dict[str, list[str]] = {}
+    for id, group in zip(gallery.ids, gallery.groups, strict=True):
+        members.setdefault(group, []).append(id)
+    for item, groups in zip(asked, wanted, strict=True):
+        yield item.id, [id for group, gain in groups.items() if gain > 0 for id in members.get(group, [])]
+
+
+def _draw(
+    job: Job,
+    gallery: Index,
+    asked: Sequence[Item],
+    rankings: Sequence[tuple[Array, Array]],
+    sheet: Path,
+    title: str,
+) -> None:
+    from crater_ray.sheet import draw
+    from crater_ray.types import Hit
+
+    reader: Reader = registry().build(job.queries_ref())
+    chosen = np.linspace(0, len(asked) - 1, min(SHEET_ROWS, len(asked))).round().astype(int)
+    rows = []
+    for place in sorted(set(chosen.tolist())):
+        item, (found, scores) = asked[place], rankings[place]
+        picture = gallery.pixels(reader.load(item.uri))
+        encoded = gallery.encode(picture)
+        matches = gallery.explain(encoded.tokens[0], found)
+        hits = [
+            Hit(rank, gallery.ids[row], gallery.groups[row], float(score), pairs)
+            for rank, (row, score, pairs) in enumerate(zip(found, scores, matches, strict=True), 1)
+        ]
+        rows.append(sheet_row(gallery, picture, item.id, hits, set(item.relevant or {item.group: 1.0})))
+    draw(rows, sheet, title=title)

@@ -1,0 +1,328 @@
+"""The command line: thin. What is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crater_ray.errors import CraterRayError
+
+if TYPE_CHECKING:
+    from crater_ray.config import Job
+
+MODES = click.Choice(["exact", "shortlist"])
+
+
+class _Group(click.Group):
+    """The built-in commands and those of plugins, which are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from crater_ray.plugins import registry
+
+        return sorted({*super().list_commands(ctx), *registry().labels("command")})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from crater_ray.plugins import registry
+
+        label = registry().labels("command").get(cmd_name)
+        if label is None:
+            return None
+        if ctx.resilient_parsing:
+            return click.Command(cmd_name, help=label.summary)
+        found = registry().factory(registry().find("command", cmd_name))
+        if not isinstance(found, click.Command):
+            raise click.ClickException(
+                f"plugin command {cmd_name!r} is a {type(found).__name__}, not a click.Command"
+            )
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from crater_ray.plugins import registry
+
+        plugins = registry().labels("command")
+        own = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(own.items()))
+        if plugins:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, label.summary) for name, label in plugins.items()])
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="crater-ray")
+@click.pass_context
+def app(ctx: click.Context, debug: bool) -> None:
+    """Retrieve craters and photographs: patch tokens, a shortlist, late interaction, on Ray."""
+    ctx.obj = {"debug": debug}
+
+
+def _overrides(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="A.B=VALUE",
+        help="Replace one value of the job file; may be given again.",
+    )(command)
+
+
+def _job(path: Path, overrides: Sequence[str]) -> Job:
+    from crater_ray.config import load_job
+
+    return load_job(path, overrides)
+
+
+def _out(value: object, as_json: bool, text: Callable[[], str]) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text())
+
+
+job_argument = click.argument("job", type=click.Path(path_type=Path))
+index_argument = click.argument("index", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+candidates_option = click.option(
+    "--candidates",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="S",
+    help="Images that stage two reranks, in mode shortlist.",
+)
+
+
+@app.command()
+@job_argument
+@click.option(
+    "--allow-missing", is_flag=True, help="Publish a version even though parts failed; it records which."
+)
+@json_option
+@_overrides
+def index(job: Path, allow_missing: bool, as_json: bool, overrides: Sequence[str]) -> None:
+    """Encode a job's catalogue into its index; run again to resume or to add what is new."""
+    from crater_ray.jobs.index import run
+
+    report = run(_job(job, overrides), allow_missing=allow_missing)
+    _out(report.as_dict(), as_json, report.as_text)
+
+
+@app.command()
+@index_argument
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--mode", type=MODES, default="shortlist", show_default=True)
+@candidates_option
+@click.option("--matches", is_flag=True, help="Which query token matched which gallery token.")
+@click.option(
+    "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
+)
+@json_option
+def query(
+    index: Path,
+    images: Sequence[Path],
+    ids: Sequence[str],
+    top: int,
+    mode: str,
+    candidates: int,
+    matches: bool,
+    sheet: Path | None,
+    as_json: bool,
+) -> None:
+    """Find what looks like IMAGES in an index."""
+    from crater_ray.query import as_text, ask
+
+    if not images and not ids:
+        raise click.UsageError("name an image file, or an item with --id")
+    answers = ask(index, images, ids, top=top, mode=mode, candidates=candidates, explain=matches, sheet=sheet)
+    _out(answers, as_json, lambda: as_text(answers))
+
+
+@app.command()
+@index_argument
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--mode", type=MODES, default="shortlist", show_default=True)
+@candidates_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A Parquet file to write.")
+@click.option("--address", help="A running Ray cluster; this machine if left out.")
+def neighbours(index: Path, top: int, mode: str, candidates: int, out: Path, address: str | None) -> None:
+    """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
+    from crater_ray.config import ClusterTable, NeighboursTable
+    from crater_ray.jobs.neighbours import run
+
+    table = NeighboursTable.model_validate({"top": top, "mode": mode, "candidates": candidates})
+    rows = run(index, table, out, ClusterTable(address=address))
+    click.echo(f"{out}: {rows} rows")
+
+
+@app.command()
+@click.argument("name")
+@job_argument
+@_overrides
+def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
+    """Hand a job's index and its neighbour table to the consumer NAME."""
+    from crater_ray.jobs.consume import run
+
+    click.echo(str(run(name, _job(job, overrides))))
+
+
+@app.command()
+@job_argument
+@click.option("--mode", type=MODES, default="exact", show_default=True)
+@candidates_option
+@click.option("--run", "run_file", type=click.Path(path_type=Path), help="Write the rankings as a TREC run.")
+@click.option("--qrels", type=click.Path(path_type=Path), help="Write the relevance as TREC qrels.")
+@click.option(
+    "--depth", type=click.IntRange(1), help="Ranks kept of each query; the whole gallery if left out."
+)
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="Draw some queries, hits and matched tokens into this PNG.",
+)
+@json_option
+@_overrides
+def evaluate(
+    job: Path,
+    mode: str,
+    candidates: int,
+    run_file: Path | None,
+    qrels: Path | None,
+    depth: int | None,
+    sheet: Path | None,
+    as_json: bool,
+    overrides: Sequence[str],
+) -> None:
+    """Score a job's index with its [queries]: mAP, hit, recall, bytes an image, seconds a query."""
+    from crater_ray.bench.evaluate import run
+
+    report = run(
+        _job(job, overrides),
+        mode=mode,
+        candidates=candidates,
+        run_file=run_file,
+        qrels=qrels,
+        depth=depth,
+        sheet=sheet,
+    )
+    _out(report.as_dict(), as_json, report.as_text)
+
+
+@app.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List every plugin: kind, name, package, version, path, status."""
+    from crater_ray.plugins import registry
+
+    columns = ("kind", "name", "distribution", "version", "path", "status", "reason")
+    rows = [{column: getattr(row, column) for column in columns} for row in registry().rows()]
+
+    def text() -> str:
+        shown = [("kind", "name", "distribution", "version", "status", "path or reason")]
+        shown += [
+            (*(row[c] for c in columns[:4]), row["status"], row["reason"] or row["path"]) for row in rows
+        ]
+        widths = [max(len(line[c]) for line in shown) for c in range(5)] + [0]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown
+        )
+
+    _out(rows, as_json, text)
+
+
+@app.command()
+@index_argument
+@json_option
+def info(index: Path, as_json: bool) -> None:
+    """What an index holds: its version, parts, recipe, bytes an image, quarantined items."""
+    from crater_ray.index.verify import info as describe
+
+    found = describe(index)
+    _out(
+        found,
+        as_json,
+        lambda: "\n".join(
+            f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}"
+            if not isinstance(value, str)
+            else f"{key}: {value}"
+            for key, value in found.items()
+        ),
+    )
+
+
+@app.command()
+@index_argument
+@json_option
+def verify(index: Path, as_json: bool) -> None:
+    """Check every checksum of every file of an index; name each bad one and exit 1."""
+    from crater_ray.index.verify import verify as check
+
+    found = check(index)
+
+    def text() -> str:
+        lines = [f"{problem.path}: {problem.reason}" for problem in found.problems]
+        lines += [f"note: {note.path}: {note.reason}" for note in found.notes]
+        lines.append(
+            f"{index}: {found.files} files, {found.bytes:,} bytes read, "
+            + (f"{len(found.problems)} bad" if found.problems else "every one is good")
+        )
+        return "\n".join(lines)
+
+    _out(asdict(found), as_json, text)
+    if found.problems:
+        sys.exit(1)
+
+
+@app.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def validate(folder: Path, as_json: bool) -> None:
+    """Check a folder in the CraterBench-R layout, ours or the published one."""
+    from crater_ray.layout import validate_layout
+
+    problems = validate_layout(folder)
+    _out(problems, as_json, lambda: "\n".join(problems) or f"{folder}: a valid CraterBench-R layout")
+    if problems:
+        sys.exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: exit 2 for the user's mistake, 1 for ours, a traceback only with --debug."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    if not debug:
+        warnings.showwarning = _one_line
+    try:
+        app(arguments, standalone_mode=True)
+    except CraterRayError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error.message}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(
+            f"Error: {type(error).__name__}: {error}; this is a fault of crater-ray or of a plugin: "
+            "run `crater-ray --debug …` for the traceback",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _one_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    if issubclass(category, UserWarning):
+        click.echo(f"Warning: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

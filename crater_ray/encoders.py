@@ -1,0 +1,85 @@
+"""Encoders as a recipe or a job names them, and images embedded without an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from crater_ray.errors import BadImage, ConfigError, PluginError
+from crater_ray.index.recipe import Recipe
+from crater_ray.plugins import Aggregator, Backbone, Ref, registry
+from crater_ray.types import Side
+
+if TYPE_CHECKING:
+    from crater_ray.config import Job, Precision
+    from crater_ray.encode.encoder import Encoder
+
+Array = np.ndarray[Any, Any]
+
+
+def build_encoder(
+    root: Path, recipe: Recipe, *, device: str = "cpu", threads: int | None = None, batch: int | None = None
+) -> Encoder:
+    """The encoder a recipe names, its fits loaded. Raises PluginError for other weights."""
+    from crater_ray.index.fitted import read_fitted
+
+    backbone: Backbone = registry().build(recipe.backbone)
+    if backbone.digest != recipe.backbone_digest:
+        raise PluginError(
+            f"backbone {recipe.backbone.name!r} has weights {backbone.digest} here, but the index was made "
+            f"with {recipe.backbone_digest}; use the same weights, or index again into another `out`"
+        )
+    encoder = _encoder(
+        backbone, recipe.shortlist, recipe.rerank, batch or recipe.batch, recipe.precision, device, threads
+    )
+    for role, aggregator in fitted_roles(encoder).items():
+        if role in recipe.fits:
+            aggregator.load(read_fitted(root, recipe.fits[role]))
+    return encoder
+
+
+def fitted_roles(encoder: Encoder) -> dict[str, Any]:
+    """The aggregators that learn from a sample, by role."""
+    roles = {"shortlist": encoder.shortlist, "rerank": encoder.rerank}
+    return {role: aggregator for role, aggregator in roles.items() if hasattr(aggregator, "fit")}
+
+
+def embed(
+    job: Job, images: Iterable[bytes | Array], *, side: Side = "gallery", device: str = "cpu"
+) -> tuple[Array, Array]:
+    """Shortlist vectors (N, m, G) float16 and tokens (N, k, D) float32 of images, without an index.
+
+    Raises BadImage for an image that cannot be used, ConfigError when an aggregator must be fitted first.
+    """
+    from crater_ray.encode.encoder import encode_one
+
+    backbone: Backbone = registry().build(job.backbone_ref())
+    refs = job.shortlist_ref(), job.rerank_ref()
+    encoder = _encoder(backbone, *refs, 1, job.backbone.precision, device, None)
+    learning = fitted_roles(encoder)
+    if learning:
+        raise ConfigError(f"{', '.join(learning)} learns from a sample: index the job, then use open_index")
+    rows = [encode_one(encoder, image, max_pixels=job.index.max_pixels, side=side) for image in images]
+    if not rows:
+        raise BadImage("there is no image to embed")
+    return np.concatenate([row.vectors for row in rows]), np.concatenate([row.tokens for row in rows])
+
+
+def _encoder(
+    backbone: Backbone,
+    shortlist: Ref,
+    rerank: Ref,
+    batch: int,
+    precision: str,
+    device: str,
+    threads: int | None,
+) -> Encoder:
+    from crater_ray.encode.encoder import Encoder
+
+    one: Aggregator = registry().build(shortlist, backbone.shape)
+    many: Aggregator = registry().build(rerank, backbone.shape)
+    known = cast("Precision", precision)  # checked by the encoder
+    return Encoder(backbone, one, many, batch=batch, precision=known, device=device, threads=threads)

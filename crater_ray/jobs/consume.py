@@ -1,0 +1,31 @@
+"""A consumer, given the job's index and its neighbour table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import xxhash
+
+from crater_ray.config import Job
+from crater_ray.jobs import neighbours
+from crater_ray.plugins import Consumer, registry
+from crater_ray.retrieve import Index
+
+
+def run(name: str, job: Job, *, quiet: bool = False) -> Path:
+    """What the consumer wrote, below `out`/consumed/<name>/.
+
+    Raises PluginError for an unknown consumer, and what opening the index raises (index the job first).
+    """
+    consumer: Consumer = registry().build(job.consumer_ref(name))
+    index = Index(job.out)
+    settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())
+    table = job.out / "neighbours" / f"{index.snapshot.version.number}.{settings}.parquet"
+    if not table.exists():  # one table for every consumer of this version and these settings
+        neighbours.run(
+            job.out, job.neighbours, table, job.cluster, version=index.snapshot.version.number, quiet=quiet
+        )
+    out = job.out / "consumed" / name
+    out.mkdir(parents=True, exist_ok=True)
+    return consumer(index, ds.dataset(table), out)

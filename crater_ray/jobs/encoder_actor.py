@@ -1,0 +1,34 @@
+"""The encoder actor: everything is built in a method, so that an error keeps its type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from crater_ray.jobs.part import Done, PartWorker, Work
+from crater_ray.types import Item
+
+
+class _Encoder:
+    """Encodes one part at a time; a second thread answers `encoded`."""
+
+    def __init__(self) -> None:
+        self._worker: PartWorker | None = None
+
+    def encode(self, work: Work, part: str, careful: bool) -> Done:
+        return self._at(work).encode(part, careful)
+
+    def fit(self, work: Work, role: str, items: list[Item], seed: int) -> str:
+        return self._at(work).fit(role, items, seed)
+
+    def encoded(self) -> int:
+        return self._worker.encoded if self._worker else 0
+
+    def _at(self, work: Work) -> PartWorker:
+        if self._worker is None or self._worker.work != work:
+            self._worker = PartWorker(work)
+        return self._worker
+
+
+EncoderActor: Any = ray.remote(_Encoder)  # an actor class: .options(...).remote()

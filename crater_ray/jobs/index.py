@@ -1,0 +1,213 @@
+"""The main job: a catalogue and its images go in, a version of an index comes out. Run again to resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crater_ray.config import Job
+from crater_ray.errors import IncompleteJob, ReaderError
+from crater_ray.index import recipe as recipes
+from crater_ray.index.lock import DriverLock
+from crater_ray.index.parts import PartEntry, skipped
+from crater_ray.index.recipe import Recipe
+from crater_ray.index.store import check_root
+from crater_ray.index.versions import Version, VersionTaken, latest, publish
+from crater_ray.jobs.cluster import cluster, threads_per_encoder
+from crater_ray.jobs.fit import fit
+from crater_ray.jobs.part import Work
+from crater_ray.jobs.pool import Outcome, work_through
+from crater_ray.jobs.preflight import Found, preflight
+from crater_ray.jobs.progress import Counter
+from crater_ray.jobs.segment import segments_for
+from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.types import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an index job did."""
+
+    out: Path
+    version: int
+    parts: int
+    rows: int
+    encoded: int  # images that went through the backbone in this run
+    seconds: float  # of encoding
+    skipped: Mapping[str, str]  # id -> reason
+    missing: Mapping[str, str]  # part -> reason
+    deaths: int  # of workers
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "version": self.version,
+            "parts": self.parts,
+            "rows": self.rows,
+            "encoded": self.encoded,
+            "seconds": round(self.seconds, 3),
+            "skipped": dict(self.skipped),
+            "missing": dict(self.missing),
+            "deaths": self.deaths,
+        }
+
+    def as_text(self) -> str:
+        lines = [
+            f"{self.out}: version {self.version}, {self.rows} rows in {self.parts} parts; "
+            f"{self.encoded} images encoded in {self.seconds:.1f} s"
+        ]
+        if self.deaths:
+            lines.append(f"{self.deaths} worker deaths, their parts done again")
+        lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
+        if len(self.skipped) > 10:
+            lines.append(
+                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them"
+            )
+        lines += [f"missing part {part}: {reason}" for part, reason in self.missing.items()]
+        return "\n".join(lines)
+
+
+def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet: bool = False) -> Report:
+    """Encode what the job's reader lists (its [queries] for side "query") and publish a version.
+
+    Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`), StorageFull, and
+    IndexMismatch for an output that is busy, not an index, or made by another recipe.
+    """
+    out = job.out if side == "gallery" else queries_folder(job)
+    reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
+    check_root(out)
+    with DriverLock(out), cluster(job.cluster):
+        found = preflight(out, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref())
+        work = Work(
+            str(out),
+            _recipe(job, side, found),
+            reader_ref,
+            str(job.backbone.cache) if job.backbone.cache else None,
+            job.cluster.decoders,
+            threads_per_encoder(job.cluster),
+            "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
+        )
+        work = _fitted(work, job, found, side)
+        reader: Reader = registry().build(reader_ref)
+        parts = reader.parts()
+        if not parts:
+            raise ReaderError(f"reader {reader_ref.name!r} lists no parts: there is nothing to index")
+        start = time.monotonic()
+        what = "index" if side == "gallery" else "queries"
+        with Counter(what, len(parts), quiet) as counter:
+            outcome = work_through(work, parts, job.cluster, counter.update)
+        seconds = time.monotonic() - start
+        if outcome.failed and not allow_missing:
+            raise IncompleteJob(_missing(outcome, len(parts), out))
+        version = _publish(out, work, parts, outcome, reader_ref, job)
+        return Report(
+            out,
+            version.number,
+            len(version.parts),
+            sum(part.rows for part in version.parts),
+            sum(done.encoded for done in outcome.done.values()),
+            seconds,
+            {id: why for part in version.parts for id, why in skipped(out, part).items()},
+            outcome.failed,
+            outcome.deaths,
+        )
+
+
+def queries_folder(job: Job) -> Path:
+    """Queries are kept as an index beside the gallery's files: encoded once, resumable, verified alike."""
+    return job.out / "queries"
+
+
+def _recipe(job: Job, side: Side, found: Found) -> Recipe:
+    from crater_ray.search.codecs import codec
+
+    # queries are quantised by the kernel, not on disk
+    chosen = codec(job.rerank.codec if side == "gallery" else "fp16")
+    backbone, shortlist, rerank = job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
+    return Recipe(
+        side=side,
+        backbone=backbone,
+        shortlist=shortlist,
+        rerank=rerank,
+        backbone_digest=found.digest,
+        files=recipes.file_digests(backbone=backbone, shortlist=shortlist, rerank=rerank),
+        grid=found.shape.grid,
+        shortlist_m=found.shortlist_m,
+        shortlist_dim=found.shortlist_dim,
+        k=found.k,
+        dim=found.dim,
+        codec=chosen.name,
+        record_bytes=chosen.record_bytes(found.k, found.dim),
+        scales=chosen.scales,
+        match=job.rerank.match,
+        batch=job.backbone.batch,
+        precision=job.backbone.precision,
+        max_pixels=job.index.max_pixels,
+        seed=job.index.seed,
+        fits={},
+    )
+
+
+def _fitted(work: Work, job: Job, found: Found, side: Side) -> Work:
+    """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
+    from dataclasses import replace
+
+    out = Path(work.root)
+    recipe = work.recipe
+    if found.fitted:
+        there = recipes.find_recipe(out if side == "gallery" else job.out)
+        if there is not None and set(there.fits) == set(found.fitted):
+            fits = there.fits
+            if side == "query":
+                _copy_fits(job.out, out, fits)
+        else:
+            fits = fit(work, found.fitted, job.cluster, job.index.sample, job.index.seed)
+        recipe = replace(recipe, fits=fits)
+    return replace(work, recipe=recipes.create_or_check(out, recipe))
+
+
+def _copy_fits(gallery: Path, queries: Path, fits: Mapping[str, str]) -> None:
+    from crater_ray.index.fitted import read_fitted, write_fitted
+
+    for sha in fits.values():
+        write_fitted(queries, read_fitted(gallery, sha))
+
+
+def _publish(out: Path, work: Work, parts: list[str], outcome: Outcome, reader: Ref, job: Job) -> Version:
+    """The next version, on whatever parent is in force by then; the parent itself where nothing changed."""
+    entries: tuple[PartEntry, ...] = tuple(
+        outcome.done[part].entry for part in sorted(parts) if part in outcome.done
+    )
+    while True:
+        parent = latest(out)
+        missing = tuple(sorted(outcome.failed))
+        segments = (
+            () if work.recipe.side == "query" else segments_for(work, entries, parent, job.shortlist.index)
+        )
+        if parent and (parent.parts, parent.segments, parent.allow_missing) == (entries, segments, missing):
+            return parent
+        version = Version(
+            number=parent.number + 1 if parent else 1,
+            parent=parent.number if parent else 0,
+            parts=entries,
+            segments=segments,
+            readers=(reader,),
+            allow_missing=missing,
+        )
+        try:
+            publish(out, version)
+        except VersionTaken:
+            continue
+        return version
+
+
+def _missing(outcome: Outcome, total: int, out: Path) -> str:
+    first, reason = next(iter(outcome.failed.items()))
+    return (
+        f"{len(outcome.failed)} of {total} parts failed, no version is published; part {first}: {reason}; "
+        f"{len(outcome.done)} parts are kept in {out}: mend the cause and run the same command, or pass "
+        "--allow-missing"
+    )

@@ -1,0 +1,137 @@
+"""Every item's nearest neighbours as one Parquet table, row ranges shared out over the cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from crater_ray.config import ClusterTable, NeighboursTable
+from crater_ray.errors import CraterRayError, UserError
+from crater_ray.jobs.cluster import cluster, threads_per_encoder
+from crater_ray.jobs.progress import Counter
+from crater_ray.retrieve import Index
+
+ROWS = 512  # queries a task
+QUERIES = 16  # scored together
+SCHEMA = pa.schema(
+    [("query_id", pa.string()), ("rank", pa.int32()), ("id", pa.string()), ("score", pa.float32())]
+)
+
+
+def run(
+    root: Path,
+    table: NeighboursTable,
+    out: Path,
+    resources: ClusterTable,
+    *,
+    version: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """Write (query_id, rank, id, score), an item never its own neighbour; how many rows.
+
+    Raises UserError when `out` is a folder or its folder cannot be made, and what opening the index raises.
+    """
+    index = Index(root, version)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name a .parquet file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pinned = index.snapshot.version.number
+    starts = list(range(0, len(index), ROWS))
+    attempt = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    attempt.mkdir()
+    try:
+        with cluster(resources), Counter("neighbours", len(starts), quiet) as counter:
+            threads = threads_per_encoder(resources)
+            for done, rows in _bounded(starts, resources, (str(root), pinned, table, str(attempt), threads)):
+                counter.update(done, rows)
+        rows = _join([attempt / f"{start:012d}.parquet" for start in starts], attempt / "joined")
+        os.replace(attempt / "joined", out)
+        return rows
+    finally:
+        shutil.rmtree(attempt, ignore_errors=True)
+
+
+def _bounded(
+    starts: list[int], resources: ClusterTable, shared: tuple[Any, ...]
+) -> Iterator[tuple[int, int]]:
+    """(ranges done, rows done) after each range; at most two ranges a worker in flight."""
+    waiting, done, rows = list(reversed(starts)), 0, 0
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < 2 * resources.encoders:
+            running.append(
+                _search.options(num_cpus=resources.cpus_per_encoder).remote(waiting.pop(), *shared)
+            )
+        ready, running = ray.wait(running, num_returns=1)
+        try:
+            rows += ray.get(ready[0])
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, BaseException) else error
+            raise (cause if isinstance(cause, CraterRayError) else error) from None
+        done += 1
+        yield done, rows
+
+
+@ray.remote(max_retries=3)
+def _search(start: int, root: str, version: int, table: NeighboursTable, attempt: str, threads: int) -> int:
+    import torch
+
+    torch.set_num_threads(threads)
+    index = _opened(root, version)
+    rows = np.arange(start, min(start + ROWS, len(index)))
+    found: list[pa.Table] = []
+    for first in range(0, len(rows), QUERIES):
+        block = rows[first : first + QUERIES]
+        vectors, tokens = index.stored(block)
+        answers = index.rank(
+            vectors,
+            tokens,
+            mode=table.mode,
+            candidates=max(table.candidates, table.top) + 1,
+            top=table.top + 1,
+        )
+        for row, (hits, scores) in zip(block, answers, strict=True):
+            other = hits != row
+            hits, scores = hits[other][: table.top], scores[other][: table.top]
+            found.append(
+                pa.table(
+                    [
+                        [index.ids[row]] * len(hits),
+                        np.arange(1, len(hits) + 1, dtype=np.int32),
+                        [index.ids[hit] for hit in hits],
+                        scores.astype(np.float32),
+                    ],
+                    schema=SCHEMA,
+                )
+            )
+    pq.write_table(pa.concat_tables(found), Path(attempt) / f"{start:012d}.parquet")
+    return len(rows)
+
+
+_INDEXES: dict[tuple[str, int], Index] = {}  # one open index a worker process
+
+
+def _opened(root: str, version: int) -> Index:
+    if (root, version) not in _INDEXES:
+        _INDEXES.clear()
+        _INDEXES[root, version] = Index(root, version)
+    return _INDEXES[root, version]
+
+
+def _join(pieces: list[Path], out: Path) -> int:
+    rows = 0
+    with pq.ParquetWriter(out, SCHEMA, write_page_checksum=True) as writer:
+        for piece in pieces:
+            table = pq.read_table(piece)
+            rows += len(table)
+            writer.write_table(table)
+    return rows

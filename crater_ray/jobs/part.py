@@ -1,0 +1,249 @@
+"""One part, from its reader to its files: what an encoder actor does, free of Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crater_ray.errors import ReaderError
+from crater_ray.index.parts import PartEntry, done, part_digest
+from crater_ray.index.recipe import Recipe, without_paths
+from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
+from crater_ray.index.writer import PartWriter
+from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.types import Item, Tokens
+
+if TYPE_CHECKING:
+    from crater_ray.encode.encoder import Encoder
+
+TOKEN_FIELDS = ("patches", "cls", "attention", "attention_column")
+KILLS = 2  # an image that takes its worker down this often is left out
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an encoder needs to know: plain data."""
+
+    root: str
+    recipe: Recipe
+    reader: Ref
+    cache: str | None
+    decoders: int
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A committed part, and how many images were encoded for it just now (0: it was there)."""
+
+    entry: PartEntry
+    encoded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Up to `batch` items and their padded Tokens."""
+
+    items: list[Item]
+    tokens: Tokens
+    bad: dict[int, str]  # slot -> why that image cannot be used
+
+
+class PartWorker:
+    """Holds the reader, and the encoder once a part needs it."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.root = Path(work.root)
+        self.reader: Reader = registry().build(work.reader)
+        self.encoded = 0  # images so far, read by the actor's other thread
+        self._encoder: Encoder | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        if self._encoder is None:
+            from crater_ray.encoders import build_encoder
+
+            self._encoder = build_encoder(
+                self.root, self.work.recipe, device=self.work.device, threads=self.work.threads
+            )
+        return self._encoder
+
+    def encode(self, part: str, careful: bool) -> Done:
+        """The part, committed. With `careful`, one journalled image at a time.
+
+        Raises ReaderError for an id listed twice, OSError when reading or writing fails, StorageFull.
+        """
+        items = list(self.reader.read(part))
+        twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
+        if twice:
+            raise ReaderError(
+                f"reader {self.work.reader.name!r} lists the id {twice[0]!r} twice in part {part!r}; "
+                "ids must be unique: mend the catalogue, or give it an id column"
+            )
+        recipe = self.work.recipe
+        digest = part_digest(recipe.digest(), items)
+        there = done(self.root, part, digest)
+        if there is not None:
+            return Done(there, 0)
+        before = self.encoded
+        journal = Journal(self.root / "tmp" / f"{part}.{digest}.journal") if careful else None
+        with PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer:
+            for encoded in self._tokens(items, writer, journal):
+                self._write(writer, encoded)
+                self.encoded += len(encoded.items)
+                if journal:
+                    journal.survived(encoded.items[0].id)
+            entry = writer.commit()
+        if journal:
+            journal.close()
+        return Done(entry, self.encoded - before)
+
+    def _tokens(self, items: list[Item], writer: PartWriter, journal: Journal | None) -> Iterator[Encoded]:
+        """Each padded batch and its Tokens, from the cache where it holds the part."""
+        if journal is not None:
+            for item in items:
+                if journal.kills(item.id) >= KILLS:
+                    writer.skip(item.id, f"its worker died {KILLS} times on this image")
+                    continue
+                journal.begin(item.id)
+                yield from self._fresh([item])
+        elif self.work.cache is None:
+            yield from self._fresh(items)
+        else:
+            yield from self._cached(items, TokenCache(Path(self.work.cache)))
+
+    def _fresh(self, items: list[Item]) -> Iterator[Encoded]:
+        from crater_ray.encode.batches import batches
+
+        recipe, encoder = self.work.recipe, self.encoder
+        for batch in batches(
+            items,
+            self.reader.load,
+            encoder.backbone.preprocess,
+            batch=recipe.batch,
+            decoders=self.work.decoders,
+            max_pixels=recipe.max_pixels,
+            pin=encoder.device.type == "cuda",
+        ):
+            yield Encoded(batch.items, encoder.tokens(batch.images), batch.bad)
+
+    def _cached(self, items: list[Item], cache: TokenCache) -> Iterator[Encoded]:
+        """As `_fresh`, read from the cache where it holds the part and written to it where it does not."""
+        recipe, encoder = self.work.recipe, self.encoder
+        key = token_key(
+            items,
+            reader=self.work.reader,
+            backbone=without_paths(recipe.backbone),
+            backbone_digest=recipe.backbone_digest,
+            precision=recipe.precision,
+            batch=recipe.batch,
+            max_pixels=recipe.max_pixels,
+        )
+        there = cache.find(key)
+        if there is not None:
+            for rows in there.batches(recipe.batch):
+                arrays = {name: array for name in TOKEN_FIELDS if (array := getattr(rows, name)) is not None}
+                batch = items[rows.first : rows.first + len(rows.ids)]
+                yield Encoded(batch, encoder.from_cache(arrays, there.shape.grid), dict(rows.bad))
+            return
+        with ExitStack() as stack:
+            writer: TokenWriter | None = None
+            for encoded in self._fresh(items):
+                if writer is None:
+                    tokens = encoded.tokens
+                    writer = stack.enter_context(
+                        cache.writer(key, tokens.shape, attention_column=tokens.attention_column is not None)
+                    )
+                writer.append(
+                    [item.id for item in encoded.items],
+                    bad=encoded.bad,
+                    **encoder.to_cache(encoded.tokens, len(encoded.items)),
+                )
+                yield encoded
+            if writer is not None:
+                writer.commit()
+
+    def _write(self, writer: PartWriter, encoded: Encoded) -> None:
+        from crater_ray.search.codecs import codec
+
+        items = encoded.items
+        rows = self.encoder.rows(encoded.tokens, self.work.recipe.side, len(items))
+        bad = {**rows.bad, **encoded.bad}
+        for slot, reason in sorted(bad.items()):
+            writer.skip(items[slot].id, reason)
+        good = [slot for slot in range(len(items)) if slot not in bad]
+        if good:
+            codes, scales = codec(self.work.recipe.codec).encode(rows.tokens[good])
+            writer.append([items[slot] for slot in good], rows.vectors[good], codes, scales)
+
+    def fit(self, role: str, items: list[Item], seed: int) -> str:
+        """What the aggregator of `role` learns from `items`, stored; the sha of its file."""
+        from crater_ray.encoders import fitted_roles
+        from crater_ray.index.fitted import write_fitted
+
+        aggregator = fitted_roles(self.encoder)[role]
+
+        def sample() -> Iterator[Tokens]:
+            for encoded in self._fresh(items):
+                good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
+                if good:
+                    yield _only(encoded.tokens, good)
+
+        return write_fitted(self.root, aggregator.fit(sample(), seed))
+
+
+class Journal:
+    """Names each image before it is touched, so that the next worker knows which one killed this one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kills: Counter[str] = Counter()
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    event, id = json.loads(line)
+                except ValueError:
+                    continue  # the line that was being written when the worker died
+                self._kills[id] += 1 if event == "begin" else -1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def kills(self, id: str) -> int:
+        return self._kills[id]
+
+    def begin(self, id: str) -> None:
+        self._line("begin", id)
+        os.fsync(self._file.fileno())
+
+    def survived(self, id: str) -> None:
+        self._line("survived", id)
+
+    def _line(self, event: str, id: str) -> None:
+        self._file.write(json.dumps([event, id]) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """The part is committed: the journal has served."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _only(tokens: Tokens, slots: list[int]) -> Tokens:
+    def pick(tensor: Any) -> Any:
+        return None if tensor is None else tensor[slots]
+
+    return Tokens(
+        pick(tokens.patches),
+        tokens.grid,
+        pick(tokens.cls),
+        pick(tokens.attention),
+        pick(tokens.attention_column),
+    )

@@ -1,0 +1,112 @@
+"""Checks on every node, in seconds and on its CPU, that the job can run there before a GPU is held."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from crater_ray.errors import ClusterError, ConfigError, CraterRayError, PluginError
+from crater_ray.plugins import Aggregator, Backbone, Ref, registry
+from crater_ray.types import TokenShape
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the named objects turned out to be on one node."""
+
+    node: str
+    digest: str  # of the backbone's weights
+    shape: TokenShape
+    shortlist_dim: int
+    shortlist_m: int
+    k: int
+    dim: int
+    fitted: tuple[str, ...]  # the roles that learn from a sample
+
+
+def preflight(
+    root: Path, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref, job: str = "the job"
+) -> Found:
+    """What every node agrees on.
+
+    Raises PluginError when a node lacks a package or has another version or other weights, ConfigError when
+    an aggregator does not fit the backbone, ClusterError when a node does not see the output folder.
+    """
+    mark = root / "tmp" / f"preflight.{uuid.uuid4().hex}"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        nodes = [
+            node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+        ]
+        asked = [
+            _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                str(mark), reader, backbone, shortlist, rerank
+            )
+            for node in nodes
+        ]
+        found = [_answer(ref) for ref in asked]
+    finally:
+        mark.unlink(missing_ok=True)
+    for other in found[1:]:
+        if other.digest != found[0].digest:
+            raise PluginError(
+                f"backbone {backbone.name!r} has other weights on node {other.node} ({other.digest}) than on "
+                f"{found[0].node} ({found[0].digest}); give every node the same file"
+            )
+    return found[0]
+
+
+def _answer(ref: Any) -> Found:
+    try:
+        answer: Found = ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, BaseException) else error
+        if isinstance(cause, CraterRayError):
+            raise cause from None
+        raise
+    return answer
+
+
+@ray.remote(num_cpus=0, max_retries=1)
+def _look(mark: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) -> Found:
+    node = os.uname().nodename
+    if not Path(mark).exists():
+        raise ClusterError(
+            f"node {node} does not see the output folder {Path(mark).parents[1]}; put it where every node "
+            "can write"
+        )
+    registry().build(reader)
+    built: Backbone = registry().build(backbone)
+    shape = built.shape
+    roles: dict[str, Aggregator] = {}
+    for role, ref in (("shortlist", shortlist), ("rerank", rerank)):
+        try:
+            roles[role] = registry().build(ref, shape)
+        except ValueError as error:
+            raise ConfigError(
+                f"[{role}] {ref.name!r} does not fit backbone {backbone.name!r}: {error}"
+            ) from None
+    one, many = roles["shortlist"], roles["rerank"]
+    for role, aggregator in roles.items():
+        if aggregator.k > shape.tokens and not hasattr(aggregator, "fit"):
+            raise ConfigError(
+                f"{role}.k is {aggregator.k}, but {backbone.name!r} gives {shape.tokens} tokens; "
+                f"use {shape.tokens} or less"
+            )
+    return Found(
+        node,
+        built.digest,
+        shape,
+        one.dim,
+        one.k,
+        many.k,
+        many.dim,
+        tuple(role for role, aggregator in roles.items() if hasattr(aggregator, "fit")),
+    )

@@ -1,0 +1,121 @@
+"""What `crater-ray query` does: files and ids in, ranked hits and a contact sheet out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crater_ray.errors import QueryError
+from crater_ray.retrieve import Index
+from crater_ray.types import Hit, Match
+
+if TYPE_CHECKING:
+    from crater_ray.sheet import SheetRow
+
+SHEET_HITS = 5
+SHEET_LINES = 10  # the best token matches of each hit are drawn
+
+
+def ask(
+    root: Path,
+    images: Sequence[Path],
+    ids: Sequence[str],
+    *,
+    top: int,
+    mode: str,
+    candidates: int,
+    explain: bool,
+    sheet: Path | None,
+) -> list[dict[str, Any]]:
+    """One answer a query, in the order given. Raises QueryError for a file that cannot be read."""
+    from crater_ray.sheet import draw
+
+    index = Index(root)
+    answers: list[dict[str, Any]] = []
+    rows = []
+    for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
+        image, id = (None, name) if file is None else (_bytes(file), None)
+        hits = index.search(
+            image, id=id, top=top, mode=mode, candidates=candidates, explain=explain or sheet is not None
+        )
+        answers.append({"query": name, "mode": mode, "hits": [_plain(hit, explain) for hit in hits]})
+        if sheet is not None:
+            picture = index.image(name) if image is None else index.pixels(image)
+            rows.append(sheet_row(index, picture, name if file is None else file.name, hits))
+    if sheet is not None:
+        draw(rows, sheet, title=f"{root.name}, mode {mode}")
+    return answers
+
+
+def as_text(answers: Sequence[dict[str, Any]]) -> str:
+    """A table for each query."""
+    lines = []
+    for answer in answers:
+        lines.append(f"{answer['query']} ({answer['mode']})")
+        for hit in answer["hits"]:
+            lines.append(f"{hit['rank']:>4}  {hit['score']:.4f}  {hit['id']}  ({hit['group']})")
+            lines += [
+                f"          token {match['query_token']:>3} -> {match['gallery_token']:>3}  "
+                f"{match['similarity']:.3f}"
+                for match in hit.get("matches", [])[:SHEET_LINES]
+            ]
+    return "\n".join(lines)
+
+
+def sheet_row(
+    index: Index,
+    picture: np.ndarray[Any, Any],
+    label: str,
+    hits: Sequence[Hit],
+    relevant: Collection[str] | None = None,
+) -> SheetRow:
+    """One query and its hits with the best token matches; `relevant` groups are framed as correct."""
+    from crater_ray.sheet import SheetHit, SheetRow
+
+    here = index.places(picture, "query")
+    shown = []
+    for hit in hits[:SHEET_HITS]:
+        image = index.image(hit.id)
+        there = index.places(image, "gallery")
+        correct = None if relevant is None else hit.group in relevant
+        shown.append(SheetHit(image, hit.id, hit.score, correct, _lines(hit.matches, here, there)))
+    return SheetRow(picture, label, shown)
+
+
+def _lines(
+    matches: Sequence[Match], here: np.ndarray[Any, Any] | None, there: np.ndarray[Any, Any] | None
+) -> list[tuple[tuple[float, float], tuple[float, float], float]]:
+    if here is None or there is None:
+        return []
+    return [
+        (
+            (float(here[m.query_token][0]), float(here[m.query_token][1])),
+            (float(there[m.gallery_token][0]), float(there[m.gallery_token][1])),
+            m.similarity,
+        )
+        for m in matches[:SHEET_LINES]
+    ]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise QueryError(f"cannot read the query image {path}: {error.strerror or error}") from None
+
+
+def _plain(hit: Hit, explain: bool) -> dict[str, Any]:
+    plain: dict[str, Any] = {"rank": hit.rank, "id": hit.id, "group": hit.group, "score": round(hit.score, 6)}
+    if explain:
+        plain["matches"] = [
+            {
+                "query_token": match.query_token,
+                "gallery_token": match.gallery_token,
+                "similarity": round(match.similarity, 6),
+            }
+            for match in hit.matches
+        ]
+    return plain

@@ -1,0 +1,311 @@
+"""An opened version of an index and an encoder: an image goes in, hits come out. No Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crater_ray.encoders import build_encoder
+from crater_ray.errors import BadImage, QueryError
+from crater_ray.index.opened import Snapshot
+from crater_ray.plugins import Located, Reader, registry
+from crater_ray.types import Hit, Match, Side, Tokens
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from crater_ray.encode.encoder import Encoder, Rows
+    from crater_ray.search.shortlist import Shortlist
+
+Array = np.ndarray[Any, Any]
+BLOCK_ROWS = 4096  # images a block of the exact scan
+
+
+class Index:
+    """One pinned version of an index, searchable. Satisfies crater_ray.plugins.Index.
+
+    Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
+    that is missing.
+    """
+
+    def __init__(self, root: str | Path, version: int | None = None, *, threads: int | None = None) -> None:
+        self.root = Path(root)
+        self.threads = threads
+        self.snapshot = Snapshot(self.root, version)
+        self.recipe = self.snapshot.recipe
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Row order."""
+        return list(self.snapshot.ids.to_pylist())
+
+    def items(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """id, group, uri, stamp and the reader's columns, in row order; or only `columns`."""
+        return self.snapshot.items(columns)
+
+    def vectors(self) -> Array:
+        """(N, m, G) float16, in row order."""
+        return self.snapshot.vectors()
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Row order."""
+        return list(self.snapshot.groups.to_pylist())
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """One image at a time: a query does not wait for a batch."""
+        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1)
+
+    @cached_property
+    def _readers(self) -> list[Reader]:
+        return [registry().build(ref) for ref in self.snapshot.version.readers]
+
+    @cached_property
+    def _stage_one(self) -> list[tuple[Shortlist, Array]]:
+        """Each segment's FAISS index, and the row of the version (-1: dropped) for each of its rows."""
+        from crater_ray.search.shortlist import Shortlist
+
+        opened = []
+        for segment in self.snapshot.segments:
+            rows = self.snapshot.segment_rows(segment)
+            if segment.file is not None:
+                opened.append((Shortlist.load(segment.file), rows))
+            else:  # Flat: the rows' own vectors are the index
+                kept = rows[rows >= 0]
+                opened.append(
+                    (Shortlist.build(self.snapshot.vectors()[kept], segment.factory, segment.seed), kept)
+                )
+        return opened
+
+    # one query
+
+    def search(
+        self,
+        image: bytes | Array | None = None,
+        *,
+        id: str | None = None,
+        top: int = 10,
+        mode: str = "shortlist",
+        candidates: int = 100,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """The `top` best hits of one image (an encoded one, or (H, W, 3) uint8) or of an item of the index.
+
+        An item of the index is not its own hit. `explain` fills Hit.matches.
+        Raises QueryError for an image that cannot be used, an unknown id, or a number below 1.
+        """
+        if (image is None) == (id is None):
+            raise QueryError("a query is one image or one id")
+        skip = None
+        if id is not None:
+            skip = self.row(id)
+            vectors, tokens = self.stored(np.array([skip]))
+            vectors, tokens = vectors[0], tokens[0]
+        else:
+            assert image is not None  # said above
+            rows = self.encode(image)
+            vectors, tokens = rows.vectors[0], rows.tokens[0]
+        return self.answer(
+            vectors, tokens, top=top, mode=mode, candidates=candidates, explain=explain, skip=skip
+        )
+
+    def answer(
+        self,
+        vectors: Array,
+        tokens: Array,
+        *,
+        top: int = 10,
+        mode: str = "shortlist",
+        candidates: int = 100,
+        explain: bool = False,
+        skip: int | None = None,
+        mask: Array | None = None,
+    ) -> list[Hit]:
+        """The hits of one encoded query: vectors (m, G), tokens (Q, D).
+
+        `mask` (N,) bool says which rows may answer; `skip` is one that may not.
+        """
+        if top < 1 or candidates < 1:
+            raise QueryError(f"top and candidates must be 1 or more, not {top} and {candidates}")
+        if skip is not None:
+            mask = np.ones(len(self), bool) if mask is None else mask.copy()
+            mask[skip] = False
+        rows, scores = self.rank(
+            vectors[None], tokens[None], mode=mode, candidates=max(candidates, top), mask=mask, top=top
+        )[0]
+        matches = self.explain(tokens, rows) if explain else [()] * len(rows)
+        return [
+            Hit(rank, self.ids[row], self.groups[row], float(score), pairs)
+            for rank, (row, score, pairs) in enumerate(zip(rows, scores, matches, strict=True), 1)
+        ]
+
+    def encode(self, image: bytes | Array) -> Rows:
+        """One query image's vectors (1, m, G) and tokens (1, Q, D).
+
+        Raises QueryError for an image that cannot be used.
+        """
+        rows = self.encoder.rows(self._tokens(image), "query", 1)
+        if rows.bad:
+            raise QueryError(f"the query image cannot be used: {rows.bad[0]}")
+        return rows
+
+    def _tokens(self, image: bytes | Array) -> Tokens:
+        return self.encoder.tokens(self.encoder.backbone.preprocess(self.pixels(image))[None])
+
+    def pixels(self, image: bytes | Array) -> Array:
+        """(H, W, 3) uint8 of a query image. Raises QueryError for one that cannot be used."""
+        from crater_ray.encode.pixels import pixels
+
+        try:
+            return pixels(image, self.recipe.max_pixels)
+        except BadImage as error:
+            raise QueryError(f"the query image cannot be used: {error.message}") from None
+
+    def places(self, image: Array, side: Side) -> Array | None:
+        """(k, 2) where each token of an image lies, x and y in 0..1; None where the aggregator cannot say."""
+        aggregator = self.encoder.rerank
+        if not isinstance(aggregator, Located):
+            return None
+        tokens = self._tokens(image)
+        patches = aggregator.locate(tokens, side)[0].cpu().numpy()
+        rows, columns = tokens.grid
+        return np.stack([(patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows], 1)
+
+    def explain(self, tokens: Array, rows: Array) -> list[tuple[Match, ...]]:
+        """For each row, every query token's best gallery token, the most similar first."""
+        from crater_ray.search.kernel import explain
+
+        codes, scales = self.snapshot.gather(rows)
+        best, similarity = explain(
+            tokens, codes, scales, codec=self.recipe.codec, k=self.recipe.k, dim=self.recipe.dim
+        )
+        return [
+            tuple(
+                Match(int(q), int(row_best[q]), float(row_similarity[q]))
+                for q in np.argsort(-row_similarity, kind="stable")
+            )
+            for row_best, row_similarity in zip(best, similarity, strict=True)
+        ]
+
+    # many queries
+
+    def rank(
+        self,
+        vectors: Array,
+        tokens: Array,
+        *,
+        mode: str,
+        candidates: int,
+        top: int,
+        mask: Array | None = None,
+    ) -> list[tuple[Array, Array]]:
+        """(rows, scores) of each query, best first, ties by id: vectors (B, m, G), tokens (B, Q, D)."""
+        from crater_ray.search.stages import exact, ranked, rerank
+
+        recipe = self.recipe
+        codec, k, dim, match = recipe.codec, recipe.k, recipe.dim, recipe.match
+        id_ranks = self.snapshot.id_ranks
+        answers: list[tuple[Array, Array]] = []
+        if mode == "exact":
+            scores = exact(
+                tokens,
+                self.snapshot.blocks(BLOCK_ROWS),
+                rows=len(self),
+                codec=codec,
+                k=k,
+                dim=dim,
+                match=match,
+            )
+            if mask is not None:
+                scores[:, ~mask] = -np.inf
+            for row_scores in scores:
+                order = ranked(row_scores, id_ranks, top)
+                order = order[row_scores[order] > -np.inf]
+                answers.append((order, row_scores[order]))
+            return answers
+        if mode != "shortlist":
+            raise QueryError(f"mode {mode!r} is not one of exact, shortlist")
+        rows, _ = self.shortlist(vectors, candidates, mask)
+        scores = rerank(tokens, rows, self.snapshot.gather, codec=codec, k=k, dim=dim, match=match)
+        for row_rows, row_scores in zip(rows, scores, strict=True):
+            valid = row_rows >= 0
+            row_rows, row_scores = row_rows[valid], row_scores[valid]
+            order = ranked(row_scores, id_ranks[row_rows], top)
+            answers.append((row_rows[order], row_scores[order]))
+        return answers
+
+    def shortlist(self, vectors: Array, count: int, mask: Array | None = None) -> tuple[Array, Array]:
+        """Stage one over all segments: rows (B, count) int64 (-1: fewer), scores (B, count)."""
+        found_rows, found_scores = [], []
+        for segment, rows in self._stage_one:
+            keep = rows >= 0
+            if mask is not None:
+                keep = keep & mask[np.maximum(rows, 0)]
+            local, scores = segment.search(vectors, count, None if keep.all() else keep)
+            found_rows.append(np.where(local >= 0, rows[np.maximum(local, 0)], -1))
+            found_scores.append(np.where(local >= 0, scores, -np.inf))
+        if not found_rows:
+            return np.full((len(vectors), count), -1), np.full((len(vectors), count), -np.inf, np.float32)
+        if len(found_rows) == 1:
+            return found_rows[0], found_scores[0]
+        all_rows, all_scores = np.concatenate(found_rows, 1), np.concatenate(found_scores, 1)
+        order = np.argsort(-all_scores, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(all_rows, order, 1), np.take_along_axis(all_scores, order, 1)
+
+    def stored(self, rows: Array) -> tuple[Array, Array]:
+        """The vectors (n, m, G) and decoded tokens (n, K, D) of rows of this index, to be used as queries."""
+        from crater_ray.search.codecs import codec
+
+        codes, scales = self.snapshot.gather(rows)
+        tokens = codec(self.recipe.codec).decode(codes, scales, self.recipe.k, self.recipe.dim)
+        return np.asarray(self.vectors()[rows], np.float32), tokens
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
+        """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
+        from crater_ray.search.stages import rerank
+
+        rows = np.array([[self.row(a), self.row(b)] for a, b in pairs], np.int64).reshape(-1, 2)
+        scores = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), 256):
+            block = rows[start : start + 256]
+            _, tokens = self.stored(block[:, 0])
+            scores[start : start + len(block)] = rerank(
+                tokens,
+                block[:, 1:],
+                self.snapshot.gather,
+                codec=self.recipe.codec,
+                k=self.recipe.k,
+                dim=self.recipe.dim,
+            )[:, 0]
+        return scores
+
+    # items
+
+    def row(self, id: str) -> int:
+        """Raises QueryError for an id that is not in the index."""
+        return self.snapshot.row(id)
+
+    def image(self, id: str) -> Array:
+        """(H, W, 3) uint8, through the reader that listed it. Raises QueryError when that fails."""
+        from crater_ray.encode.pixels import pixels
+
+        part, row = self.snapshot.part_of(self.row(id))
+        reader = self._readers[part.entry.reader]
+        uri = part.items(["uri"])["uri"][row].as_py()
+        try:
+            return pixels(reader.load(uri), self.recipe.max_pixels)
+        except (BadImage, OSError) as error:
+            raise QueryError(f"the image of {id!r} cannot be read: {error}") from None
+
+
+def open_index(root: str | Path, version: int | None = None) -> Index:
+    """The index at `root`, its version in force or the one named."""
+    return Index(root, version)

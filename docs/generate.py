@@ -1,0 +1,71 @@
+"""Writes docs/commands.md and docs/plugins.md from the code; --check says what is out of date, exit 1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from pydantic_core import PydanticUndefined
+
+from crater_ray.cli import app
+from crater_ray.plugins import KINDS, Options, registry
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by `make fix` from the code; `make check` compares. -->\n"
+
+
+def commands() -> str:
+    """Every command's help text."""
+    context = click.Context(app, info_name="crater-ray", max_content_width=100)
+    pages = [f"# Commands\n\n{NOTE}\n```\n{app.get_help(context)}\n```\n"]
+    for name in app.list_commands(context):
+        command = app.get_command(context, name)
+        if command is not None:
+            page = command.get_help(
+                click.Context(command, info_name=name, parent=context, max_content_width=100)
+            )
+            pages.append(f"## {name}\n\n```\n{page}\n```\n")
+    return "\n".join(pages)
+
+
+def plugins() -> str:
+    """Every label and its options, by kind."""
+    pages = [f"# Readers, backbones, aggregators, consumers\n\n{NOTE}"]
+    found = registry()
+    for kind in KINDS:
+        pages.append(
+            f"\n## {kind.capitalize()}s\n\n| name | package | what it is | options (default) |\n"
+            "|---|---|---|---|\n"
+        )
+        for name, label in found.labels(kind).items():
+            package = found.find(kind, name).distribution
+            pages.append(f"| `{name}` | {package} | {label.summary} | {_options(label.options)} |\n")
+    return "".join(pages)
+
+
+def _options(model: type[Options]) -> str:
+    shown = []
+    for name, field in model.model_fields.items():
+        required = field.default is PydanticUndefined and field.default_factory is None
+        default = field.get_default(call_default_factory=True)
+        shown.append(
+            f"`{name}`" + (" (required)" if required else f" ({'none' if default is None else default})")
+        )
+    return ", ".join(shown).replace("|", "\\|") or "none"
+
+
+def main() -> None:
+    stale = []
+    for path, text in ((DOCS / "commands.md", commands()), (DOCS / "plugins.md", plugins())):
+        if "--check" in sys.argv:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                stale.append(path.name)
+        else:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        sys.exit(f"out of date: docs/{', docs/'.join(stale)}; run `make fix`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""A test rig as a stranger's plugin: coloured images from nowhere, and readers that misbehave on demand."""
+
+from crater_ray.plugins import File, Label, Options, hookimpl
+
+
+class DisksOptions(Options):
+    items: int = 40
+    per_part: int = 10
+    step: int = 0  # of the item names: another catalogue
+    gate: File | None = None  # a FIFO: the worker writes its pid there at `gate_item` and waits to be killed
+    gate_item: str = ""
+    bad: tuple[str, ...] = ()  # ids whose bytes are no image
+    deadly: tuple[str, ...] = ()  # ids that kill the worker that loads them
+    raises: tuple[str, ...] = ()  # ids whose load raises OSError
+    twice: bool = False  # the first part lists an id twice
+    broken_part: str = ""  # a part that cannot be listed
+
+
+class FakeOptions(Options):
+    dim: int = 16
+    grid: int = 4
+    image_size: int = 32
+
+
+class WhitenedOptions(Options):
+    dim: int = 8
+
+
+@hookimpl
+def register_readers():
+    yield Label("disks", "coloured disks", "crater_ray_rig.disks:Disks", DisksOptions)
+
+
+@hookimpl
+def register_backbones():
+    yield Label("fake", "colours through a fixed projection", "crater_ray.testing:FakeBackbone", FakeOptions)
+
+
+@hookimpl
+def register_aggregators():
+    yield Label(
+        "whitened_mean",
+        "the mean token, PCA-whitened",
+        "crater_ray_rig.whitened:WhitenedMean",
+        WhitenedOptions,
+    )
