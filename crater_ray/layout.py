@@ -177,7 +177,7 @@ def _shared_relevance(root: Path, gallery: set[str]) -> dict[str, tuple[str, ...
     where = str(root / RELEVANCE)
     if isinstance(content, dict):
         # {"version": …, "queries": {…}} wraps the real thing, {"03-1-000001": […]} is it
-        inner = [value for key, value in content.items() if isinstance(value, dict | list)
+        inner = [value for key, value in content.items() if _nested(value)
                  and any(word in key.lower() for word in ("quer", "relevance"))]
         content = inner[0] if len(inner) == 1 else content
     pairs: Iterable[tuple[Any, Any]]
@@ -199,6 +199,12 @@ def _shared_relevance(root: Path, gallery: set[str]) -> dict[str, tuple[str, ...
                               f"it has {', '.join(map(repr, value)) or 'no keys'}")
         relevance[str(key)] = ids
     return relevance
+
+
+def _nested(value: Any) -> bool:
+    """Whether every value inside is a list or an object: a collection of records, not one of ids."""
+    inside = list(value.values()) if isinstance(value, dict) else value
+    return isinstance(inside, list) and bool(inside) and all(isinstance(one, dict | list) for one in inside)
 
 
 # writing

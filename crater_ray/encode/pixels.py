@@ -75,6 +75,8 @@ def pixels(data: bytes | np.ndarray[Any, Any], max_pixels: int) -> np.ndarray[An
             return _rgb(_upright(image))
     except (BadImage, MemoryError):
         raise
+    except Image.DecompressionBombError as error:  # TIFF checks each tile by Pillow's own limit, 179 Mpixel
+        raise BadImage("more pixels in one tile than Pillow decodes") from error
     except Exception as error:  # the bytes are in memory: whatever a decoder raises, it is about them
         raise BadImage(f"truncated or corrupt {name}") from error
 

@@ -1,0 +1,61 @@
+"""Consumer `pairs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from crater_ray.builtin.pairs import Pairs
+from crater_ray.errors import UserError
+from crater_ray.plugins import Consumer, Index, registry
+
+NO_INDEX = cast("Index", None)  # pairs come from the neighbour table alone
+
+
+def dataset(rows: list[tuple[str, int, str, float]]) -> ds.Dataset:
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    types = (pa.string(), pa.int32(), pa.string(), pa.float32())
+    names = ("query_id", "rank", "id", "score")
+    return ds.dataset(pa.table({name: pa.array(list(values), kind)
+                                for name, values, kind in zip(names, columns, types, strict=True)}))
+
+
+def test_pairs_are_unordered_unique_sorted_and_without_self(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = [(f"{query}.jpg", rank, f"{generator.integers(30)}.jpg", 0.5)
+            for query in range(30) for rank in range(1, 9)]
+    path = Pairs(top=5)(NO_INDEX, dataset(rows), tmp_path / "out")
+    expected = sorted({tuple(sorted((one, hit))) for one, rank, hit, _ in rows if rank <= 5 and one != hit})
+    assert path == tmp_path / "out" / "pairs.txt"
+    assert path.read_text().splitlines() == [f"{first} {second}" for first, second in expected]
+    assert path.read_text().endswith("\n")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_neighbours_give_an_empty_file(tmp_path: Path) -> None:
+    assert Pairs(10)(NO_INDEX, dataset([]), tmp_path).read_text() == ""
+
+
+@pytest.mark.parametrize("row", [("a b.jpg", 1, "c.jpg", 1.0), ("c.jpg", 1, "a b.jpg", 1.0),
+                                 ("a b.jpg", 1, "a c.jpg", 1.0)])
+def test_white_space_in_an_id_is_refused_and_what_was_there_is_kept(tmp_path: Path, row: Any) -> None:
+    (tmp_path / "pairs.txt").write_text("old\n")
+    with pytest.raises(UserError, match=r"id 'a [bc].jpg' has white space"):
+        Pairs(10)(NO_INDEX, dataset([row]), tmp_path)
+    assert (tmp_path / "pairs.txt").read_text() == "old\n"
+
+
+def test_white_space_beyond_the_top_does_no_harm(tmp_path: Path) -> None:
+    rows = [("a", 1, "b", 1.0), ("a", 2, "c d", 0.5)]
+    assert Pairs(1)(NO_INDEX, dataset(rows), tmp_path).read_text() == "a b\n"
+
+
+def test_it_is_reached_through_the_registry() -> None:
+    consumer = registry().build(registry().ref("consumer", "pairs", {"top": 3}))
+    assert isinstance(consumer, Consumer)
+    assert consumer.top == 3
