@@ -1,0 +1,106 @@
+"""One Ray cluster for the session, whose workers see the rig plugin; jobs run in this process or a real driver's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crater_ray.config import Job, load_job
+from crater_ray.plugins import registry
+
+SITE = Path(__file__).parent / "site"
+
+
+@pytest.fixture(scope="session")
+def rig() -> Iterator[None]:
+    """The rig plugin, installed as a stranger's package is: on sys.path, with a dist-info."""
+    before = os.environ.get("PYTHONPATH")
+    sys.path.insert(0, str(SITE))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SITE), before]))
+    registry.cache_clear()
+    yield
+    sys.path.remove(str(SITE))
+    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    registry.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(rig: None) -> Iterator[str]:
+    """The address of a cluster of this machine that thinks it has four CPUs."""
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    context = ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=150 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield str(context.address_info["gcs_address"])
+    ray.shutdown()
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, ray_cluster: str) -> Callable[..., Job]:
+    """A job over the rig's disks: keyword tables replace the defaults, `reader={"items": 12}`."""
+
+    def make(name: str = "job", **tables: Mapping[str, Any]) -> Job:
+        job: dict[str, dict[str, Any]] = {
+            "reader": {"name": "disks"},
+            "queries": {"name": "disks", "items": 20},
+            "backbone": {"name": "fake"},
+            "shortlist": {"name": "mean"},
+            "rerank": {"name": "instance_tokens", "k": 6},
+            "cluster": {"encoders": 2, "cpus_per_encoder": 0.5, "threads": 1},
+        }
+        for table, values in tables.items():
+            job[table] = {**job.get(table, {}), **values}
+        path = tmp_path / f"{name}.toml"
+        path.write_text(f'out = "{name}"\n' + "".join(_table(key, values) for key, values in job.items()))
+        return load_job(path)
+
+    return make
+
+
+@pytest.fixture
+def driver(ray_cluster: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `crater-ray …` as a process of its own, on the session's cluster where it reads a job."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crater_ray.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    lines = [f"{key} = {_toml(value)}\n" for key, value in values.items()]
+    return f"\n[{name}]\n" + "".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,227 @@
+"""The index job on real Ray processes: same bytes, resume, quarantine, deaths, two drivers, growth."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crater_ray.config import Job
+from crater_ray.errors import ConfigError, IncompleteJob, IndexMismatch, PluginError, ReaderError
+from crater_ray.index.lock import DriverLock
+from crater_ray.index.verify import verify
+from crater_ray.jobs.index import run
+from crater_ray.retrieve import Index
+
+pytestmark = pytest.mark.ray
+Make = Callable[..., Job]
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Every byte that a part is made of."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "parts").rglob("*")) if path.is_file()}
+
+
+def audit(root: Path, items: int) -> Index:
+    """Ids exactly once, every checksum good."""
+    index = Index(root)
+    assert sorted(index.ids) == [f"i{number:05d}" for number in range(items)]
+    assert verify(root).problems == ()
+    return index
+
+
+def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: Make) -> None:
+    one = make_job("one", cluster={"encoders": 1})
+    two = make_job("two", cluster={"encoders": 2})
+    resumed = make_job("resumed", reader={"broken_part": "p0020"})
+    run(one, quiet=True)
+    run(two, quiet=True)
+    with pytest.raises(IncompleteJob, match="1 of 4 parts failed.*p0020.*cannot be listed"):
+        run(resumed, quiet=True)
+    report = run(make_job("resumed"), quiet=True)
+    assert report.encoded == 10  # the missing part alone
+    assert files(one.out) == files(two.out) == files(resumed.out)
+    audit(one.out, 40)
+
+
+def test_a_third_run_does_nothing(make_job: Make) -> None:
+    job = make_job()
+    first, again = run(job, quiet=True), run(job, quiet=True)
+    assert (first.encoded, again.encoded) == (40, 0)
+    assert again.version == first.version == 1
+
+
+def test_cached_tokens_give_the_same_bytes_as_fresh_ones(make_job: Make, tmp_path: Path) -> None:
+    fresh = make_job("fresh", reader={"bad": ["i00003"]})
+    writes = make_job("writes", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
+    reads = make_job("reads", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
+    for job in (fresh, writes, reads):
+        run(job, quiet=True)
+    assert files(fresh.out) == files(writes.out) == files(reads.out)
+    other_k = make_job("other", reader={"bad": ["i00003"]}, rerank={"k": 3}, backbone={"cache": str(tmp_path / "cache")})
+    assert run(other_k, quiet=True).rows == 39
+
+
+def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(make_job: Make) -> None:
+    job = make_job(reader={"bad": ["i00003", "i00017"]})
+    report = run(job, quiet=True)
+    assert report.rows == 38
+    assert set(report.skipped) == {"i00003", "i00017"}
+    assert all("image" in reason for reason in report.skipped.values())
+    good = make_job("good")
+    run(good, quiet=True)
+    with_bad, without = Index(job.out), Index(good.out)
+    rows = [without.row(id) for id in with_bad.ids]
+    assert np.array_equal(with_bad.vectors(), without.vectors()[rows])  # neighbours' bytes do not depend on a bad image
+
+
+def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) -> None:
+    job = make_job(reader={"items": 20, "deadly": ["i00013"]})
+    report = run(job, quiet=True)
+    assert report.rows == 19
+    assert "died" in report.skipped["i00013"]
+    assert report.deaths >= 3
+    assert verify(job.out).problems == ()
+
+
+def test_a_disk_that_does_not_answer_fails_its_part_and_keeps_the_rest(make_job: Make) -> None:
+    job = make_job(reader={"items": 20, "raises": ["i00013"]})
+    with pytest.raises(IncompleteJob, match="1 of 2 parts failed.*does not answer.*1 parts are kept"):
+        run(job, quiet=True)
+    report = run(job, allow_missing=True, quiet=True)
+    assert (report.rows, list(report.missing)) == (10, ["p0010"])
+    assert Index(job.out).snapshot.version.allow_missing == ("p0010",)
+
+
+def test_an_id_listed_twice_is_named(make_job: Make) -> None:
+    with pytest.raises(ReaderError, match="'i00000' twice"):
+        run(make_job(reader={"twice": True}), quiet=True)
+
+
+def test_k_above_the_tokens_is_refused_before_any_work(make_job: Make) -> None:
+    job = make_job(rerank={"k": 17})
+    with pytest.raises(ConfigError, match="17.*16 tokens"):
+        run(job, quiet=True)
+    assert not (job.out / "recipe.json").exists()
+
+
+def test_another_recipe_on_the_same_output_is_refused(make_job: Make) -> None:
+    run(make_job(), quiet=True)
+    with pytest.raises(IndexMismatch, match="rerank"):
+        run(make_job(rerank={"k": 5}), quiet=True)
+
+
+def test_a_folder_that_is_not_an_index_is_left_alone(make_job: Make) -> None:
+    job = make_job()
+    job.out.mkdir()
+    (job.out / "holiday.jpg").write_bytes(b"dear")
+    with pytest.raises(IndexMismatch, match=r"not an index.*holiday\.jpg"):
+        run(job, quiet=True)
+    assert sorted(path.name for path in job.out.iterdir()) == ["holiday.jpg"]
+
+
+def test_a_second_driver_is_refused_while_the_first_one_writes(make_job: Make) -> None:
+    job = make_job()
+    job.out.mkdir()
+    with DriverLock(job.out), pytest.raises(IndexMismatch, match="another driver"):
+        run(job, quiet=True)
+
+
+def test_more_encoders_than_the_cluster_has_cpus_for(make_job: Make) -> None:
+    with pytest.raises(ConfigError, match="64 encoders of 1 CPU"):
+        run(make_job(cluster={"encoders": 64, "cpus_per_encoder": 1}), quiet=True)
+
+
+def test_growth_adds_a_segment_and_leaves_the_old_parts(make_job: Make) -> None:
+    job = make_job(reader={"items": 20})
+    run(job, quiet=True)
+    before = files(job.out)
+    report = run(make_job(reader={"items": 40}), quiet=True)
+    assert (report.version, report.encoded) == (2, 20)
+    assert before.items() <= files(job.out).items()
+    index = audit(job.out, 40)
+    assert len(index.snapshot.segments) == 2
+    shrunk = run(make_job(reader={"items": 10}), quiet=True)
+    assert (shrunk.version, shrunk.encoded) == (3, 0)
+    small = audit(job.out, 10)
+    assert {hit.id for hit in small.search(id="i00000", top=40)} == {f"i{number:05d}" for number in range(1, 10)}
+    assert len(Index(job.out, version=2)) == 40  # rollback is a number
+
+
+def test_a_faiss_shortlist_over_everything_is_the_exact_search(make_job: Make) -> None:
+    flat, hnsw = make_job("flat"), make_job("sq", shortlist={"index": "SQfp16"})
+    for job in (flat, hnsw):
+        run(job, quiet=True)
+        index = Index(job.out)
+        for id in ("i00000", "i00021"):
+            exact = index.search(id=id, top=39, mode="exact")
+            assert index.search(id=id, top=39, mode="shortlist", candidates=39) == exact
+            assert exact[0].group == index.groups[index.row(id)]
+    assert (hnsw.out / "segments" / Index(hnsw.out).snapshot.segments[0].sha / "shortlist.faiss").exists()
+
+
+def test_what_an_aggregator_learns_is_kept_and_used_again(make_job: Make) -> None:
+    job = make_job(shortlist={"name": "whitened_mean", "dim": 4})
+    run(job, quiet=True)
+    index = Index(job.out)
+    assert set(index.recipe.fits) == {"shortlist"}
+    assert index.vectors().shape == (40, 1, 4)
+    picture = index.image("i00005")
+    found = index.search(picture, top=1, mode="shortlist", candidates=5)
+    assert found[0].id == "i00005"  # the query goes through the same whitening
+    grown = run(make_job(shortlist={"name": "whitened_mean", "dim": 4}, reader={"items": 60}), quiet=True)
+    assert grown.encoded == 20  # the fit is the index's own: parts stand
+    with pytest.raises(ConfigError, match="dim is 99"):
+        run(make_job("wide", shortlist={"name": "whitened_mean", "dim": 99}), quiet=True)
+
+
+def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
+    make_job: Make, driver: Callable[..., subprocess.Popen[str]], ray_cluster: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    gated = {"gate": str(gate), "gate_item": "i00017"}
+    job = make_job(reader=gated, cluster={"encoders": 1, "address": ray_cluster})
+    first = driver("index", str(job.path))
+    worker = _pid_at(gate)
+    part = [path.name for path in (job.out / "tmp").iterdir()]
+    assert any(name.startswith("p0010.") for name in part)  # the kill lands inside a part that is being written
+    os.kill(worker, signal.SIGKILL)
+    second = _pid_at(gate)  # the part is begun again by another worker
+    assert second != worker
+    first.kill()
+    first.wait()
+    os.kill(second, signal.SIGKILL)
+    gate.unlink()
+    again = driver("index", str(job.path), "--json")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    report = json.loads(out)
+    assert report["rows"] == 40
+    assert report["encoded"] < 40  # what was done before the kills is kept
+    audit(job.out, 40)
+    clean = make_job("clean")
+    run(clean, quiet=True)
+    assert files(clean.out) == files(job.out)
+
+
+def test_a_node_with_other_plugin_versions_is_refused(make_job: Make) -> None:
+    from dataclasses import replace
+
+    from crater_ray.jobs.preflight import preflight
+
+    job = make_job()
+    old = replace(job.backbone_ref(), version="0.9")
+    with pytest.raises(PluginError, match=r"crater-ray-rig 0\.9.*crater-ray-rig 1\.0.*install"):
+        preflight(job.out, job.reader_ref(), old, job.shortlist_ref(), job.rerank_ref())
+
+
+def _pid_at(gate: Path) -> int:
+    with gate.open() as fifo:  # blocks until a worker has come to the gate
+        return int(fifo.readline())
