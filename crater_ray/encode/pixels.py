@@ -122,7 +122,8 @@ def _rgb(image: Image.Image) -> np.ndarray[Any, Any]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.array(image.convert("RGB"))  # a copy: what Pillow lends is read-only, and torch warns of that
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return np.array(image)  # a copy: what Pillow lends is read-only, and torch warns of that
 
 
 def _stretched(samples: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
