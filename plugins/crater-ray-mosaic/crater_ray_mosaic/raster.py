@@ -1,0 +1,161 @@
+"""A simple-cylindrical raster as a function of latitude and longitude, read by windows."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from crater_ray.errors import ReaderError
+from crater_ray_mosaic.frame import dataset_name, frame_of
+
+BLOCK_CACHE_MB = 256  # of GDAL, for the whole process
+
+
+class Raster:
+    """Values of a raster at any latitude and longitude. Thread-safe: GDAL handles are not shared."""
+
+    def __init__(self, path: Path | str, *, radius_km: float | None = None,
+                 extent: tuple[float, float, float, float] | None = None, nodata: float | None = None,
+                 bands: tuple[int, ...] | None = None) -> None:
+        """Raises ReaderError when the file cannot be read, or is not simple cylindrical on a known sphere."""
+        self.path = Path(path)
+        self._name = dataset_name(self.path, extent, nodata)
+        self._handles = threading.local()
+        self.frame = frame_of(self._handle(), self.path, radius_km, bands)
+
+    def _handle(self) -> Any:
+        handle = getattr(self._handles, "dataset", None)
+        if handle is None:
+            try:
+                with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB):
+                    handle = rasterio.open(self._name)
+            except rasterio.errors.RasterioIOError as error:
+                if self.path.exists():
+                    raise ReaderError(f"GDAL cannot read {self.path.name}: {error}") from None
+                raise ReaderError(f"raster {self.path} does not exist") from None
+            self._handles.dataset = handle
+        return handle
+
+    def sample(self, lon: float, lats: NDArray[np.float64],
+               east: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Bilinear values at (lats, lon + east), read at about the spacing of the points.
+
+        lats, east (S, S) degrees, NaN where there is no place.
+        -> (S, S) or (S, S, B) float32, NaN where there are no data; (S, S) bool, True outside the raster.
+        Raises OSError when the file can no longer be read.
+        """
+        f = self.frame
+        rows = (f.north - lats) / f.step_lat - 0.5
+        columns = self._column(lon) + east / f.step_lon - 0.5
+        outside = ~((rows >= -0.5) & (rows <= f.height - 0.5))
+        if not f.wraps:
+            outside |= ~((columns >= -0.5) & (columns <= f.width - 0.5))
+        if outside.all():
+            shape = lats.shape if len(f.bands) == 1 else (*lats.shape, len(f.bands))
+            return np.full(shape, np.nan, np.float32), outside
+        rows, columns = np.where(outside, np.nan, rows), np.where(outside, np.nan, columns)
+        size = max(lats.shape)
+        top, bottom = _span(rows, 0, f.height)
+        left, right = _span(columns, *((None, None) if f.wraps else (0, f.width)))
+        pieces, centres = [], []
+        for start, stop, shift in _pieces(left, right, f.turn) if f.wraps else [(left, right, 0)]:
+            piece, at = self._read(top, bottom, start, stop, size, right - left)
+            pieces.append(piece)
+            centres.append(at + shift)
+        block = np.concatenate(pieces, axis=2)
+        return _bilinear(block, _place(rows, _centres(top, bottom, block.shape[1])),
+                         _place(columns, np.concatenate(centres))), outside
+
+    def files(self) -> list[str]:
+        """Every file GDAL reads for it: itself, a VRT's tiles, overviews beside it."""
+        return list(self._handle().files)
+
+    def holds(self, lat: float, lon: float) -> bool:
+        """Whether a place is inside the raster's extent."""
+        f = self.frame
+        row, column = (f.north - lat) / f.step_lat, self._column(lon)
+        return bool(0 <= row <= f.height and (f.wraps or 0 <= column <= f.width))
+
+    def _column(self, lon: float) -> float:
+        """The column of a longitude, the turn chosen nearest the raster's middle."""
+        f = self.frame
+        middle = f.west + f.width * f.step_lon / 2
+        return ((lon - middle + 180.0) % 360.0 - 180.0) / f.step_lon + f.width / 2
+
+    def _read(self, top: int, bottom: int, left: int, right: int, size: int,
+              span: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(B, h, w) float32 of a window averaged down to about `size` over `span`, and its column centres."""
+        f = self.frame
+        high = math.ceil((bottom - top) / max(1.0, (bottom - top) / size))
+        wide = math.ceil((right - left) / max(1.0, span / size))
+        window = Window(left, top, right - left, bottom - top)
+        handle, bands, shape = self._handle(), list(f.bands), (len(f.bands), high, wide)
+        resampling = Resampling.nearest if shape[1:] == (bottom - top, right - left) else Resampling.average
+        kind = np.float64 if f.dtype == "float64" else np.float32
+        values = handle.read(bands, window=window, out_shape=shape, resampling=resampling, out_dtype=kind)
+        if f.nodata is not None and not math.isnan(f.nodata):
+            values[values == kind(f.nodata)] = np.nan
+        if f.masked:
+            mask = handle.read_masks(bands, window=window, out_shape=shape, resampling=Resampling.nearest)
+            values[mask == 0] = np.nan
+        values[~np.isfinite(values)] = np.nan
+        return values.astype(np.float32, copy=False), _centres(left, right, wide)
+
+
+def _span(at: NDArray[np.float64], low: int | None, high: int | None) -> tuple[int, int]:
+    """First and one past the last pixel that bilinear sampling touches."""
+    start, stop = math.floor(np.nanmin(at)), math.floor(np.nanmax(at)) + 2
+    return (start if low is None else max(start, low)), (stop if high is None else min(stop, high))
+
+
+def _pieces(left: int, right: int, width: int) -> list[tuple[int, int, int]]:
+    """Columns left..right of an endless raster as windows of one turn: start, stop, shift back."""
+    pieces, at = [], left
+    while at < right:
+        shift = at // width * width
+        stop = min(right, shift + width)
+        pieces.append((at - shift, stop - shift, shift))
+        at = stop
+    return pieces
+
+
+def _centres(start: int, stop: int, n: int) -> NDArray[np.float64]:
+    """Of n equal cells over pixels start..stop, where pixel k has its centre at k."""
+    return np.asarray(start - 0.5 + (np.arange(n) + 0.5) * ((stop - start) / n), np.float64)
+
+
+def _place(at: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional indices into `centres`, held at both ends; NaN stays."""
+    places: NDArray[np.float64] = np.interp(at, centres, np.arange(len(centres), dtype=np.float64))
+    return places
+
+
+def _bilinear(block: NDArray[np.float32], rows: NDArray[np.float64],
+              columns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(B, h, w) at fractional (rows, columns), each (S, S) -> (S, S[, B]); NaN where any of the four is."""
+    known = np.isfinite(rows) & np.isfinite(columns)
+    rows, columns = np.where(known, rows, 0.0), np.where(known, columns, 0.0)
+    high, wide = block.shape[1:]
+    top = np.minimum(rows.astype(np.int64), max(high - 2, 0))
+    left = np.minimum(columns.astype(np.int64), max(wide - 2, 0))
+    down, across = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    corner = top * wide + left
+    below, beside = (wide if high > 1 else 0), (1 if wide > 1 else 0)
+    bands = []
+    for band in block:
+        flat = band.reshape(-1)
+        upper, lower = flat[corner], flat[corner + below]
+        upper = upper + (flat[corner + beside] - upper) * across
+        lower = lower + (flat[corner + below + beside] - lower) * across
+        values = upper + (lower - upper) * down
+        values[~known] = np.nan
+        bands.append(values)
+    return bands[0] if len(bands) == 1 else np.stack(bands, axis=-1)

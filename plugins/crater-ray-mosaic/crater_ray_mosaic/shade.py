@@ -1,0 +1,52 @@
+"""Light and greys: a DEM under a sun, and values to uint8."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def lambert(height: Array, spacing: float, azimuth: float, elevation: float) -> Array:
+    """The cosine between slope and sun, 0 in self-shadow; no cast shadows. NaN beside NaN.
+
+    height (S + 2, S + 2) metres, spacing metres a pixel; azimuth degrees clockwise from the image's up,
+    elevation degrees. -> (S, S)
+    """
+    rise = 0.5 / spacing  # central differences
+    right = (height[1:-1, 2:] - height[1:-1, :-2]) * np.float32(rise)
+    up = (height[:-2, 1:-1] - height[2:, 1:-1]) * np.float32(rise)
+    a, e = math.radians(azimuth), math.radians(elevation)
+    facing = np.float32(math.sin(e)) - right * np.float32(math.sin(a) * math.cos(e))
+    facing -= up * np.float32(math.cos(a) * math.cos(e))
+    return np.maximum(facing / np.sqrt(1.0 + right * right + up * up), 0.0).astype(np.float32, copy=False)
+
+
+def stretched(values: Array, low: float = 1.0, high: float = 99.0) -> tuple[Array, bool]:
+    """Percentiles low..high of the finite values spread over 0..255, and whether there was any spread.
+
+    Of any shape; bands share one stretch, so that colour stays. NaN stays NaN.
+    """
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return values, False
+    bottom, top = np.percentile(finite, (low, high))
+    if not top - bottom > 1e-6 * max(abs(bottom), abs(top), 1e-6):
+        return np.zeros_like(values), False
+    spread = np.clip((values - bottom) * (255.0 / (top - bottom)), 0.0, 255.0)
+    return spread.astype(np.float32, copy=False), True
+
+
+def greys(values: Array, invalid: NDArray[np.bool_], brightness: float = 0.0,
+          contrast: float = 1.0) -> NDArray[Any]:
+    """uint8 of values 0..255; invalid pixels take the mean of the rest, which draws the least edge."""
+    mean = values[~invalid].mean(axis=0) if invalid.any() else values.mean(axis=(0, 1))
+    if brightness or contrast != 1.0:
+        values = (values - mean) * np.float32(contrast) + mean + np.float32(brightness)
+        mean = mean + brightness
+    values = np.where(invalid if values.ndim == 2 else invalid[..., None], mean, values)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

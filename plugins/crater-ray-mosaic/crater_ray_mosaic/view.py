@@ -1,0 +1,74 @@
+"""A pose to pixels: sampled, shaded, stretched, and refused with a reason when there is too little to see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crater_ray.errors import BadImage
+from crater_ray_mosaic.grid import orthographic
+from crater_ray_mosaic.pose import Pose
+from crater_ray_mosaic.raster import Raster
+from crater_ray_mosaic.shade import greys, lambert, stretched
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What turns a pose into pixels beside the raster."""
+
+    kind: Literal["image", "dem"] = "image"
+    size: int = 224  # pixels a side
+    vertical: float = 1.0  # metres a unit of the DEM
+    sun_azimuth: float = 270.0  # of a DEM's pose without a sun
+    sun_elevation: float = 30.0
+    stretch: Literal["auto", "always"] = "auto"  # auto: not for 8-bit images
+    max_invalid: float = 0.1
+    flat_below: float = 1.0  # grey levels
+
+
+def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
+    """(S, S) or (S, S, 3) uint8, the same bytes for the same pose.
+
+    Raises BadImage for a centre or too large a share outside the raster, too little data, or a flat view;
+    OSError when the raster can no longer be read.
+    """
+    if not raster.holds(pose.lat, pose.lon):
+        raise BadImage("outside: its centre is not on the raster")
+    margin = 1 if how.kind == "dem" else 0
+    lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin)
+    values, outside = raster.sample(pose.lon, lats, east)
+    if margin:
+        values, outside = _shaded(raster, pose, how, values), outside[1:-1, 1:-1]
+    invalid = ~np.isfinite(values) if values.ndim == 2 else ~np.isfinite(values).all(axis=2)
+    _enough(invalid, outside, how.max_invalid)
+    eight_bit = how.kind == "image" and raster.frame.dtype == "uint8"
+    if eight_bit and (spread := float(values[~invalid].std())) < how.flat_below:
+        raise BadImage(f"flat: a standard deviation of {spread:.2f} grey levels, under {how.flat_below:g}")
+    if how.stretch == "always" or not eight_bit:
+        values, told = stretched(values)
+        if not told:
+            raise BadImage("flat: all of its pixels have one value")
+    return greys(values, invalid, pose.brightness, pose.contrast)
+
+
+def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any]) -> NDArray[Any]:
+    if height.ndim != 2:
+        raise BadImage("a DEM has one band; choose it with option bands")
+    azimuth = how.sun_azimuth if pose.azimuth is None else pose.azimuth
+    elevation = how.sun_elevation if pose.elevation is None else pose.elevation
+    factor = how.vertical * raster.frame.scale
+    spacing = 2000.0 * pose.half_width_km / how.size  # metres
+    facing = lambert(height * np.float32(factor), spacing, azimuth - pose.rotation, elevation)
+    if np.nanmax(facing, initial=-math.inf) - np.nanmin(facing, initial=math.inf) < 1e-4:
+        raise BadImage("flat: every slope faces the sun alike")
+    return facing
+
+
+def _enough(invalid: NDArray[np.bool_], outside: NDArray[np.bool_], most: float) -> None:
+    share, beyond = float(invalid.mean()), float(outside.mean())
+    if share > most:
+        raise BadImage(f"no data: {share:.0%} of it, {beyond:.0%} outside the raster; {most:.0%} may be")
