@@ -1,0 +1,5 @@
+"""Ends the interpreter when imported."""
+
+import sys
+
+sys.exit(3)

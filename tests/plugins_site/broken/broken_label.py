@@ -1,0 +1,12 @@
+"""Yields something else than labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crater_ray.plugins import hookimpl
+
+
+@hookimpl
+def register_aggregators() -> Any:
+    yield {"name": "broken_label", "factory": "broken_label:Aggregator"}

@@ -1,0 +1,12 @@
+"""Its hook's name is misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crater_ray.plugins import Label, hookimpl
+
+
+@hookimpl
+def register_reader() -> Iterable[Label]:
+    yield Label("broken_name", "the hook is called register_readers", "broken_name:Reader")

@@ -1,0 +1,126 @@
+"""A job file: what it may say, and what is answered when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crater_ray.config import Job, load_job
+from crater_ray.errors import ConfigError, PluginError
+
+SMALL = """
+out = "moon"
+[reader]
+name = "folder"
+root = "images"
+[backbone]
+name = "timm"
+model = "vit_small_patch16_224"
+"""
+
+
+def job(tmp_path: Path, text: str = SMALL, *overrides: str) -> Job:
+    path = tmp_path / "moon.toml"
+    path.write_text(text)
+    return load_job(path, overrides)
+
+
+def test_the_small_job_has_the_paper_s_defaults(tmp_path: Path) -> None:
+    small = job(tmp_path)
+    assert (small.shortlist.name, small.shortlist.index) == ("cls", "Flat")
+    assert (small.rerank.codec, small.rerank.match) == ("int8", "maxsim")
+    assert small.rerank_ref().name == "instance_tokens"
+    assert small.rerank_ref().options == {"k": 64, "heads": "mean"}
+    assert (small.backbone.batch, small.backbone.precision) == (8, "bf16")
+
+
+def test_paths_are_against_the_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = job(tmp_path, SMALL + 'cache = "~/cache"\n[serve]\nbasemap = "../moon.jpg"\n')
+    assert found.out == tmp_path / "moon"
+    assert found.reader_ref().options["root"] == str(tmp_path / "images")
+    assert found.backbone.cache == Path("/home/somebody/cache")
+    assert found.serve.basemap == tmp_path / ".." / "moon.jpg"
+
+
+def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
+    found = job(tmp_path, SMALL + '[rerank]\nname = "topk"\nk = 16\ncodec = "fp16"\n')
+    assert found.rerank_ref().options == {"k": 16, "heads": "mean"}
+    assert found.rerank.codec == "fp16"
+
+
+@pytest.mark.parametrize(("override", "words"), [
+    ("indx.seed=3", r"moon.toml: unknown option 'indx'; did you mean 'index'\?"),
+    ("index.sede=3", r"unknown option 'index.sede'; did you mean 'seed'\? known: sample, seed, max_pixels$"),
+    ("path=/x", "unknown option 'path'"),
+    ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
+    ("rerank.codec=int4", r"rerank.codec: input should be 'int8' or 'fp16' \(got 'int4'\)"),
+    ("rerank.kk=3", r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
+                    "known: k, heads, name, codec, match"),
+    ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
+    ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),
+    ("consume.pairs.topp=1", r"\[consume.pairs\] in moon.toml 'pairs': unknown option 'topp'; did you mean 'top'"),
+    ("rerank", r"--set 'rerank': write it as table.key=value"),
+    ("=3", "write it as table.key=value"),
+    ("out.deep.er=3", "--set 'out.deep.er=3': out is a value, not a table"),
+    ("reader.root=[1]", r"root: input is not a valid path"),
+])
+def test_what_does_not_hold_says_where_and_what(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job(tmp_path, SMALL, override)
+
+
+@pytest.mark.parametrize(("override", "words"), [
+    ("reader.name=fodler", r"no reader is called 'fodler' in \[reader\] in moon.toml; did you mean 'folder'"),
+    ("rerank.name=instance_token", "did you mean 'instance_tokens'"),
+    ("consume.pears.top=1", r"no consumer is called 'pears' in \[consume.pears\] in moon.toml"),
+])
+def test_every_name_is_checked_before_any_work(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        job(tmp_path, SMALL, override)
+
+
+@pytest.mark.parametrize(("override", "value"), [
+    ("rerank.k=16", 16), ("rerank.k = 16", 16),
+])
+def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, value: int) -> None:
+    assert job(tmp_path, SMALL, override).rerank_ref().options["k"] == value
+    assert job(tmp_path, SMALL, "backbone.model=vit_x.y").backbone_ref().options["model"] == "vit_x.y"
+    assert job(tmp_path, SMALL, 'backbone.model="vit"').backbone_ref().options["model"] == "vit"
+    assert job(tmp_path, SMALL, "out=elsewhere").out == tmp_path / "elsewhere"
+
+
+def test_two_unknown_keys_are_each_compared_with_their_own_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'index.sampel'; did you mean 'sample'\?.*"
+                                          r"'serve.bsemap'; did you mean 'basemap'\?"):
+        job(tmp_path, SMALL + "[index]\nsampel = 3\n[serve]\nbsemap = 'x'\n")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("out = ", "is not TOML"),
+    ("", "out is required; reader is required; backbone is required"),
+    (SMALL.replace('name = "folder"', ""), "reader.name is required"),
+    (SMALL.replace('out = "moon"', "out = 3"), r"out: input is not a valid path"),
+    ('reader = "folder"\nout = "x"\n[backbone]\nname = "timm"\nmodel = "v"\n', "reader: "),
+])
+def test_a_file_that_is_no_job(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the job file .*no.toml: No such file"):
+        load_job(tmp_path / "no.toml")
+    with pytest.raises(ConfigError, match="cannot read the job file"):
+        load_job(tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_job(tmp_path / "binary.toml")
+
+
+def test_a_job_without_queries_says_how_to_name_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"moon.toml has no \[queries\] table"):
+        job(tmp_path).queries_ref()
+    asked = job(tmp_path, SMALL + '[queries]\nname = "folder"\nroot = "q"\n').queries_ref()
+    assert asked.options["root"] == str(tmp_path / "q")
