@@ -101,7 +101,7 @@ class FakeReader:
 
 
 class FakeIndex:
-    """An index of a reader's images under their mean colour; as consumers see one. Scores are cosines."""
+    """An index of a reader's images, as consumers see one. Scores are cosines of all patches side by side."""
 
     def __init__(self, reader: Reader | None = None) -> None:
         self.reader: Reader = reader or FakeReader()
@@ -109,9 +109,7 @@ class FakeIndex:
         self._row = {item.id: row for row, item in enumerate(self._items)}
         backbone = FakeBackbone()
         pixels = torch.stack([backbone.preprocess(self.image(item.id)) for item in self._items])
-        cls = backbone(pixels).cls
-        assert cls is not None  # FakeBackbone has one
-        self._vectors = normalize(cls, dim=-1).numpy()
+        self._vectors = normalize(backbone(pixels).patches.flatten(1), dim=-1).numpy()
 
     def __len__(self) -> int:
         return len(self._items)

@@ -172,7 +172,7 @@ def _created(name: str, image_size: int | None, options: dict[str, Any]) -> Any:
     if image_size % patch:
         low = max(patch, image_size // patch * patch)
         raise ConfigError(
-            f"image_size {image_size} is not a multiple of {name!r}'s patch of {patch} pixels; "
+            f"image_size {image_size} is not a multiple of {patch}, the patch of {name!r}; "
             f"use {low} or {image_size // patch * patch + patch}"
         )
     return model

