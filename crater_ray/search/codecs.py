@@ -1,0 +1,135 @@
+"""How instance tokens are kept: a closed set of codecs, float32 tokens in, bytes out, and back."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+class Codec(Protocol):
+    """One way to keep the K tokens of an image: a record of bytes, and `scales` float32 numbers beside it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scales(self) -> int:
+        """Float32 numbers an image; the first multiplies its whole operand."""
+
+    @property
+    def integers(self) -> bool:
+        """Whether the operand is int8, not float32."""
+
+    def record_bytes(self, k: int, dim: int) -> int:
+        """Bytes of one image's codes."""
+
+    def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
+        """Codes (N, record_bytes) and scales (N, s) of tokens (N, K, D). Raises ValueError unless finite."""
+
+    def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
+        """Tokens (N, K, D), as near as the codec keeps them."""
+
+    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
+        """(N * K, D) int8 or float32, what the kernel multiplies; the scale is applied to its scores."""
+
+
+class Int8:
+    """One byte a dimension and one scale an image, its largest absolute value / 127."""
+
+    name = "int8"
+    scales = 1
+    integers = True
+
+    def record_bytes(self, k: int, dim: int) -> int:
+        return k * dim
+
+    def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
+        values = _finite(tokens)
+        n, k, dim = values.shape
+        scales = (np.abs(values).max(axis=(1, 2), initial=0.0) / 127).astype(np.float32)
+        divisor = np.where(scales > 0, scales, np.float32(1))[:, None, None]  # an image of zeros stays zeros
+        codes = np.clip(np.rint(values / divisor), -127, 127).astype(np.int8)
+        return codes.reshape(n, k * dim).view(np.uint8), scales[:, None]
+
+    def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
+        integers = self.operand(codes, k, dim).reshape(len(codes), k, dim)
+        return integers.astype(np.float32) * np.asarray(scales, np.float32)[:, :1, None]
+
+    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
+        return _records(self, codes, k, dim).view(np.int8).reshape(-1, dim)
+
+
+class Fp16:
+    """Two bytes a dimension; scored in float32, the reference."""
+
+    name = "fp16"
+    scales = 0
+    integers = False
+
+    def record_bytes(self, k: int, dim: int) -> int:
+        return 2 * k * dim
+
+    def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
+        values = _finite(tokens)
+        n, k, dim = values.shape
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest > float(np.finfo(np.float16).max):
+            raise ValueError(f"tokens reach {largest:g}, which float16 cannot hold; give unit rows")
+        codes = values.astype("<f2").reshape(n, k * dim)
+        return codes.view(np.uint8).reshape(n, self.record_bytes(k, dim)), np.empty((n, 0), np.float32)
+
+    def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
+        decoded: Floats = self.operand(codes, k, dim).reshape(len(codes), k, dim)
+        return decoded
+
+    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
+        # float16 is for keeping: a float16 matmul on a CPU is an order slower than float32
+        return _records(self, codes, k, dim).view("<f2").astype(np.float32).reshape(-1, dim)
+
+
+_CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (Int8(), Fp16())}
+NAMES: Final = tuple(_CODECS)
+
+
+def codec(name: str | Codec) -> Codec:
+    """The codec of that name; a codec is given back. Raises ValueError for an unknown one."""
+    if not isinstance(name, str):
+        return name
+    if name not in _CODECS:
+        close = get_close_matches(name, NAMES, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(NAMES)}")
+    return _CODECS[name]
+
+
+def _finite(tokens: ArrayLike) -> Floats:
+    values = np.ascontiguousarray(tokens, dtype=np.float32)
+    if values.ndim != 3:
+        raise ValueError(f"tokens are {values.shape}; a codec takes (images, tokens, dimensions)")
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+    if len(broken):
+        raise ValueError(
+            f"tokens of image {broken[0]} are not finite ({len(broken)} such images of {len(values)}); "
+            "leave them out"
+        )
+    return values
+
+
+def checked(codec: Codec, codes: Bytes, k: int, dim: int) -> None:
+    """Raises ValueError unless the codes are (N, record_bytes) uint8."""
+    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != codec.record_bytes(k, dim):
+        raise ValueError(
+            f"codes are {codes.shape} {codes.dtype}; {codec.name} at k = {k}, dim = {dim} keeps "
+            f"(images, {codec.record_bytes(k, dim)}) uint8"
+        )
+
+
+def _records(codec: Codec, codes: Bytes, k: int, dim: int) -> Bytes:
+    checked(codec, codes, k, dim)
+    return np.ascontiguousarray(codes)

@@ -1,0 +1,177 @@
+"""Stage one: FAISS inner product over the shortlist vectors. An image scores its best pair of vectors.
+
+An image's score is the largest inner product of any of the query's m' vectors with any of the image's m.
+The s * m best vectors for one query vector hold the s best images for it, and each of the s best images
+overall is among the s best for some query vector; so s * m results a query vector are exact wherever the
+FAISS index itself is (Flat).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crater_ray.errors import DamagedIndex
+from crater_ray.search.faiss_filter import faiss, parameters
+
+Vectors = NDArray[np.floating[Any]]
+Rows = NDArray[np.int64]
+FLAT: Final = "Flat"
+TRAINING_VECTORS = 131_072  # learnt from at most, or 64 a list where that is more
+BLOCK = 65_536  # vectors converted to float32 at a time
+PROBES = 16  # a sixteenth of the lists is searched: FAISS's own one list loses too much. The file keeps it
+LEAST_PROBES = 8
+
+
+class Shortlist:
+    """N images of m vectors each, in a FAISS index. Made by `build` or `load`."""
+
+    def __init__(self, index: Any, m: int, threads: int | None = None) -> None:
+        if threads is not None:
+            faiss.omp_set_num_threads(threads)
+        self.index, self.m = index, m
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal) // self.m
+
+    @classmethod
+    def build(
+        cls, vectors: Vectors, factory: str = FLAT, seed: int = 0, *, threads: int | None = None
+    ) -> Shortlist:
+        """Over vectors (N, m, G) float16 or float32, by a FAISS factory string; trained on a seeded sample.
+
+        `threads` sets FAISS's number for the whole process; None leaves it. Raises ValueError for a factory
+        string that FAISS does not take, does not fit these vectors or cannot filter, and for vectors not
+        finite.
+        """
+        if vectors.ndim != 3 or vectors.shape[1] < 1 or vectors.shape[2] < 1:
+            raise ValueError(f"vectors are {vectors.shape}; (images, vectors, dimensions) are asked for")
+        n, m, dim = vectors.shape
+        flat = vectors.reshape(n * m, dim)
+        try:
+            index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise ValueError(
+                f"[shortlist] index = {factory!r} is no FAISS index of {dim} dimensions: {_reason(error)}"
+            ) from error
+        shortlist = cls(index, m, threads)
+        try:
+            _fill(index, flat, seed)
+        except RuntimeError as error:
+            raise ValueError(
+                f"[shortlist] index = {factory!r} does not fit {n * m} vectors of {dim}: {_reason(error)}"
+            ) from error
+        try:
+            _probe(index)
+        except RuntimeError as error:
+            raise ValueError(
+                f"[shortlist] index = {factory!r} cannot leave rows out, as filters and dropped parts ask; "
+                "use Flat, SQ8, HNSW… or IVF…"
+            ) from error
+        return shortlist
+
+    @classmethod
+    def load(cls, source: Path | str | Vectors, m: int = 1, *, threads: int | None = None) -> Shortlist:
+        """From a file that `save` wrote, of m vectors an image; or Flat over vectors (N, m, G).
+
+        Raises DamagedIndex for a file that FAISS cannot read or that does not hold m vectors an image. A
+        flipped bit goes unseen here: check the file's checksum first.
+        """
+        if isinstance(source, np.ndarray):
+            return cls.build(source, threads=threads)
+        try:
+            index = faiss.read_index(str(source))
+        except RuntimeError as error:
+            raise DamagedIndex(
+                f"{source} is no FAISS index: {_reason(error)}; build the segment again"
+            ) from error
+        if index.ntotal % m or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise DamagedIndex(
+                f"{source} holds {index.ntotal} vectors, not {m} an image by inner product; build it again"
+            )
+        return cls(index, m, threads)
+
+    def save(self, path: Path | str) -> None:
+        """Writes the FAISS file. Raises OSError, a full disk included."""
+        with open(path, "wb") as file:  # FAISS's own writer says nothing when the disk is full at close
+            faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))
+
+    def search(
+        self, queries: Vectors, s: int, mask: NDArray[np.bool_] | None = None
+    ) -> tuple[Rows, NDArray[np.float32]]:
+        """The s best images of each query: rows (B, s) int64, -1 where there is none, and scores (B, s).
+
+        Queries (B, m', G). Best first, ties by row; the score is -inf where the row is -1. Only rows where
+        `mask` (N,) is true are searched. Raises ValueError for queries that are not finite or of another
+        width than the vectors.
+        """
+        asked = np.ascontiguousarray(queries, np.float32)
+        if asked.ndim != 3 or asked.shape[1] < 1 or asked.shape[2] != self.index.d:
+            raise ValueError(f"queries are {asked.shape}; (queries, vectors, {self.index.d}) are asked for")
+        if not np.isfinite(asked).all():  # FAISS would answer -1 and say nothing
+            raise ValueError("a shortlist query is not finite; refuse the image before it is searched for")
+        count = len(asked)
+        rows, scores = np.full((count, s), -1, np.int64), np.full((count, s), -np.inf, np.float32)
+        wanted = min(s, len(self)) * self.m
+        if wanted == 0 or count == 0:
+            return rows, scores
+        found, places = self.index.search(asked.reshape(-1, self.index.d), wanted, params=self._filter(mask))
+        found, places = found.reshape(count, -1), places.reshape(count, -1)
+        for number in range(count):
+            best, values = _best(places[number], found[number], self.m, s)
+            rows[number, : len(best)], scores[number, : len(best)] = best, values
+        return rows, scores
+
+    def _filter(self, mask: NDArray[np.bool_] | None) -> Any:
+        if mask is None:
+            return None
+        if mask.shape != (len(self),) or mask.dtype != np.bool_:
+            raise ValueError(f"the mask is {mask.shape} {mask.dtype}; ({len(self)},) bool is asked for")
+        return parameters(self.index, np.repeat(mask, self.m))
+
+
+def _best(places: Rows, found: NDArray[np.float32], m: int, s: int) -> tuple[Rows, NDArray[np.float32]]:
+    """The s best distinct images among vectors' places (-1: none), and each one's best score."""
+    there = places >= 0
+    images, values = places[there] // m, found[there]
+    order = np.lexsort((images, -values))
+    images, values = images[order], values[order]
+    first = np.sort(np.unique(images, return_index=True)[1])[:s]
+    return images[first], values[first]
+
+
+def _fill(index: Any, flat: Vectors, seed: int) -> None:
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None:
+        lists.nprobe = min(lists.nlist, max(LEAST_PROBES, lists.nlist // PROBES))
+    if not len(flat):
+        return
+    if not index.is_trained:
+        most = max(TRAINING_VECTORS, 64 * lists.nlist if lists is not None else 0)
+        sample = np.sort(np.random.default_rng(seed).permutation(len(flat))[:most])
+        index.train(_finite(flat[sample], "the sample", 0))
+    for start in range(0, len(flat), BLOCK):
+        index.add(_finite(flat[start : start + BLOCK], "the vectors", start))
+
+
+def _probe(index: Any) -> None:
+    """Raises RuntimeError when the index cannot be searched under a mask, as dropped rows ask for."""
+    if index.ntotal:
+        mask = np.ones(index.ntotal, np.bool_)
+        index.search(np.zeros((1, index.d), np.float32), 1, params=parameters(index, mask))
+
+
+def _finite(vectors: Vectors, where: str, start: int) -> NDArray[np.float32]:
+    values = np.ascontiguousarray(vectors, np.float32)
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):  # FAISS would take it, and the image would never be found
+        raise ValueError(f"shortlist vector {start + broken[0]} of {where} is not finite")
+    return values
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without the C++ place it says it from."""
+    return str(error).rsplit(".cpp:", 1)[-1].partition(": ")[2].strip() or str(error)

@@ -1,0 +1,102 @@
+"""Codecs: what goes in comes out, within what each promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from crater_ray.search.codecs import NAMES, codec
+
+
+def unit_tokens(n: int, k: int, dim: int, seed: int = 0) -> np.ndarray:
+    tokens = np.random.default_rng(seed).normal(size=(n, k, dim))
+    return (tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n", "k", "dim"), [(5, 7, 13), (1, 1, 1), (3, 64, 384), (0, 4, 8)])
+def test_shapes_are_as_promised(name: str, n: int, k: int, dim: int) -> None:
+    keeper = codec(name)
+    codes, scales = keeper.encode(unit_tokens(n, k, dim))
+    assert codes.shape == (n, keeper.record_bytes(k, dim))
+    assert codes.dtype == np.uint8
+    assert codes.flags.c_contiguous
+    assert scales.shape == (n, keeper.scales)
+    assert scales.dtype == np.float32
+    decoded = keeper.decode(codes, scales, k, dim)
+    assert decoded.shape == (n, k, dim)
+    assert decoded.dtype == np.float32
+
+
+def test_int8_is_within_half_a_step_and_keeps_its_largest_value() -> None:
+    tokens = unit_tokens(20, 9, 33) * np.linspace(0.01, 40, 20, dtype=np.float32)[:, None, None]
+    codes, scales = codec("int8").encode(tokens)
+    decoded = codec("int8").decode(codes, scales, 9, 33)
+    largest = np.abs(tokens).max((1, 2))
+    np.testing.assert_allclose(scales[:, 0], largest / 127, rtol=1e-6)
+    assert (np.abs(decoded - tokens).max((1, 2)) <= scales[:, 0] * 0.5001).all()
+    np.testing.assert_allclose(np.abs(decoded).max((1, 2)), largest, rtol=1e-6)
+
+
+def test_fp16_is_numpys_rounding() -> None:
+    tokens = unit_tokens(4, 5, 6)
+    codes, scales = codec("fp16").encode(tokens)
+    assert np.array_equal(
+        codec("fp16").decode(codes, scales, 5, 6), tokens.astype(np.float16).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decoding_and_encoding_again_gives_the_same_bytes(name: str) -> None:
+    codes, scales = codec(name).encode(unit_tokens(6, 4, 10))
+    again, _ = codec(name).encode(codec(name).decode(codes, scales, 4, 10))
+    assert np.array_equal(again, codes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [0.0, 1e-42])
+def test_an_image_of_nothing_decodes_to_nothing(name: str, value: float) -> None:
+    tokens = unit_tokens(3, 2, 8)
+    tokens[1] = value
+    codes, scales = codec(name).encode(tokens)
+    decoded = codec(name).decode(codes, scales, 2, 8)
+    assert np.isfinite(scales).all()
+    assert (np.abs(decoded[1]) <= 1e-40).all()
+    np.testing.assert_allclose(decoded[[0, 2]], tokens[[0, 2]], atol=5e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_tensors_are_taken(name: str) -> None:
+    tokens = unit_tokens(2, 3, 4)
+    assert np.array_equal(codec(name).encode(torch.from_numpy(tokens))[0], codec(name).encode(tokens)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_token_that_is_not_finite_is_refused_with_its_image(name: str, value: float) -> None:
+    tokens = unit_tokens(5, 2, 3)
+    tokens[3, 1, 2] = value
+    with pytest.raises(ValueError, match="tokens of image 3 are not finite"):
+        codec(name).encode(tokens)
+
+
+def test_what_float16_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="float16 cannot hold"):
+        codec("fp16").encode(np.full((1, 1, 1), 1e5, np.float32))
+
+
+def test_an_unknown_name_names_the_closest() -> None:
+    with pytest.raises(
+        ValueError, match=r"no codec is called 'in8'; did you mean 'int8'\? known: int8, fp16"
+    ):
+        codec("in8")
+    with pytest.raises(ValueError, match="known: int8, fp16"):
+        codec("zstd")
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="takes \\(images, tokens, dimensions\\)"):
+        codec("int8").encode(np.zeros((3, 4), np.float32))
+    with pytest.raises(ValueError, match="keeps \\(images, 12\\) uint8"):
+        codec("int8").decode(np.zeros((2, 11), np.uint8), np.ones((2, 1), np.float32), 3, 4)
