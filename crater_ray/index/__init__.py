@@ -23,7 +23,7 @@
                  latest(root) -> Version | None; read(root, number); numbers(root)
                  check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
     segments     segment_key(parts, *, factory, seed, m, dim) -> sha
-                 write_segment(root, parts, *, factory, seed, m, dim, write=None) -> sha; write(path) saves FAISS
+                 write_segment(root, parts, *, factory, seed, m, dim, write=None) -> sha; write(path) saves it
                  read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, rows)
                  check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
     opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()

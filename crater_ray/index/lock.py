@@ -30,7 +30,7 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         check_root(self._root)
-        path = make_folder(self._root) / LOCK
+        path = make_folder(self._root, self._root) / LOCK
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from crater_ray.errors import DamagedIndex, ReaderError
+from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.gather import ranges
 from crater_ray.index.store import PARTS, Sum, canonical, unseal
 from crater_ray.types import Item
@@ -83,7 +83,7 @@ def done(root: Path, name: str, digest: str) -> PartEntry | None:
     try:
         record = read_record(folder)
         check_sizes(folder, record)
-    except DamagedIndex:
+    except (DamagedIndex, IndexMismatch):
         return None  # made again; the commit sets the damaged one aside
     return PartEntry(name, digest, record.rows, len(record.skipped))
 

@@ -118,7 +118,7 @@ def create_or_check(root: Path, recipe: Recipe) -> Recipe:
     when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.
     """
     check_root(root)
-    make_folder(root)
+    make_folder(root, root)
     path = root / RECIPE
     if not path.exists() and write_new(root, path, _sealed(recipe)):
         return recipe
@@ -146,9 +146,11 @@ def find_recipe(root: Path) -> Recipe | None:
     path = root / RECIPE
     if not os.path.lexists(path):
         return None
-    payload = unseal(path, _WHAT)
-    if payload.pop("what", None) != _MARK:
+    data = path.read_bytes()
+    if _MARK.encode() not in data and b'"checksum"' not in data:  # two marks: one may be damaged
         raise IndexMismatch(f"{root} is not an index: its recipe.json is not one of crater-ray's")
+    payload = unseal(path, _WHAT)
+    payload.pop("what", None)
     try:
         for role in ROLES:
             payload[role] = Ref(**payload[role])

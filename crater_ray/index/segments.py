@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from crater_ray.errors import DamagedIndex
+from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.parts import PartEntry
 from crater_ray.index.store import (
     SEGMENTS,
@@ -65,8 +65,7 @@ def write_segment(root: Path, parts: Sequence[PartEntry], *, factory: str, seed:
     if _stands(root, sha):
         return sha
     target = root / SEGMENTS / sha
-    with room(root, target):
-        folder = attempt(root, f"segment.{sha[:8]}")
+    folder = attempt(root, f"segment.{sha[:8]}")
     try:
         made = _write_file(root, folder / SHORTLIST, write) if write is not None else None
         payload = {"format": 1, "sha": sha, "parts": [[part.name, part.digest, part.rows] for part in parts],
@@ -75,11 +74,9 @@ def write_segment(root: Path, parts: Sequence[PartEntry], *, factory: str, seed:
         with Stream(root, folder / SEGMENT) as stream:
             stream.write(seal(payload))
             stream.close()
-        with room(root, target):
-            if not move_folder(folder, target) and not _stands(root, sha):
-                aside = attempt(root, f"damaged.segment.{sha[:8]}")
-                target.rename(aside)
-                move_folder(folder, target)
+        if not move_folder(root, folder, target) and not _stands(root, sha):
+            target.rename(attempt(root, f"damaged.segment.{sha[:8]}"))
+            move_folder(root, folder, target)
     finally:
         remove_folder(folder)
     return sha
@@ -130,7 +127,7 @@ def check_segment(segment: Segment) -> None:
 def _stands(root: Path, sha: str) -> bool:
     try:
         read_segment(root, sha)
-    except DamagedIndex:
+    except (DamagedIndex, IndexMismatch):
         return False
     return True
 

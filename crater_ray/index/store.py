@@ -141,32 +141,35 @@ def sync_folder(path: Path) -> None:
             raise
 
 
-def make_folder(path: Path) -> Path:
-    """`path`, made with its parents and durable."""
+def make_folder(root: Path, path: Path) -> Path:
+    """`path`, made with its parents and durable. Raises StorageFull."""
     if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        sync_folder(path.parent)
+        with room(root, path):
+            path.mkdir(parents=True, exist_ok=True)
+            sync_folder(path.parent)
     return path
 
 
 def attempt(root: Path, name: str) -> Path:
-    """A new folder of our own under tmp/."""
-    folder = make_folder(root / TMP) / f"{name}.{uuid.uuid4().hex}"
-    folder.mkdir()
+    """A new folder of our own under tmp/. Raises StorageFull."""
+    folder = make_folder(root, root / TMP) / f"{name}.{uuid.uuid4().hex}"
+    with room(root, folder):
+        folder.mkdir()
     return folder
 
 
-def move_folder(source: Path, target: Path) -> bool:
-    """True when the finished `source` now stands at `target`, False when another stood there first."""
-    make_folder(target.parent)
-    sync_folder(source)
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-            return False
-        raise
-    sync_folder(target.parent)
+def move_folder(root: Path, source: Path, target: Path) -> bool:
+    """True when the whole `source` now stands at `target`, False when another did. Raises StorageFull."""
+    make_folder(root, target.parent)
+    with room(root, target):
+        sync_folder(source)
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                return False
+            raise
+        sync_folder(target.parent)
     return True
 
 
@@ -203,9 +206,8 @@ def write_new(root: Path, path: Path, data: bytes) -> bool:
 
 
 def _written(root: Path, path: Path, data: bytes) -> Path:
-    with room(root, path):
-        make_folder(path.parent)
-        own = make_folder(root / TMP) / f"{path.name}.{uuid.uuid4().hex}"
+    make_folder(root, path.parent)
+    own = make_folder(root, root / TMP) / f"{path.name}.{uuid.uuid4().hex}"
     try:
         with Stream(root, own) as stream:
             stream.write(data)

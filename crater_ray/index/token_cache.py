@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from crater_ray.errors import DamagedIndex
+from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.parts import Array, part_digest
 from crater_ray.index.recipe import without_paths
 from crater_ray.index.store import (
@@ -26,7 +26,6 @@ from crater_ray.index.store import (
     canonical,
     move_folder,
     remove_folder,
-    room,
     seal,
     unseal,
 )
@@ -123,7 +122,7 @@ class TokenCache:
             return None
         try:
             found = CachedTokens(folder, unseal(folder / TOKENS, "what the cached tokens are"))
-        except DamagedIndex:
+        except (DamagedIndex, IndexMismatch):
             return None
         for name, told in found.files.items():
             path = folder / f"{name}.bin"
@@ -148,8 +147,7 @@ class TokenWriter:
         names = ["patches", *(["cls"] if shape.cls else []), *(["attention"] if shape.heads else []),
                  *(["attention_column"] if attention_column else [])]
         self._streams: dict[str, Stream] = {}
-        with room(root, root / key):
-            self._folder = attempt(root, key[:16])
+        self._folder = attempt(root, key[:16])
         try:
             for name in names:
                 self._streams[name] = Stream(root, self._folder / f"{name}.bin")
@@ -190,10 +188,10 @@ class TokenWriter:
             stream.write(seal(payload))
             stream.close()
         target = self._root / self._key
-        with room(self._root, target):
-            if not move_folder(self._folder, target) and TokenCache(self._root).find(self._key) is None:
-                target.rename(attempt(self._root, f"damaged.{self._key[:16]}"))
-                move_folder(self._folder, target)
+        placed = move_folder(self._root, self._folder, target)
+        if not placed and TokenCache(self._root).find(self._key) is None:
+            target.rename(attempt(self._root, f"damaged.{self._key[:16]}"))
+            move_folder(self._root, self._folder, target)
         remove_folder(self._folder)
         found = TokenCache(self._root).find(self._key)
         if found is None:

@@ -86,8 +86,8 @@ def publish(root: Path, version: Version) -> Version:
     """The version, now in force.
 
     Raises VersionTaken when its number is not the next one or another driver had it first; ValueError for a
-    part twice or a reader that is not listed; DamagedIndex for a part or segment that is not whole;
-    ReaderError for an id that stands in two places, or a column whose type differs between parts; StorageFull.
+    part twice or a reader not listed; DamagedIndex for a part or segment not whole; ReaderError for
+    an id that stands in two places, or a column whose type differs between parts; StorageFull.
     """
     _check(root, version)
     known = numbers(root)

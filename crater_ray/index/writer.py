@@ -27,7 +27,7 @@ from crater_ray.index.parts import (
     part_folder,
 )
 from crater_ray.index.recipe import Recipe
-from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder, room, seal
+from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder, seal
 from crater_ray.types import Item
 
 _ROW_GROUP = 65_536
@@ -51,8 +51,7 @@ class PartWriter:
         self._scales: list[Array] = []
         self._skipped: dict[str, str] = {}
         self._rows = 0
-        with room(self._root, self._target):
-            self._folder = attempt(self._root, f"{name}.{digest[:8]}")
+        self._folder = attempt(self._root, f"{name}.{digest[:8]}")
         try:
             self._codes = Stream(self._root, self._folder / CODES)
         except BaseException:
@@ -103,9 +102,8 @@ class PartWriter:
 
     def _place(self) -> PartEntry:
         for _ in range(_TRIES):
-            with room(self._root, self._target):
-                if move_folder(self._folder, self._target):
-                    return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
+            if move_folder(self._root, self._folder, self._target):
+                return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
             theirs = done(self._root, self._name, self._digest)
             if theirs is not None:
                 remove_folder(self._folder)
@@ -133,7 +131,7 @@ class PartWriter:
             unknown = set(item.columns) - self._own
             if unknown:
                 raise ReaderError(f"item {item.id!r} of part {self._name} has a column "
-                                  f"{sorted(unknown)[0]!r} that the reader's `columns` does not declare; add it")
+                                  f"{sorted(unknown)[0]!r} that the reader's `columns` lacks; add it there")
         arrays = []
         for field in self._schema:
             own = field.name not in BASE_COLUMNS
