@@ -96,8 +96,8 @@ def test_a_factory_that_cannot_be_imported_names_the_package_and_the_pip_line(fo
 
 def test_another_version_on_this_node_is_an_error_naming_both(found: Registry) -> None:
     ref = replace(found.ref("backbone", "fake"), version="0.9")
-    with pytest.raises(PluginError, match=r"comes from crater-ray-fake 0\.9 where .* from crater-ray-fake 1\.0 "
-                                          r"on node .*; install crater-ray-fake==0\.9 there"):
+    with pytest.raises(PluginError, match=r"comes from crater-ray-fake 0\.9 where .* crater-ray-fake 1\.0 on "
+                                          r"node .*; install crater-ray-fake==0\.9 there"):
         found.build(ref)
 
 
