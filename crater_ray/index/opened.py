@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,6 +20,8 @@ from crater_ray.index.recipe import read_recipe
 from crater_ray.index.segments import Segment, read_segment
 from crater_ray.index.versions import latest, read, union_schema
 
+_OTHER_FILES = 512  # that a process holds beside its parts'
+_CACHED = 32  # rows copied twice while they are in the processor's cache
 _SUGGEST_BELOW = 50_000  # ids; looking for a close one among more takes too long
 
 
@@ -36,6 +39,7 @@ class Snapshot:
             raise IndexMismatch(f"{root} has no version yet: its first job has not finished; "
                                 "run `crater-ray index JOB.toml` again")
         self.version = found
+        _allow_files(len(found.parts))
         self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in found.parts)
         self.segments: tuple[Segment, ...] = tuple(read_segment(self.root, sha) for sha in found.segments)
         self.offsets: Array = np.cumsum([0, *(len(part) for part in self.parts)])  # (parts + 1,), first rows
@@ -119,18 +123,19 @@ class Snapshot:
         if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
             raise ValueError(f"rows {int(rows.min())} … {int(rows.max())} of an index of {len(self)} rows")
         owner = np.searchsorted(self.offsets, rows, "right") - 1
-        owners = np.unique(owner)
-        if len(owners) == 1:  # the common case, without a second copy
-            part = int(owners[0])
-            codes = gather(self.parts[part].codes, rows - self.offsets[part], willneed=True)
-            return codes, self.scales[rows]
-        codes = np.empty((len(rows), self.recipe.record_bytes), np.uint8)
-        wanted = [(self.parts[part], at := np.flatnonzero(owner == part), rows[at] - self.offsets[part])
-                  for part in owners]
+        order = np.argsort(owner, kind="stable")
+        owners, cuts = np.unique(owner[order], return_index=True)
+        wanted = [(self.parts[part], at, rows[at] - self.offsets[part])
+                  for part, at in zip(owners.tolist(), np.split(order, cuts[1:]), strict=False)]
         for part, _, own in wanted:
             part.read_ahead(own)
+        if len(wanted) == 1:  # in order already: one copy will do
+            return gather(wanted[0][0].codes, wanted[0][2], willneed=False), self.scales[rows]
+        codes = np.empty((len(rows), self.recipe.record_bytes), np.uint8)
         for part, at, own in wanted:
-            codes[at] = gather(part.codes, own, willneed=False)
+            for first in range(0, len(at), _CACHED):
+                few = slice(first, first + _CACHED)
+                codes[at[few]] = gather(part.codes, own[few], willneed=False)
         return codes, self.scales[rows]
 
     def blocks(self, max_rows: int) -> Iterator[tuple[int, Array, Array]]:
@@ -174,3 +179,11 @@ class Snapshot:
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
+def _allow_files(parts: int) -> None:
+    """Lets this process hold a file open for each part, as far as the system permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = parts + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

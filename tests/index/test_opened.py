@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, QueryError
+from crater_ray.index import parts
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import part_digest
 from crater_ray.index.recipe import create_or_check
@@ -67,6 +70,9 @@ def test_gather_asks_the_disk_for_everything_first(opened, monkeypatch):
         asked.append((os.readlink(f"/proc/self/fd/{handle}").split("/")[-2].split(".")[0], offset, length))
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
+    opened.gather(np.array([0, 12, 6, 5, 3]))
+    assert asked == []  # memory has what was just written
+    monkeypatch.setattr(parts, "in_memory", lambda handle, offsets: False)
     opened.gather(np.array([0, 12, 6, 5, 3]))
     assert asked == [("b", 0, 8), ("b", 24, 8), ("a", 0, 16), ("c", 0, 8)]
 
@@ -161,6 +167,21 @@ def test_an_index_of_nothing(tmp_path, recipe):
     codes, scales = empty.gather(np.empty(0, np.int64))
     assert (codes.shape, scales.shape) == ((0, 8), (0, 1))
     assert empty.items().num_rows == 0
+
+
+def test_more_parts_than_open_files(tmp_path, recipe, make):
+    make.index(tmp_path, recipe, {f"p{i}": 1 for i in range(90)}, faiss=False)
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from crater_ray.index.opened import Snapshot
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+snapshot = Snapshot(Path({str(tmp_path)!r}))
+codes, _ = snapshot.gather(np.arange(90)[::-1])
+assert len(snapshot.vectors()) == len(codes) == 90
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_missing_part_is_named(tmp_path, opened):
