@@ -40,6 +40,7 @@ class Report:
     skipped: Mapping[str, str]  # id -> reason
     missing: Mapping[str, str]  # part -> reason
     deaths: int  # of workers
+    peaks: tuple[int, ...]  # bytes, the most its worker had held when each encoded part was done, in that order
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +53,7 @@ class Report:
             "skipped": dict(self.skipped),
             "missing": dict(self.missing),
             "deaths": self.deaths,
+            "peak_bytes": max(self.peaks, default=0),
         }
 
     def as_text(self) -> str:
@@ -113,6 +115,7 @@ def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet:
             {id: why for part in version.parts for id, why in skipped(out, part).items()},
             outcome.failed,
             outcome.deaths,
+            tuple(done.peak_bytes for done in outcome.done.values() if done.encoded),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -41,10 +42,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A committed part, and how many images were encoded for it just now (0: it was there)."""
+    """A committed part, and what it took."""
 
     entry: PartEntry
-    encoded: int
+    encoded: int  # images that went through the encoder just now; 0: the part was there
+    peak_bytes: int  # the most memory its worker has held so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class PartWorker:
         digest = part_digest(recipe.digest(), items)
         there = done(self.root, part, digest)
         if there is not None:
-            return Done(there, 0)
+            return Done(there, 0, _peak())
         before = self.encoded
         journal = Journal(self.root / "tmp" / f"{part}.{digest}.journal") if careful else None
         with PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer:
@@ -104,7 +106,7 @@ class PartWorker:
             entry = writer.commit()
         if journal:
             journal.close()
-        return Done(entry, self.encoded - before)
+        return Done(entry, self.encoded - before, _peak())
 
     def _tokens(self, items: list[Item], writer: PartWriter, journal: Journal | None) -> Iterator[Encoded]:
         """Each padded batch and its Tokens, from the cache where it holds the part."""
@@ -234,6 +236,10 @@ class Journal:
         """The part is committed: the journal has served."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _only(tokens: Tokens, slots: list[int]) -> Tokens:
