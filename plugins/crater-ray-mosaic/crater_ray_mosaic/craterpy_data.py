@@ -8,9 +8,9 @@ from pathlib import Path
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.catalogue import PRESETS, Catalogue, read_catalogue
 
-# The gazetteer counts these bodies' longitudes westward while every map runs east: found by laying the rims over
-# the maps both ways. Moon, Mars, Ceres, Vesta, Callisto, Venus and Pluto sit right eastward; Europa has no crater
-# large enough to tell.
+# The gazetteer counts these bodies' longitudes westward while every map runs east: found by laying its rims
+# over the maps both ways. Moon, Mars, Ceres, Vesta, Callisto, Venus, Pluto sit right eastward; Europa has no
+# crater large enough to tell.
 WEST_POSITIVE = frozenset({"mercury", "dione", "tethys", "iapetus", "rhea", "enceladus", "ganymede"})
 
 

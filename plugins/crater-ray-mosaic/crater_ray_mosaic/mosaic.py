@@ -74,10 +74,11 @@ class Mosaic:
 
     def views(self, row: int) -> Iterator[View]:
         """The views of one listed crater, or the one view of a row of poses."""
-        o, c = self.options, self.chosen
+        o = self.options
         if o.wanted == "poses":
             yield self._poses[row]
             return
+        c = self.chosen
         place = c.ids[row], float(c.lat[row]), float(c.lon[row]), float(c.diameter[row])
         if o.wanted == "gallery":
             yield from gallery_views(*place, o, o.kind == "dem")

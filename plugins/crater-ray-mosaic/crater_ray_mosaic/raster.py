@@ -44,11 +44,11 @@ class Raster:
             self._handles.dataset = handle
         return handle
 
-    def sample(self, lon: float, lats: NDArray[np.float64],
-               east: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Bilinear values at (lats, lon + east), read at about the spacing of the points.
+    def sample(self, lon: float, lats: NDArray[np.float64], east: NDArray[np.float64],
+               spacing_km: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Bilinear values at (lats, lon + east), averaged beforehand over cells of about `spacing_km`.
 
-        lats, east (S, S) degrees, NaN where there is no place.
+        lats, east (S, S) degrees, NaN where there is no place; spacing_km between neighbouring points.
         -> (S, S) or (S, S, B) float32, NaN where there are no data; (S, S) bool, True outside the raster.
         Raises OSError when the file can no longer be read.
         """
@@ -62,12 +62,14 @@ class Raster:
             shape = lats.shape if len(f.bands) == 1 else (*lats.shape, len(f.bands))
             return np.full(shape, np.nan, np.float32), outside
         rows, columns = np.where(outside, np.nan, rows), np.where(outside, np.nan, columns)
-        size = max(lats.shape)
-        top, bottom = _span(rows, 0, f.height)
-        left, right = _span(columns, *((None, None) if f.wraps else (0, f.width)))
+        down = max(1.0, spacing_km / f.kilometres)
+        widest = math.cos(math.radians(float(np.nanmin(np.abs(lats)))))  # of the view's parallels
+        across = max(1.0, spacing_km / (f.kilometres * f.step_lon / f.step_lat * max(widest, 1e-9)))
+        top, bottom = _span(rows, down, 0, f.height)
+        left, right = _span(columns, across, *((None, None) if f.wraps else (0, f.width)))
         pieces, centres = [], []
         for start, stop, shift in _pieces(left, right, f.turn) if f.wraps else [(left, right, 0)]:
-            piece, at = self._read(top, bottom, start, stop, size, right - left)
+            piece, at = self._read(top, bottom, start, stop, down, across)
             pieces.append(piece)
             centres.append(at + shift)
         block = np.concatenate(pieces, axis=2)
@@ -90,12 +92,11 @@ class Raster:
         middle = f.west + f.width * f.step_lon / 2
         return ((lon - middle + 180.0) % 360.0 - 180.0) / f.step_lon + f.width / 2
 
-    def _read(self, top: int, bottom: int, left: int, right: int, size: int,
-              span: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """(B, h, w) float32 of a window averaged down to about `size` over `span`, and its column centres."""
+    def _read(self, top: int, bottom: int, left: int, right: int, down: float,
+              across: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """(B, h, w) float32 of a window in cells of at most down x across pixels, and its column centres."""
         f = self.frame
-        high = math.ceil((bottom - top) / max(1.0, (bottom - top) / size))
-        wide = math.ceil((right - left) / max(1.0, span / size))
+        high, wide = math.ceil((bottom - top) / down), math.ceil((right - left) / across)
         window = Window(left, top, right - left, bottom - top)
         handle, bands, shape = self._handle(), list(f.bands), (len(f.bands), high, wide)
         resampling = Resampling.nearest if shape[1:] == (bottom - top, right - left) else Resampling.average
@@ -110,9 +111,9 @@ class Raster:
         return values.astype(np.float32, copy=False), _centres(left, right, wide)
 
 
-def _span(at: NDArray[np.float64], low: int | None, high: int | None) -> tuple[int, int]:
-    """First and one past the last pixel that bilinear sampling touches."""
-    start, stop = math.floor(np.nanmin(at)), math.floor(np.nanmax(at)) + 2
+def _span(at: NDArray[np.float64], cell: float, low: int | None, high: int | None) -> tuple[int, int]:
+    """First and one past the last pixel that bilinear sampling between cells touches."""
+    start, stop = math.floor(np.nanmin(at) - cell + 1), math.floor(np.nanmax(at) + cell) + 1
     return (start if low is None else max(start, low)), (stop if high is None else min(stop, high))
 
 

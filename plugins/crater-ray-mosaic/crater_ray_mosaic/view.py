@@ -40,9 +40,10 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
         raise BadImage("outside: its centre is not on the raster")
     margin = 1 if how.kind == "dem" else 0
     lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin)
-    values, outside = raster.sample(pose.lon, lats, east)
+    spacing = 2.0 * pose.half_width_km / how.size
+    values, outside = raster.sample(pose.lon, lats, east, spacing)
     if margin:
-        values, outside = _shaded(raster, pose, how, values), outside[1:-1, 1:-1]
+        values, outside = _shaded(raster, pose, how, values, 1000.0 * spacing), outside[1:-1, 1:-1]
     invalid = ~np.isfinite(values) if values.ndim == 2 else ~np.isfinite(values).all(axis=2)
     _enough(invalid, outside, how.max_invalid)
     eight_bit = how.kind == "image" and raster.frame.dtype == "uint8"
@@ -55,14 +56,13 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     return greys(values, invalid, pose.brightness, pose.contrast)
 
 
-def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any]) -> NDArray[Any]:
+def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any], metres: float) -> NDArray[Any]:
     if height.ndim != 2:
         raise BadImage("a DEM has one band; choose it with option bands")
     azimuth = how.sun_azimuth if pose.azimuth is None else pose.azimuth
     elevation = how.sun_elevation if pose.elevation is None else pose.elevation
     factor = how.vertical * raster.frame.scale
-    spacing = 2000.0 * pose.half_width_km / how.size  # metres
-    facing = lambert(height * np.float32(factor), spacing, azimuth - pose.rotation, elevation)
+    facing = lambert(height * np.float32(factor), metres, azimuth - pose.rotation, elevation)
     if np.nanmax(facing, initial=-math.inf) - np.nanmin(facing, initial=math.inf) < 1e-4:
         raise BadImage("flat: every slope faces the sun alike")
     return facing
@@ -71,4 +71,4 @@ def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any]) ->
 def _enough(invalid: NDArray[np.bool_], outside: NDArray[np.bool_], most: float) -> None:
     share, beyond = float(invalid.mean()), float(outside.mean())
     if share > most:
-        raise BadImage(f"no data: {share:.0%} of it, {beyond:.0%} outside the raster; {most:.0%} may be")
+        raise BadImage(f"no data: {share:.0%} of it, {beyond:.0%} outside the raster; at most {most:.0%}")
