@@ -28,8 +28,9 @@
                  check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
     opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()
                  ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)
-                 gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…; vectors()
-                 segment_rows(segment); bytes_per_image() -> {stage: bytes}
+                 gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…
+                 vectors(rows=None)
+                 scales; segment_rows(segment); bytes_per_image() -> {stage: bytes}
     gather       gather(codes, rows, *, willneed) -> (len(rows), R)
     token_cache  token_key(items, *, reader, backbone, backbone_digest, precision, batch, max_pixels) -> key
                  TokenCache(root).find(key) -> CachedTokens | None: ids, shape, bad, batches(batch), check()

@@ -30,8 +30,17 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         check_root(self._root)
-        path = make_folder(self._root, self._root) / LOCK
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self._root / LOCK
+        try:
+            make_folder(self._root, self._root)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise IndexMismatch(f"{self._root} cannot be written ({error.strerror}); "
+                                "name another `out`") from None
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            raise IndexMismatch(f"{self._root} is on a read-only file system; name another `out`") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

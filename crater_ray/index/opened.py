@@ -120,13 +120,7 @@ class Snapshot:
         The disk is asked for all of them first. Raises ValueError for a row outside 0 … N - 1.
         """
         rows = np.asarray(rows, np.int64)
-        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
-            raise ValueError(f"rows {int(rows.min())} … {int(rows.max())} of an index of {len(self)} rows")
-        owner = np.searchsorted(self.offsets, rows, "right") - 1
-        order = np.argsort(owner, kind="stable")
-        owners, cuts = np.unique(owner[order], return_index=True)
-        wanted = [(self.parts[part], at, rows[at] - self.offsets[part])
-                  for part, at in zip(owners.tolist(), np.split(order, cuts[1:]), strict=False)]
+        wanted = self._by_part(rows)
         for part, _, own in wanted:
             part.read_ahead(own)
         if len(wanted) == 1:  # in order already: one copy will do
@@ -138,6 +132,17 @@ class Snapshot:
                 codes[at[few]] = gather(part.codes, own[few], willneed=False)
         return codes, self.scales[rows]
 
+    def _by_part(self, rows: Array) -> list[tuple[Part, Array, Array]]:
+        """For each part that holds some: their places in `rows`, ascending, and their rows there."""
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):
+            raise ValueError(f"rows {int(rows.min())} … {int(rows.max())} of an index of {len(self)} rows")
+        owner = np.searchsorted(self.offsets, rows, "right") - 1
+        order = np.argsort(owner, kind="stable")
+        owners, cuts = np.unique(owner[order], return_index=True)
+        return [(self.parts[part], at, rows[at] - self.offsets[part])
+                for part, at in zip(owners.tolist(), np.split(order, cuts[1:]), strict=False)]
+
     def blocks(self, max_rows: int) -> Iterator[tuple[int, Array, Array]]:
         """(first row, codes (n, R), scales (n, s)) over all rows, n <= max_rows, none across parts: views."""
         if max_rows < 1:
@@ -147,14 +152,19 @@ class Snapshot:
                 stop = min(first + max_rows, len(part))
                 yield offset + first, part.codes[first:stop], part.scales[first:stop]
 
-    def vectors(self) -> Array:
-        """(N, m, G) float16 in row order; a map when there is one part."""
-        if len(self.parts) == 1:
+    def vectors(self, rows: Array | None = None) -> Array:
+        """(N, m, G) float16 in row order, a map when there is one part; or (S, m, G), of those rows alone.
+
+        Raises ValueError for a row outside 0 … N - 1.
+        """
+        if rows is None and len(self.parts) == 1:
             return self.parts[0].vectors
-        every = np.empty((len(self), self.recipe.shortlist_m, self.recipe.shortlist_dim), np.float16)
-        for part, offset in zip(self.parts, self.offsets.tolist(), strict=False):
-            every[offset:offset + len(part)] = part.vectors
-        return every
+        wanted = self._by_part(np.arange(len(self)) if rows is None else rows)
+        count = sum(len(at) for _, at, _ in wanted)
+        found = np.empty((count, self.recipe.shortlist_m, self.recipe.shortlist_dim), np.float16)
+        for part, at, own in wanted:
+            found[at] = part.vectors[own]
+        return found
 
     def segment_rows(self, segment: Segment) -> Array:
         """(segment.rows,) int64, the version's row of each of the segment's rows; -1: its part is gone."""

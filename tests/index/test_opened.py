@@ -58,6 +58,7 @@ def test_gather_equals_the_whole(opened, whole, rows):
     got_codes, got_scales = opened.gather(np.array(rows, np.int64))
     np.testing.assert_array_equal(got_codes, codes[rows])
     np.testing.assert_array_equal(got_scales, scales[rows])
+    np.testing.assert_array_equal(opened.vectors(np.array(rows, np.int64)), whole[1][rows])
     assert got_codes.flags.c_contiguous
     assert got_codes.dtype == np.uint8
 

@@ -95,6 +95,13 @@ def test_the_lock_is_not_put_into_a_foreign_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(IndexMismatch, match=r"cannot be written \(Not a directory\); name another `out`"), \
+            DriverLock(tmp_path / "file" / "index"):
+        pass
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 256 KiB."""
