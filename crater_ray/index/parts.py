@@ -18,7 +18,8 @@ import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.gather import ranges
-from crater_ray.index.store import PARTS, Sum, canonical, unseal
+from crater_ray.index.sealed import canonical, unseal
+from crater_ray.index.store import PARTS, Sum
 from crater_ray.types import Item
 
 ITEMS, VECTORS, CODES, SCALES, PART = "items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"

@@ -11,18 +11,8 @@ from typing import Any, Literal
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.store import (
-    FORMAT,
-    RECIPE,
-    canonical,
-    check_root,
-    make_folder,
-    seal,
-    sum_of,
-    unseal,
-    write_new,
-    write_whole,
-)
+from crater_ray.index.sealed import FORMAT, canonical, seal, unseal
+from crater_ray.index.store import RECIPE, check_root, make_folder, sum_of, write_new, write_whole
 from crater_ray.plugins.labels import Ref
 from crater_ray.plugins.registry import registry
 from crater_ray.types import Side

@@ -11,20 +11,18 @@ import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.parts import PartEntry
+from crater_ray.index.sealed import canonical, seal, unseal
 from crater_ray.index.store import (
     SEGMENTS,
     Stream,
     Sum,
     attempt,
-    canonical,
     move_folder,
     remove_folder,
     room,
-    seal,
     storage_full,
     sum_of,
     sync_file,
-    unseal,
 )
 
 SEGMENT, SHORTLIST = "segment.json", "shortlist.faiss"

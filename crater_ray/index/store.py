@@ -6,11 +6,10 @@ Nothing is written through a memory map: a full disk under a map kills the proce
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
 
-FORMAT = 1
 RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
     "recipe.json", "fitted", "parts", "segments", "versions", "tmp", ".lock")
 _BEFORE_RECIPE = {FITTED, TMP, LOCK, "lost+found"}  # what a folder may hold and still count as new
@@ -231,37 +229,3 @@ def _write_exclusive(root: Path, path: Path, data: bytes) -> bool:
         raise
     sync_folder(path.parent)
     return True
-
-
-def seal(payload: Mapping[str, Any]) -> bytes:
-    """JSON that carries its own checksum, the same bytes for the same payload."""
-    digest = xxhash.xxh3_128_hexdigest(canonical(payload))
-    return (json.dumps({**payload, "checksum": digest}, indent=1, sort_keys=True) + "\n").encode()
-
-
-def unseal(path: Path, what: str) -> dict[str, Any]:
-    """The payload of a sealed file.
-
-    Raises DamagedIndex when it is missing or any byte differs, IndexMismatch when a newer version wrote it.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedIndex(f"{path} is missing: {what}") from None
-    try:
-        payload = json.loads(data)
-        found = payload.pop("format", None), payload.pop("checksum", None)
-    except (ValueError, AttributeError):
-        raise DamagedIndex(f"{path} cannot be read as JSON: {what}; restore it from a copy") from None
-    if isinstance(found[0], int) and found[0] > FORMAT:
-        raise IndexMismatch(f"{path} was written by a newer crater-ray (format {found[0]}, "
-                            f"this one reads {FORMAT}); upgrade crater-ray")
-    payload["format"] = found[0]
-    if data != seal(payload):
-        raise DamagedIndex(f"{path} does not match its checksum: {what}; restore it from a copy")
-    return dict(payload)
-
-
-def canonical(payload: Any, default: Callable[[Any], Any] | None = None) -> bytes:
-    """One spelling of plain data, to be hashed. `default` makes the rest plain."""
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"), default=default).encode()

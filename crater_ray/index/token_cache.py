@@ -19,16 +19,8 @@ import xxhash
 from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.parts import Array, part_digest
 from crater_ray.index.recipe import without_paths
-from crater_ray.index.store import (
-    Stream,
-    Sum,
-    attempt,
-    canonical,
-    move_folder,
-    remove_folder,
-    seal,
-    unseal,
-)
+from crater_ray.index.sealed import canonical, seal, unseal
+from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
 from crater_ray.plugins.labels import Ref
 from crater_ray.types import Item, TokenShape
 

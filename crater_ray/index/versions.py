@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.parts import PartEntry, open_part
+from crater_ray.index.sealed import seal, unseal
 from crater_ray.index.segments import read_segment
-from crater_ray.index.store import VERSIONS, seal, unseal, write_new
+from crater_ray.index.store import VERSIONS, write_new
 from crater_ray.plugins.labels import Ref
 
 _WHAT = "a version of the index"

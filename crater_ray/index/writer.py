@@ -27,7 +27,8 @@ from crater_ray.index.parts import (
     part_folder,
 )
 from crater_ray.index.recipe import Recipe
-from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder, seal
+from crater_ray.index.sealed import seal
+from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
 from crater_ray.types import Item
 
 _ROW_GROUP = 65_536

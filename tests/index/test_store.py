@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
-from crater_ray.index import store
+from crater_ray.index import sealed, store
 from crater_ray.index.fitted import fitted_path, read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.recipe import create_or_check
@@ -195,14 +195,14 @@ def test_write_new_without_hard_links(tmp_path, monkeypatch):
 def test_a_seal_finds_every_flipped_bit(tmp_path):
     path = tmp_path / "x.json"
     nested = {"b": [1, 2.5, None], "a": True}
-    data = store.seal({"format": 1, "name": "Galle ☄", "rows": 12, "nested": nested})
+    data = sealed.seal({"format": 1, "name": "Galle ☄", "rows": 12, "nested": nested})
     path.write_bytes(data)
-    assert store.unseal(path, "x")["nested"] == nested
+    assert sealed.unseal(path, "x")["nested"] == nested
     for at in range(len(data)):
         for bit in range(8):
             path.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1:])
             with pytest.raises((DamagedIndex, IndexMismatch), match=r"x.json"):
-                store.unseal(path, "x")
+                sealed.unseal(path, "x")
 
 
 def test_fitted_arrays_come_back(tmp_path):
