@@ -24,6 +24,7 @@ from crater_ray.plugins.labels import KINDS, Kind, Label
 ALLOWLIST = "CRATER_RAY_PLUGINS"  # unset: all; empty: none; "a,b": those distributions
 CORE = "crater-ray"
 BUILTIN_MODULE = "crater_ray.builtin"
+HOOKS = ", ".join(f"register_{kind}s" for kind in KINDS)
 Status = Literal["ok", "failed", "conflict", "disabled"]
 
 
@@ -96,8 +97,12 @@ def collect(plugin: object) -> list[tuple[Kind, Label]]:
     manager.add_hookspecs(hookspecs)
     if not isinstance(plugin, ModuleType):  # a worker finds it again by its module's name
         raise TypeError(f"the entry point gives a {type(plugin).__name__}, not the module of the hooks")
-    manager.register(plugin)
-    manager.check_pending()
+    try:
+        manager.register(plugin)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        said = " ".join(str(error).partition(" in plugin <")[0].split())  # without the module's path
+        raise ValueError(f"{said}; the hooks are {HOOKS}, without arguments") from None
     labels: list[tuple[Kind, Label]] = []
     for kind in KINDS:
         for answer in getattr(manager.hook, f"register_{kind}s")():
@@ -107,7 +112,7 @@ def collect(plugin: object) -> list[tuple[Kind, Label]]:
                         f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label")
                 labels.append((kind, label))
     if not labels:
-        raise ValueError(f"it registers nothing by {', '.join(f'register_{kind}s' for kind in KINDS)}")
+        raise ValueError(f"it registers nothing; the hooks are {HOOKS}")
     names = [(kind, label.name) for kind, label in labels]
     twice = next((pair for pair in names if names.count(pair) > 1), None)
     if twice:

@@ -31,8 +31,8 @@ class Grid:
         return f"template-grid-1-{self.grid}-{self.image_size}"
 
     def preprocess(self, image: np.ndarray[Any, Any]) -> Tensor:
-        """(H, W, 3) uint8 -> (3, S, S) float32 in 0..1. Many threads call this at once."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        """(H, W, 3) uint8 -> (3, S, S) float32 in -1..1. Many threads call this at once."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1
         size = (self.image_size, self.image_size)
         return interpolate(pixels[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
 
@@ -41,5 +41,5 @@ class Grid:
         colours = avg_pool2d(images, self.image_size // (2 * self.grid))
         cells = pixel_unshuffle(colours, 2)  # (N, 12, grid, grid)
         patches = cells.flatten(2).transpose(1, 2)
-        patches = pad(patches, (0, 1), value=0.1)  # so that a black cell has a direction too
+        patches = pad(patches, (0, 1), value=0.1)  # so that a grey cell has a direction too
         return Tokens(patches, (self.grid, self.grid))
