@@ -37,5 +37,5 @@
                  with TokenCache(root).writer(key, shape, attention_column=False) as tokens:
                      tokens.append(ids, patches, cls, attention, attention_column, bad); tokens.commit()
     verify       verify(root) -> Verification(problems, notes, files, bytes); info(root) -> dict
-    store        check_root(root); how files reach the disk, and sealed, JSON with its own checksum, are this room's own
+    store        check_root(root); how files reach the disk is this room's own affair
 """

@@ -171,16 +171,16 @@ def test_an_index_of_nothing(tmp_path, recipe):
 
 
 def test_more_parts_than_open_files(tmp_path, recipe, make):
-    make.index(tmp_path, recipe, {f"p{i}": 1 for i in range(90)}, faiss=False)
+    make.index(tmp_path, recipe, {f"p{i}": 1 for i in range(40)}, faiss=False)
     code = f"""
 import resource
 from pathlib import Path
 import numpy as np
 from crater_ray.index.opened import Snapshot
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 snapshot = Snapshot(Path({str(tmp_path)!r}))
-codes, _ = snapshot.gather(np.arange(90)[::-1])
-assert len(snapshot.vectors()) == len(codes) == 90
+codes, _ = snapshot.gather(np.arange(40)[::-1])
+assert len(snapshot.vectors()) == len(codes) == 40
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -192,17 +192,16 @@ def test_write_new_without_hard_links(tmp_path, monkeypatch):
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_seal_finds_every_flipped_bit(tmp_path):
+def test_a_seal_finds_a_flipped_bit_in_any_byte(tmp_path):
     path = tmp_path / "x.json"
     nested = {"b": [1, 2.5, None], "a": True}
     data = sealed.seal({"format": 1, "name": "Galle ☄", "rows": 12, "nested": nested})
     path.write_bytes(data)
     assert sealed.unseal(path, "x")["nested"] == nested
     for at in range(len(data)):
-        for bit in range(8):
-            path.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1:])
-            with pytest.raises((DamagedIndex, IndexMismatch), match=r"x.json"):
-                sealed.unseal(path, "x")
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1:])
+        with pytest.raises((DamagedIndex, IndexMismatch), match=r"x.json"):
+            sealed.unseal(path, "x")
 
 
 def test_fitted_arrays_come_back(tmp_path):
