@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from rasterio.windows import Window
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.frame import dataset_name, frame_of
 
-BLOCK_CACHE_MB = 256  # of GDAL, for the whole process
+# GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory in every actor. It is
+# read once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
+os.environ.setdefault("GDAL_CACHEMAX", "256")
 
 
 class Raster:
@@ -35,8 +38,7 @@ class Raster:
         handle = getattr(self._handles, "dataset", None)
         if handle is None:
             try:
-                with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB):
-                    handle = rasterio.open(self._name)
+                handle = rasterio.open(self._name)
             except rasterio.errors.RasterioIOError as error:
                 if self.path.exists():
                     raise ReaderError(f"GDAL cannot read {self.path.name}: {error}") from None
