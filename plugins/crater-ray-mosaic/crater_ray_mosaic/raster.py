@@ -17,8 +17,8 @@ from rasterio.windows import Window
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.frame import dataset_name, frame_of
 
-# GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory in every actor. It is
-# read once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
+# GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory an actor. Read
+# once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
 os.environ.setdefault("GDAL_CACHEMAX", "256")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from crater_ray.errors import ConfigError, ReaderError
+from crater_ray.errors import ConfigError, ReaderError, StorageFull
 from crater_ray.layout import read_layout, validate_layout
 from crater_ray.plugins import registry
 from crater_ray_mosaic.bench import Plan, write_bench
@@ -136,6 +137,29 @@ def test_a_second_run_keeps_images_and_adds_what_is_missing(given: dict[str, Any
         write_bench(Plan(MosaicOptions(**(given | {"seed": 9})), queries=3, format="png"), root)
     with pytest.raises(ReaderError, match="is not empty"):
         write_bench(plan, tmp_path)
+
+
+def test_a_full_disk_loses_nothing_written(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, plan, written = tmp_path / "bench", Plan(MosaicOptions(**given), queries=3), []
+    save = Image.Image.save
+
+    def full(picture: Image.Image, file: Any, *rest: Any, **more: Any) -> None:
+        if len(written) == 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(file.name)
+        save(picture, file, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(StorageFull, match="no room left"):
+        write_bench(plan, root, threads=1)
+    images = [path for path in (root / "images").rglob("*") if path.is_file()]
+    assert len(images) == 20
+    assert all(path.suffix == ".jpg" for path in images)
+    monkeypatch.undo()
+    write_bench(plan, root)
+    assert validate_layout(root) == []
 
 
 def test_own_craters_only(given: dict[str, Any], tmp_path: Path) -> None:
