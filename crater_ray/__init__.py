@@ -1,8 +1,8 @@
 """crater-ray: instance-level retrieval of craters and photographs on Ray.
 
-    load_job(path) -> Job          a checked job file
-    open_index(path) -> Index      an index, searchable
-    embed(job, images) -> vectors, tokens
+load_job(path) -> Job          a checked job file
+open_index(path) -> Index      an index, searchable
+embed(job, images) -> vectors, tokens
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "embed", "load_job", "open_index"]
 
-_WHERE = {"load_job": "crater_ray.config", "embed": "crater_ray.encoders", "open_index": "crater_ray.retrieve"}
+_WHERE = {
+    "load_job": "crater_ray.config",
+    "embed": "crater_ray.encoders",
+    "open_index": "crater_ray.retrieve",
+}
 
 
 def __getattr__(name: str) -> Any:

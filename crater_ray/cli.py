@@ -26,7 +26,7 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         from crater_ray.plugins import registry
 
-        return sorted({*super().list_commands(ctx), *registry().labels("command")})
+        return sorted(registry().labels("command"))  # the core's own among them
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
@@ -49,7 +49,7 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from crater_ray.plugins import registry
 
-        plugins = registry().labels("command")
+        plugins = {n: label for n, label in registry().labels("command").items() if n not in self.commands}
         own = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(own.items()))

@@ -113,8 +113,14 @@ class Job(_Table):
     path: Path = Field(exclude=True)  # of the job file, for messages and relative paths
 
     def _ref(self, kind: Kind, table: str, part: _PluginTable) -> Ref:
-        return registry().ref(kind, part.name, part.options, base=self.path.parent,
-                              where=f"[{table}] in {self.path.name}", words=type(part).model_fields)
+        return registry().ref(
+            kind,
+            part.name,
+            part.options,
+            base=self.path.parent,
+            where=f"[{table}] in {self.path.name}",
+            words=type(part).model_fields,
+        )
 
     def reader_ref(self) -> Ref:
         return self._ref("reader", "reader", self.reader)
@@ -135,8 +141,13 @@ class Job(_Table):
         return self._ref("aggregator", "rerank", self.rerank)
 
     def consumer_ref(self, name: str) -> Ref:
-        return registry().ref("consumer", name, self.consume.get(name), base=self.path.parent,
-                              where=f"[consume.{name}] in {self.path.name}")
+        return registry().ref(
+            "consumer",
+            name,
+            self.consume.get(name),
+            base=self.path.parent,
+            where=f"[consume.{name}] in {self.path.name}",
+        )
 
     def check(self) -> None:
         """Every name and option, before any work. Raises PluginError or ConfigError."""
@@ -193,4 +204,3 @@ def _override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
     table[steps[-1]] = parsed
-

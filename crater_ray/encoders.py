@@ -26,15 +26,15 @@ def build_encoder(
     """The encoder a recipe names, its fits loaded. Raises PluginError for other weights."""
     from crater_ray.index.fitted import read_fitted
 
-    backbone: Backbone = registry().build(recipe.backbone)
+    here = registry()
+    backbone: Backbone = here.build(here.current(recipe.backbone))
     if backbone.digest != recipe.backbone_digest:
         raise PluginError(
             f"backbone {recipe.backbone.name!r} has weights {backbone.digest} here, but the index was made "
             f"with {recipe.backbone_digest}; use the same weights, or index again into another `out`"
         )
-    encoder = _encoder(
-        backbone, recipe.shortlist, recipe.rerank, batch or recipe.batch, recipe.precision, device, threads
-    )
+    one, many = here.current(recipe.shortlist), here.current(recipe.rerank)
+    encoder = _encoder(backbone, one, many, batch or recipe.batch, recipe.precision, device, threads)
     for role, aggregator in fitted_roles(encoder).items():
         if role in recipe.fits:
             aggregator.load(read_fitted(root, recipe.fits[role]))

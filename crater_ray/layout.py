@@ -36,12 +36,37 @@ RAW = "metadata/source/retrieval_ground_truth_raw.csv"
 _PATHS = ("path", "image_path", "file_path", "file_name", "filename", "image")
 _IDS = ("crater_id", "query_crater_id", "query_id", "crater", "id", "label", "group")
 _VIEWS = ("view_type", "view_id", "view")
-_RELEVANT = ("relevant_ids", "gallery_relevant_ids", "filtered_relevant_ids", "relevant_crater_ids",
-             "relevant", "filtered", "gt_ids", "gt", "ground_truth", "positives", "labels")
-_RAW = ("raw_relevant_ids", "raw_co_visible_ids", "co_visible_crater_ids", "co_visible_ids", "co_visible",
-        "covisible_ids", "covisible", "raw")
-_COUNTS = ("gallery_images", "gallery_crater_ids", "query_images", "query_crater_ids", "train_images",
-           "train_crater_ids")
+_RELEVANT = (
+    "relevant_ids",
+    "gallery_relevant_ids",
+    "filtered_relevant_ids",
+    "relevant_crater_ids",
+    "relevant",
+    "filtered",
+    "gt_ids",
+    "gt",
+    "ground_truth",
+    "positives",
+    "labels",
+)
+_RAW = (
+    "raw_relevant_ids",
+    "raw_co_visible_ids",
+    "co_visible_crater_ids",
+    "co_visible_ids",
+    "co_visible",
+    "covisible_ids",
+    "covisible",
+    "raw",
+)
+_COUNTS = (
+    "gallery_images",
+    "gallery_crater_ids",
+    "query_images",
+    "query_crater_ids",
+    "train_images",
+    "train_crater_ids",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +112,10 @@ def _queries(root: Path, gallery: set[str]) -> list[Entry]:
             names = (entry.crater_id, entry.path, PurePosixPath(entry.path).stem)
             relevant = next((shared[one] for one in names if one in shared), None)
         if relevant is None:
-            raise ReaderError(f"{root / RELEVANCE} says nothing of crater {entry.crater_id!r}, which {TEST} "
-                              f"queries; add it there, or relevant_ids to the query's entry")
+            raise ReaderError(
+                f"{root / RELEVANCE} says nothing of crater {entry.crater_id!r}, which {TEST} "
+                f"queries; add it there, or relevant_ids to the query's entry"
+            )
         own = (entry.crater_id,) if entry.crater_id in gallery else ()
         unique = tuple(dict.fromkeys((*own, *relevant)))
         entries.append(Entry(entry.path, entry.crater_id, entry.view, unique))
@@ -100,8 +127,9 @@ def read_json(root: Path, name: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ReaderError(f"{path} does not exist; {root} is not in the CraterBench-R layout, "
-                          f"or was not unpacked whole") from None
+        raise ReaderError(
+            f"{path} does not exist; {root} is not in the CraterBench-R layout, or was not unpacked whole"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ReaderError(f"{path} cannot be read: {error}; fetch or write it again") from None
 
@@ -121,8 +149,10 @@ def _images(root: Path, name: str, word: str) -> list[Mapping[str, Any]]:
     images = lists[wanted[0]]
     for number, record in enumerate(images):
         if not isinstance(record, dict):
-            raise ReaderError(f"{root / name}, {wanted[0]}[{number}] is {type(record).__name__}; "
-                              f"an object with path and crater_id is needed")
+            raise ReaderError(
+                f"{root / name}, {wanted[0]}[{number}] is {type(record).__name__}; "
+                f"an object with path and crater_id is needed"
+            )
     return images
 
 
@@ -142,8 +172,10 @@ def _entry(record: Mapping[str, Any], name: str, number: int) -> Entry:
     crater = _first(record, _IDS)
     for value, keys in ((path, _PATHS), (crater, _IDS)):
         if value is None or isinstance(value, dict | list) or value == "":
-            raise ReaderError(f"{name}: image {number} has no {keys[0]} (looked for {', '.join(keys)}); "
-                              f"it has {', '.join(map(repr, record)) or 'no keys'}")
+            raise ReaderError(
+                f"{name}: image {number} has no {keys[0]} (looked for {', '.join(keys)}); "
+                f"it has {', '.join(map(repr, record)) or 'no keys'}"
+            )
     view = _first(record, _VIEWS)
     return Entry(str(path).replace("\\", "/"), str(crater), "" if view is None else str(view))
 
@@ -177,8 +209,11 @@ def _shared_relevance(root: Path, gallery: set[str]) -> dict[str, tuple[str, ...
     where = str(root / RELEVANCE)
     if isinstance(content, dict):
         # {"version": …, "queries": {…}} wraps the real thing, {"03-1-000001": […]} is it
-        inner = [value for key, value in content.items() if _nested(value)
-                 and any(word in key.lower() for word in ("quer", "relevance"))]
+        inner = [
+            value
+            for key, value in content.items()
+            if _nested(value) and any(word in key.lower() for word in ("quer", "relevance"))
+        ]
         content = inner[0] if len(inner) == 1 else content
     pairs: Iterable[tuple[Any, Any]]
     if isinstance(content, list):
@@ -191,12 +226,17 @@ def _shared_relevance(root: Path, gallery: set[str]) -> dict[str, tuple[str, ...
     for key, value in pairs:
         if key is None:
             raise ReaderError(f"{where}: an entry has no crater_id (looked for {', '.join(_IDS)})")
-        ids = _relevant(value, gallery, f"{where}, {key}") if isinstance(value, dict) else tuple(
-            one for one in _ids(value, f"{where}, {key}") if one in gallery)
+        ids = (
+            _relevant(value, gallery, f"{where}, {key}")
+            if isinstance(value, dict)
+            else tuple(one for one in _ids(value, f"{where}, {key}") if one in gallery)
+        )
         if ids is None:
             looked = ", ".join((*_RELEVANT, *_RAW))
-            raise ReaderError(f"{where}, {key}: no relevant ids (looked for {looked}); "
-                              f"it has {', '.join(map(repr, value)) or 'no keys'}")
+            raise ReaderError(
+                f"{where}, {key}: no relevant ids (looked for {looked}); "
+                f"it has {', '.join(map(repr, value)) or 'no keys'}"
+            )
         relevance[str(key)] = ids
     return relevance
 
@@ -210,9 +250,15 @@ def _nested(value: Any) -> bool:
 # writing
 
 
-def write_layout(root: Path | str, *, gallery: Sequence[Entry], query: Sequence[Entry],
-                 train: Sequence[Entry] = (), relevance: Mapping[str, Sequence[str]] | None = None,
-                 stats: Mapping[str, object] | None = None) -> None:
+def write_layout(
+    root: Path | str,
+    *,
+    gallery: Sequence[Entry],
+    query: Sequence[Entry],
+    train: Sequence[Entry] = (),
+    relevance: Mapping[str, Sequence[str]] | None = None,
+    stats: Mapping[str, object] | None = None,
+) -> None:
     """Splits and metadata below `root`; the caller writes the images. splits/test.json comes last.
 
     A query entry without `relevant` takes what `relevance` says of its crater.
@@ -230,8 +276,15 @@ def write_layout(root: Path | str, *, gallery: Sequence[Entry], query: Sequence[
     raw = {crater: tuple(dict.fromkeys((crater, *known.get(crater, ())))) for crater in queried}
     filtered = {crater: [one for one in ids if one in craters] for crater, ids in raw.items()}
     version = str((stats or {}).get("release_version", "crater_ray_v1"))
-    _write(root / RELEVANCE, _json({crater: {"raw_relevant_ids": list(ids), "relevant_ids": filtered[crater]}
-                                    for crater, ids in raw.items()}))
+    _write(
+        root / RELEVANCE,
+        _json(
+            {
+                crater: {"raw_relevant_ids": list(ids), "relevant_ids": filtered[crater]}
+                for crater, ids in raw.items()
+            }
+        ),
+    )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("query_crater_id", "relevant_crater_ids"))
@@ -246,21 +299,30 @@ def write_layout(root: Path | str, *, gallery: Sequence[Entry], query: Sequence[
     head = {"version": version}
     records = [[_record(entry) for entry in split] for split in (gallery, query, train)]
     _write(root / TRAIN, _json({"split_name": "train", **head, "gallery_images": records[2]}))
-    _write(root / TEST, _json({"split_name": "test", **head, "gallery_images": records[0],
-                               "query_images": records[1]}))
+    _write(
+        root / TEST,
+        _json({"split_name": "test", **head, "gallery_images": records[0], "query_images": records[1]}),
+    )
 
 
 def _record(entry: Entry) -> dict[str, object]:
-    record: dict[str, object] = {"image_id": PurePosixPath(entry.path).stem, "path": entry.path,
-                                 "crater_id": entry.crater_id, "view_type": entry.view}
+    record: dict[str, object] = {
+        "image_id": PurePosixPath(entry.path).stem,
+        "path": entry.path,
+        "crater_id": entry.crater_id,
+        "view_type": entry.view,
+    }
     if entry.relevant:
         record["relevant_ids"] = list(entry.relevant)
     return record
 
 
 def counts(gallery: Sequence[Entry], query: Sequence[Entry], train: Sequence[Entry]) -> dict[str, int]:
-    values = [count for split in (gallery, query, train)
-              for count in (len(split), len({entry.crater_id for entry in split}))]
+    values = [
+        count
+        for split in (gallery, query, train)
+        for count in (len(split), len({entry.crater_id for entry in split}))
+    ]
     return dict(zip(_COUNTS, values, strict=True))
 
 

@@ -66,7 +66,7 @@ class Index:
 
     @cached_property
     def _readers(self) -> list[Reader]:
-        return [registry().build(ref) for ref in self.snapshot.version.readers]
+        return [registry().build(registry().current(ref)) for ref in self.snapshot.version.readers]
 
     @cached_property
     def _stage_one(self) -> list[tuple[Shortlist, Array]]:
@@ -81,7 +81,7 @@ class Index:
             else:  # Flat: the rows' own vectors are the index
                 kept = rows[rows >= 0]
                 opened.append(
-                    (Shortlist.build(self.snapshot.vectors()[kept], segment.factory, segment.seed), kept)
+                    (Shortlist.build(self.snapshot.vectors(kept), segment.factory, segment.seed), kept)
                 )
         return opened
 
@@ -266,7 +266,7 @@ class Index:
 
         codes, scales = self.snapshot.gather(rows)
         tokens = codec(self.recipe.codec).decode(codes, scales, self.recipe.k, self.recipe.dim)
-        return np.asarray(self.vectors()[rows], np.float32), tokens
+        return np.asarray(self.snapshot.vectors(rows), np.float32), tokens
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
         """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""

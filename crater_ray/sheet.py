@@ -27,8 +27,18 @@ LINKED, OTHERS = 10, 5  # matches drawn in the first hit, in each other
 FONT = "DejaVu Sans"  # comes with matplotlib
 DPI, LONGEST = 150, 32_000  # pixels; a PNG of more is of no use to anybody
 RIGHT, WRONG, PLAIN, INK, FAINT = "#1a8f3c", "#d03238", "#9a9a9a", "#1c1c1c", "#6a6a6a"
-COLOURS = ("#ffd23f", "#3ec1ff", "#ff6fae", "#7bed6b", "#ff8c42",
-           "#b491ff", "#2ee6c5", "#ff5757", "#d7f04a", "#8fa8ff")
+COLOURS = (
+    "#ffd23f",
+    "#3ec1ff",
+    "#ff6fae",
+    "#7bed6b",
+    "#ff8c42",
+    "#b491ff",
+    "#2ee6c5",
+    "#ff5757",
+    "#d7f04a",
+    "#8fa8ff",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,17 @@ def draw(rows: Sequence[SheetRow], path: str | Path, *, title: str) -> Path:
     width = 2 * MARGIN + CELL + LINK + max(columns, 2) * (CELL + GAP) - GAP
     height = 2 * MARGIN + HEADER + len(rows) * (CELL + CAPTION)
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(MARGIN / width, 1 - (MARGIN + 0.2) / height, _shown(title, int(width * 8)), fontsize=13,
-                color=INK, weight="bold", va="center", family=FONT, parse_math=False)
+    figure.text(
+        MARGIN / width,
+        1 - (MARGIN + 0.2) / height,
+        _shown(title, int(width * 8)),
+        fontsize=13,
+        color=INK,
+        weight="bold",
+        va="center",
+        family=FONT,
+        parse_math=False,
+    )
     for place, row in enumerate(rows):
         _draw_row(figure, row, MARGIN + HEADER + place * (CELL + CAPTION), width, height)
     png = io.BytesIO()
@@ -86,8 +105,10 @@ def _draw_row(figure: Figure, row: SheetRow, top: float, width: float, height: f
     query = cell(MARGIN, row.image)
     _frame(query, INK, 1.2)
     _caption(query, "query", INK, row.label)
-    shown = [sorted(hit.lines, key=lambda line: -line[2])[:OTHERS if rank else LINKED]
-             for rank, hit in enumerate(row.hits)]
+    shown = [
+        sorted(hit.lines, key=lambda line: -line[2])[: OTHERS if rank else LINKED]
+        for rank, hit in enumerate(row.hits)
+    ]
     numbers: dict[Point, int] = {}  # of the query's tokens, strongest of the first hit first
     for lines in shown:
         for start, _, _ in lines:
@@ -103,19 +124,50 @@ def _draw_row(figure: Figure, row: SheetRow, top: float, width: float, height: f
             _dot(axes, end, hit.image, numbers[start])
             if rank == 0:
                 here, there = _scaled(start, row.image), _scaled(end, hit.image)
-                figure.add_artist(ConnectionPatch(
-                    here, there, "data", "data", axesA=query, axesB=axes, color=_colour(numbers[start]),
-                    shrinkA=4.2, shrinkB=4.2, linewidth=1.1, alpha=float(np.clip(similarity, 0.35, 0.95))))
+                figure.add_artist(
+                    ConnectionPatch(
+                        here,
+                        there,
+                        "data",
+                        "data",
+                        axesA=query,
+                        axesB=axes,
+                        color=_colour(numbers[start]),
+                        shrinkA=4.2,
+                        shrinkB=4.2,
+                        linewidth=1.1,
+                        alpha=float(np.clip(similarity, 0.35, 0.95)),
+                    )
+                )
     for start, number in numbers.items():
         _dot(query, start, row.image, number)
 
 
 def _dot(axes: Axes, point: Point, image: np.ndarray[Any, Any], number: int) -> None:
     x, y = _scaled(point, image)
-    axes.plot([x], [y], marker="o", markersize=8.5, color=_colour(number), markeredgecolor=INK,
-              markeredgewidth=0.7, zorder=5, clip_on=False)
-    axes.text(x, y, str(number), fontsize=5.5, color=INK, ha="center", va="center_baseline", weight="bold",
-              family=FONT, zorder=6)
+    axes.plot(
+        [x],
+        [y],
+        marker="o",
+        markersize=8.5,
+        color=_colour(number),
+        markeredgecolor=INK,
+        markeredgewidth=0.7,
+        zorder=5,
+        clip_on=False,
+    )
+    axes.text(
+        x,
+        y,
+        str(number),
+        fontsize=5.5,
+        color=INK,
+        ha="center",
+        va="center_baseline",
+        weight="bold",
+        family=FONT,
+        zorder=6,
+    )
 
 
 def _frame(axes: Axes, colour: str, width: float) -> None:
@@ -127,8 +179,17 @@ def _caption(axes: Axes, head: str, colour: str, label: str) -> None:
     box = axes.get_position(original=True)
     inch = box.height / CELL
     for down, text, size, ink, bold in ((0.12, head, 8.5, colour, "bold"), (0.27, label, 7, FAINT, "normal")):
-        axes.figure.text(box.x0, box.y0 - down * inch, _shown(text, 30), fontsize=size, color=ink,
-                         weight=bold, va="center", family=FONT, parse_math=False)
+        axes.figure.text(
+            box.x0,
+            box.y0 - down * inch,
+            _shown(text, 30),
+            fontsize=size,
+            color=ink,
+            weight=bold,
+            va="center",
+            family=FONT,
+            parse_math=False,
+        )
 
 
 def _scaled(point: Point, image: np.ndarray[Any, Any]) -> Point:
@@ -152,7 +213,7 @@ def _shown(text: str, length: int) -> str:
     text = "".join(letter if ord(letter) in _letters() else "?" for letter in " ".join(text.split()))
     if len(text) <= length:
         return text
-    return f"{text[:length // 3]}…{text[len(text) - (length - length // 3 - 1):]}"
+    return f"{text[: length // 3]}…{text[len(text) - (length - length // 3 - 1) :]}"
 
 
 @cache

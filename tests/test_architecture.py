@@ -9,8 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "crater_ray"
 WORDS = {"errors", "types", "config", "layout", "layout_check", "plugins"}  # what every room may import
-PUBLIC = ("crater_ray.plugins", "crater_ray.types", "crater_ray.errors", "crater_ray.layout",
-          "crater_ray.bench.metrics", "crater_ray.testing")
+PUBLIC = (
+    "crater_ray.plugins",
+    "crater_ray.types",
+    "crater_ray.errors",
+    "crater_ray.layout",
+    "crater_ray.bench.metrics",
+    "crater_ray.testing",
+)
 TORCH_AT_TOP = {"encode", "builtin", "search", "testing"}
 WITH_RAY = {"jobs", "serve"}
 
@@ -41,7 +47,7 @@ def imports(path: Path, text: str | None = None) -> Iterator[tuple[str, int, boo
                 yield from ((alias.name, child.lineno, top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 above = package.split(".")
-                above = above[:len(above) - child.level + 1] if child.level else []
+                above = above[: len(above) - child.level + 1] if child.level else []
                 base = [*above, *([child.module] if child.module else [])]
                 yield from ((".".join([*base, alias.name]), child.lineno, top) for alias in child.names)
             elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
@@ -76,8 +82,12 @@ PLUGIN_FILES = [path for path in sources(ROOT / "plugins") if "tests" not in pat
 
 def breaches(paths: Iterable[Path], allowed: Callable[[Path, str, bool], bool]) -> list[str]:
     """A line for every import that `allowed(path, module, at module level)` refuses."""
-    return [f"{path.relative_to(ROOT)}:{line} imports {module}" for path in paths
-            for module, line, top in imports(path) if not allowed(path, module, top)]
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in paths
+        for module, line, top in imports(path)
+        if not allowed(path, module, top)
+    ]
 
 
 def test_a_room_imports_only_what_it_may() -> None:
@@ -87,8 +97,9 @@ def test_a_room_imports_only_what_it_may() -> None:
             return True
         if here == "builtin":
             return any(of(module, public) for public in PUBLIC)
-        return there in WORDS or (there != "builtin" and there in MAY.get(here, {there})
-                                  and there not in NEVER.get(here, NOTHING))
+        return there in WORDS or (
+            there != "builtin" and there in MAY.get(here, {there}) and there not in NEVER.get(here, NOTHING)
+        )
 
     assert not breaches(CORE_FILES, allowed)
 
@@ -99,22 +110,33 @@ def test_only_jobs_and_serve_import_ray() -> None:
 
 def test_only_the_rooms_of_arrays_import_torch_at_module_level() -> None:
     heavy = ("torch", "torchvision", "timm")
-    assert not breaches(CORE_FILES, lambda path, module, top: room(path) in TORCH_AT_TOP or not top
-                        or not any(of(module, name) for name in heavy))
+    assert not breaches(
+        CORE_FILES,
+        lambda path, module, top: (
+            room(path) in TORCH_AT_TOP or not top or not any(of(module, name) for name in heavy)
+        ),
+    )
 
 
 def test_a_plugin_imports_only_what_is_public() -> None:
     def allowed(path: Path, module: str, top: bool) -> bool:
         there = (*module.split("."), "")[1]
-        return (not of(module, "crater_ray") or any(of(module, public) for public in PUBLIC)
-                or not is_room(there) or f"crater_ray.{there}" in PUBLIC)
+        return (
+            not of(module, "crater_ray")
+            or any(of(module, public) for public in PUBLIC)
+            or not is_room(there)
+            or f"crater_ray.{there}" in PUBLIC
+        )
 
     assert not breaches(PLUGIN_FILES, allowed)
 
 
 def test_a_file_can_be_read_in_one_sitting() -> None:
-    long = {str(path.relative_to(ROOT)): lines for path in ALL_FILES
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in ALL_FILES
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
     assert not long
 
 
@@ -134,6 +156,13 @@ def later():
     from crater_ray.index import versions
 """
     found = {(module, top) for module, _, top in imports(CORE / "search" / "imagined.py", text)}
-    assert found == {("os", True), ("ray.data", True), ("typing.TYPE_CHECKING", True), ("faiss", True),
-                     ("crater_ray.search.kernel", True), ("crater_ray.index.parts", True), ("torch", False),
-                     ("crater_ray.index.versions", False)}
+    assert found == {
+        ("os", True),
+        ("ray.data", True),
+        ("typing.TYPE_CHECKING", True),
+        ("faiss", True),
+        ("crater_ray.search.kernel", True),
+        ("crater_ray.index.parts", True),
+        ("torch", False),
+        ("crater_ray.index.versions", False),
+    }

@@ -50,40 +50,62 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
     assert found.rerank.codec == "fp16"
 
 
-@pytest.mark.parametrize(("override", "words"), [
-    ("indx.seed=3", r"moon.toml: unknown option 'indx'; did you mean 'index'\?"),
-    ("index.sede=3", r"unknown option 'index.sede'; did you mean 'seed'\? known: sample, seed, max_pixels$"),
-    ("path=/x", "unknown option 'path'"),
-    ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
-    ("rerank.codec=int4", r"rerank.codec: input should be 'int8' or 'fp16' \(got 'int4'\)"),
-    ("rerank.kk=3", r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
-                    "known: k, heads, name, codec, match"),
-    ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
-    ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),
-    ("consume.pairs.topp=1", r"\[consume.pairs\] in moon.toml .*unknown option 'topp'; did you mean 'top'"),
-    ("rerank", r"--set 'rerank': write it as table.key=value"),
-    ("=3", "write it as table.key=value"),
-    ("out.deep.er=3", "--set 'out.deep.er=3': out is a value, not a table"),
-    ("reader.root=[1]", r"root: input is not a valid path"),
-])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("indx.seed=3", r"moon.toml: unknown option 'indx'; did you mean 'index'\?"),
+        (
+            "index.sede=3",
+            r"unknown option 'index.sede'; did you mean 'seed'\? known: sample, seed, max_pixels$",
+        ),
+        ("path=/x", "unknown option 'path'"),
+        ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
+        ("rerank.codec=int4", r"rerank.codec: input should be 'int8' or 'fp16' \(got 'int4'\)"),
+        (
+            "rerank.kk=3",
+            r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
+            "known: k, heads, name, codec, match",
+        ),
+        ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
+        ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),
+        (
+            "consume.pairs.topp=1",
+            r"\[consume.pairs\] in moon.toml .*unknown option 'topp'; did you mean 'top'",
+        ),
+        ("rerank", r"--set 'rerank': write it as table.key=value"),
+        ("=3", "write it as table.key=value"),
+        ("out.deep.er=3", "--set 'out.deep.er=3': out is a value, not a table"),
+        ("reader.root=[1]", r"root: input is not a valid path"),
+    ],
+)
 def test_what_does_not_hold_says_where_and_what(tmp_path: Path, override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         job(tmp_path, SMALL, override)
 
 
-@pytest.mark.parametrize(("override", "words"), [
-    ("reader.name=fodler", r"no reader is called 'fodler' in \[reader\] in moon.toml; did you mean 'folder'"),
-    ("rerank.name=instance_token", "did you mean 'instance_tokens'"),
-    ("consume.pears.top=1", r"no consumer is called 'pears' in \[consume.pears\] in moon.toml"),
-])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "reader.name=fodler",
+            r"no reader is called 'fodler' in \[reader\] in moon.toml; did you mean 'folder'",
+        ),
+        ("rerank.name=instance_token", "did you mean 'instance_tokens'"),
+        ("consume.pears.top=1", r"no consumer is called 'pears' in \[consume.pears\] in moon.toml"),
+    ],
+)
 def test_every_name_is_checked_before_any_work(tmp_path: Path, override: str, words: str) -> None:
     with pytest.raises(PluginError, match=words):
         job(tmp_path, SMALL, override)
 
 
-@pytest.mark.parametrize(("override", "value"), [
-    ("rerank.k=16", 16), ("rerank.k = 16", 16),
-])
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("rerank.k=16", 16),
+        ("rerank.k = 16", 16),
+    ],
+)
 def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, value: int) -> None:
     assert job(tmp_path, SMALL, override).rerank_ref().options["k"] == value
     assert job(tmp_path, SMALL, "backbone.model=vit_x.y").backbone_ref().options["model"] == "vit_x.y"
@@ -92,18 +114,24 @@ def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, value
 
 
 def test_two_unknown_keys_are_each_compared_with_their_own_table(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'index.sampel'; did you mean 'sample'\?.*"
-                                          r"'serve.bsemap'; did you mean 'basemap'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'index.sampel'; did you mean 'sample'\?.*"
+        r"'serve.bsemap'; did you mean 'basemap'\?",
+    ):
         job(tmp_path, SMALL + "[index]\nsampel = 3\n[serve]\nbsemap = 'x'\n")
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("out = ", "is not TOML"),
-    ("", "out is required; reader is required; backbone is required"),
-    (SMALL.replace('name = "folder"', ""), "reader.name is required"),
-    (SMALL.replace('out = "moon"', "out = 3"), r"out: input is not a valid path"),
-    ('reader = "folder"\nout = "x"\n[backbone]\nname = "timm"\nmodel = "v"\n', "reader: "),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("out = ", "is not TOML"),
+        ("", "out is required; reader is required; backbone is required"),
+        (SMALL.replace('name = "folder"', ""), "reader.name is required"),
+        (SMALL.replace('out = "moon"', "out = 3"), r"out: input is not a valid path"),
+        ('reader = "folder"\nout = "x"\n[backbone]\nname = "timm"\nmodel = "v"\n', "reader: "),
+    ],
+)
 def test_a_file_that_is_no_job(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         job(tmp_path, text)

@@ -10,8 +10,9 @@ import pytest
 from crater_ray import errors
 from crater_ray.errors import CraterRayError, UserError
 
-EVERY = [error for error in vars(errors).values()
-         if isinstance(error, type) and issubclass(error, CraterRayError)]
+EVERY = [
+    error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, CraterRayError)
+]
 
 
 @pytest.mark.parametrize("error", EVERY)

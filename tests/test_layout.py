@@ -16,10 +16,14 @@ import crater_ray.layout as layout
 from crater_ray.errors import ReaderError, StorageFull
 from crater_ray.layout import Entry, read_layout, validate_layout, write_layout
 
-GALLERY = [Entry(f"images/gallery/{crater}_{view}.jpg", crater, view)
-           for crater in "abcd" for view in ("2x", "3x")]
-QUERY = [Entry(f"images/query/{crater}_{number}.jpg", crater, f"view{number}")
-         for crater in "ab" for number in (1, 2)]
+GALLERY = [
+    Entry(f"images/gallery/{crater}_{view}.jpg", crater, view) for crater in "abcd" for view in ("2x", "3x")
+]
+QUERY = [
+    Entry(f"images/query/{crater}_{number}.jpg", crater, f"view{number}")
+    for crater in "ab"
+    for number in (1, 2)
+]
 TRAIN = [entry for entry in GALLERY if entry.crater_id == "d"]
 RELEVANCE = {"a": ["a", "c", "far"], "b": []}
 
@@ -34,8 +38,9 @@ def images(root: Path, *entries: Entry) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     images(tmp_path, *GALLERY, *QUERY)
-    write_layout(tmp_path, gallery=GALLERY, query=QUERY, train=TRAIN, relevance=RELEVANCE,
-                 stats={"body": "Moon"})
+    write_layout(
+        tmp_path, gallery=GALLERY, query=QUERY, train=TRAIN, relevance=RELEVANCE, stats={"body": "Moon"}
+    )
     return tmp_path
 
 
@@ -61,12 +66,26 @@ def test_what_is_written_is_read_back(root: Path) -> None:
 
 def test_the_files_have_the_published_names_and_counts(root: Path) -> None:
     assert load(root, "metadata/stats.json") == {
-        "body": "Moon", "release_version": "crater_ray_v1",
-        "official": {"gallery_images": 8, "gallery_crater_ids": 4, "query_images": 4, "query_crater_ids": 2,
-                     "train_images": 2, "train_crater_ids": 1, "raw_multilabel_query_ids": 1,
-                     "filtered_multilabel_query_ids": 1, "max_filtered_relevant_ids": 2}}
+        "body": "Moon",
+        "release_version": "crater_ray_v1",
+        "official": {
+            "gallery_images": 8,
+            "gallery_crater_ids": 4,
+            "query_images": 4,
+            "query_crater_ids": 2,
+            "train_images": 2,
+            "train_crater_ids": 1,
+            "raw_multilabel_query_ids": 1,
+            "filtered_multilabel_query_ids": 1,
+            "max_filtered_relevant_ids": 2,
+        },
+    }
     assert load(root, "splits/train.json")["gallery_images"][0] == {
-        "image_id": "d_2x", "path": "images/gallery/d_2x.jpg", "crater_id": "d", "view_type": "2x"}
+        "image_id": "d_2x",
+        "path": "images/gallery/d_2x.jpg",
+        "crater_id": "d",
+        "view_type": "2x",
+    }
     with (root / "metadata/source/retrieval_ground_truth_raw.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows == [["query_crater_id", "relevant_crater_ids"], ["a", "a;c;far"], ["b", "b"]]
@@ -108,12 +127,15 @@ def test_a_full_disk_leaves_what_was_there(root: Path, monkeypatch: pytest.Monke
 # other names are read
 
 
-@pytest.mark.parametrize(("lists", "path", "crater"), [
-    (("gallery", "query"), "path", "id"),
-    (("gallery_images", "query_images"), "image_path", "label"),
-    (("test_gallery", "test_queries"), "file_name", "crater"),
-    (("Gallery", "Queries"), "path", "crater_id"),
-])
+@pytest.mark.parametrize(
+    ("lists", "path", "crater"),
+    [
+        (("gallery", "query"), "path", "id"),
+        (("gallery_images", "query_images"), "image_path", "label"),
+        (("test_gallery", "test_queries"), "file_name", "crater"),
+        (("Gallery", "Queries"), "path", "crater_id"),
+    ],
+)
 def test_other_key_names_are_read(root: Path, lists: tuple[str, str], path: str, crater: str) -> None:
     def records(entries: list[Entry]) -> list[dict[str, str]]:
         return [{path: entry.path, crater: entry.crater_id} for entry in entries]
@@ -127,23 +149,35 @@ def test_other_key_names_are_read(root: Path, lists: tuple[str, str], path: str,
 
 def test_lists_one_object_deeper_are_read(root: Path) -> None:
     content = load(root, "splits/test.json")
-    save(root, "splits/test.json", {"splits": {"gallery": content["gallery_images"],
-                                               "query": content["query_images"]}})
+    save(
+        root,
+        "splits/test.json",
+        {"splits": {"gallery": content["gallery_images"], "query": content["query_images"]}},
+    )
     assert read_layout(root, "gallery") == GALLERY
     assert len(read_layout(root, "query")) == 4
 
 
-@pytest.mark.parametrize("relevance", [
-    {"a": ["a", "c"], "b": ["b"]},
-    {"a": ["c", "unknown"], "b": []},  # raw, its own left out
-    {"a": {"raw_co_visible_ids": ["a", "c", "z"], "gallery_relevant_ids": ["a", "c"]}, "b": {"gt": ["b"]}},
-    {"a": {"co_visible": ["a", "c", "z"]}, "b": {"co_visible": ["b"]}},
-    {"version": "v1", "queries": {"a": {"relevant_ids": ["a", "c"]}, "b": {"relevant_ids": ["b"]}}},
-    {"version": "v1", "notes": {"x": 1}, "query_relevance": [{"query_id": "a", "gt": ["c"]},
-                                                             {"query_id": "b", "gt": ["b"]}]},
-    [{"crater_id": "a", "relevant_ids": ["a", "c"]}, {"crater_id": "b", "relevant_ids": {"b": 1.0}}],
-    {"a_1": ["c"], "a_2": ["c"], "images/query/b_1.jpg": ["b"], "b_2": ["b"]},  # by image
-])
+@pytest.mark.parametrize(
+    "relevance",
+    [
+        {"a": ["a", "c"], "b": ["b"]},
+        {"a": ["c", "unknown"], "b": []},  # raw, its own left out
+        {
+            "a": {"raw_co_visible_ids": ["a", "c", "z"], "gallery_relevant_ids": ["a", "c"]},
+            "b": {"gt": ["b"]},
+        },
+        {"a": {"co_visible": ["a", "c", "z"]}, "b": {"co_visible": ["b"]}},
+        {"version": "v1", "queries": {"a": {"relevant_ids": ["a", "c"]}, "b": {"relevant_ids": ["b"]}}},
+        {
+            "version": "v1",
+            "notes": {"x": 1},
+            "query_relevance": [{"query_id": "a", "gt": ["c"]}, {"query_id": "b", "gt": ["b"]}],
+        },
+        [{"crater_id": "a", "relevant_ids": ["a", "c"]}, {"crater_id": "b", "relevant_ids": {"b": 1.0}}],
+        {"a_1": ["c"], "a_2": ["c"], "images/query/b_1.jpg": ["b"], "b_2": ["b"]},  # by image
+    ],
+)
 def test_every_form_of_query_relevance_is_read(root: Path, relevance: object) -> None:
     save(root, "metadata/query_relevance.json", relevance)
     assert [entry.relevant for entry in read_layout(root, "query")] == [("a", "c")] * 2 + [("b",)] * 2
@@ -162,25 +196,39 @@ def test_relevance_on_the_queries_themselves_is_read(root: Path, key: str) -> No
 # what cannot be read says where
 
 
-@pytest.mark.parametrize(("name", "content", "split", "message"), [
-    ("splits/test.json", None, "gallery", "does not exist; .* not in the CraterBench-R layout"),
-    ("splits/train.json", None, "train", "train.json does not exist"),
-    ("splits/test.json", "{", "gallery", "test.json cannot be read"),
-    ("splits/test.json", '{"gallery": []', "query", "test.json cannot be read"),
-    ("splits/test.json", '{"images": []}', "gallery", "one list of images called gallery_images; it has 'im"),
-    ("splits/test.json", "7", "gallery", "no list of images at all"),
-    ("splits/test.json", '{"gallery": [3]}', "gallery", r"gallery\[0\] is int"),
-    ("splits/test.json", '{"gallery": [{"crater_id": "a"}]}', "gallery", r"no path .* it has 'crater_id'"),
-    ("splits/test.json", '{"gallery": [{"path": "x.jpg"}]}', "gallery", "image 0 has no crater_id"),
-    ("metadata/query_relevance.json", None, "query", "query_relevance.json does not exist"),
-    ("metadata/query_relevance.json", '{"a": ["a"]}', "query", "says nothing of crater 'b'"),
-    ("metadata/query_relevance.json", '{"a": {"x": 1}}', "query", "a: no relevant ids"),
-    ("metadata/query_relevance.json", '{"a": [["a"]]}', "query", "must be a list of crater ids"),
-    ("metadata/query_relevance.json", '[["a"]]', "query", "an entry has no crater_id"),
-    ("metadata/query_relevance.json", "3", "query", "must hold an object or a list"),
-])
-def test_what_cannot_be_read_names_file_and_key(root: Path, name: str, content: str | None, split: Any,
-                                                message: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "split", "message"),
+    [
+        ("splits/test.json", None, "gallery", "does not exist; .* not in the CraterBench-R layout"),
+        ("splits/train.json", None, "train", "train.json does not exist"),
+        ("splits/test.json", "{", "gallery", "test.json cannot be read"),
+        ("splits/test.json", '{"gallery": []', "query", "test.json cannot be read"),
+        (
+            "splits/test.json",
+            '{"images": []}',
+            "gallery",
+            "one list of images called gallery_images; it has 'im",
+        ),
+        ("splits/test.json", "7", "gallery", "no list of images at all"),
+        ("splits/test.json", '{"gallery": [3]}', "gallery", r"gallery\[0\] is int"),
+        (
+            "splits/test.json",
+            '{"gallery": [{"crater_id": "a"}]}',
+            "gallery",
+            r"no path .* it has 'crater_id'",
+        ),
+        ("splits/test.json", '{"gallery": [{"path": "x.jpg"}]}', "gallery", "image 0 has no crater_id"),
+        ("metadata/query_relevance.json", None, "query", "query_relevance.json does not exist"),
+        ("metadata/query_relevance.json", '{"a": ["a"]}', "query", "says nothing of crater 'b'"),
+        ("metadata/query_relevance.json", '{"a": {"x": 1}}', "query", "a: no relevant ids"),
+        ("metadata/query_relevance.json", '{"a": [["a"]]}', "query", "must be a list of crater ids"),
+        ("metadata/query_relevance.json", '[["a"]]', "query", "an entry has no crater_id"),
+        ("metadata/query_relevance.json", "3", "query", "must hold an object or a list"),
+    ],
+)
+def test_what_cannot_be_read_names_file_and_key(
+    root: Path, name: str, content: str | None, split: Any, message: str
+) -> None:
     if content is None:
         (root / name).unlink()
     else:

@@ -14,7 +14,7 @@ import numpy as np
 from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.bench.trec import write_qrels, write_run
 from crater_ray.config import Job
-from crater_ray.errors import IndexMismatch
+from crater_ray.errors import ConfigError, IndexMismatch
 from crater_ray.index.versions import latest
 from crater_ray.jobs import index as index_job
 from crater_ray.plugins import Reader, registry
@@ -134,6 +134,11 @@ def run(
     if sheet is not None:
         _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {mode}")
     summary = summarise(concatenate(scores))
+    if not summary.queries:
+        raise ConfigError(
+            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of [queries] and [reader] "
+            "do not meet; are they of the same catalogue?"
+        )
     return Report(
         mode,
         candidates if mode == "shortlist" else None,

@@ -69,8 +69,9 @@ def relevance(codes: Integers, names: Mapping[str, int], wanted: Iterable[Mappin
     return table[:, codes]
 
 
-def score_queries(order: npt.NDArray[Any], relevant: Bools, codes: Integers,
-                  cuts: Sequence[int] = CUTS) -> dict[str, Floats]:
+def score_queries(
+    order: npt.NDArray[Any], relevant: Bools, codes: Integers, cuts: Sequence[int] = CUTS
+) -> dict[str, Floats]:
     """(B,) each of image_ap, id_ap, hit@K and recall_frac@K, by name; NaN for a query without relevant rows.
 
     order: (B, depth) gallery rows, best first, -1 where there is none; depth may be less than N.
@@ -90,8 +91,10 @@ def score_queries(order: npt.NDArray[Any], relevant: Bools, codes: Integers,
     if len(np.unique(query * max(len(codes), 1) + rows[query, rank])) < len(query):
         raise ValueError("a relevant gallery row is ranked twice for one query")
     total = _or_nan(relevant.sum(1))
-    scores = {"image_ap": _precisions(query, rank, count) / total,
-              "id_ap": _id_ap(rows, there, found, relevant, codes)}
+    scores = {
+        "image_ap": _precisions(query, rank, count) / total,
+        "id_ap": _id_ap(rows, there, found, relevant, codes),
+    }
     for cut in cuts:
         inside = np.bincount(query[rank < cut], minlength=count)
         scores[f"hit@{cut}"] = np.where(np.isnan(total), np.nan, inside > 0)
@@ -107,13 +110,21 @@ def concatenate(chunks: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
 def summarise(scores: Mapping[str, Floats]) -> Summary:
     """The means of `score_queries`, where image_ap becomes image_map and id_ap id_map."""
     counted = ~np.isnan(scores["image_ap"])
-    means = {MEANS.get(name, name): float(values[counted].mean()) if counted.any() else float("nan")
-             for name, values in scores.items()}
+    means = {
+        MEANS.get(name, name): float(values[counted].mean()) if counted.any() else float("nan")
+        for name, values in scores.items()
+    }
     return Summary(means, int(counted.sum()), int((~counted).sum()))
 
 
-def interval(values: Floats, *, clusters: Sequence[str] | None = None, samples: int = 2000,
-             level: float = 0.95, seed: int = 0) -> Interval:
+def interval(
+    values: Floats,
+    *,
+    clusters: Sequence[str] | None = None,
+    samples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
     """The mean of (B,) values and its percentile bootstrap interval; NaN values are left out.
 
     clusters: (B,) names; the queries of one cluster (the views of one crater) are drawn together, because
@@ -128,8 +139,11 @@ def interval(values: Floats, *, clusters: Sequence[str] | None = None, samples: 
     if not 0 < level < 1 or samples < 1:
         raise ValueError(f"level {level} must lie between 0 and 1, and samples {samples} be positive")
     kept = values[counted]
-    codes = (np.arange(len(kept)) if clusters is None
-             else np.unique(np.asarray(clusters)[counted], return_inverse=True)[1])
+    codes = (
+        np.arange(len(kept))
+        if clusters is None
+        else np.unique(np.asarray(clusters)[counted], return_inverse=True)[1]
+    )
     sums = np.bincount(codes, weights=kept)
     sizes = np.bincount(codes)
     random = np.random.default_rng(seed)
@@ -142,8 +156,15 @@ def interval(values: Floats, *, clusters: Sequence[str] | None = None, samples: 
     return Interval(float(kept.mean()), float(low), float(high))
 
 
-def difference_interval(first: Floats, second: Floats, *, clusters: Sequence[str] | None = None,
-                        samples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+def difference_interval(
+    first: Floats,
+    second: Floats,
+    *,
+    clusters: Sequence[str] | None = None,
+    samples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
     """The mean of first - second over the same queries and its interval; it is sure when zero lies outside.
 
     Raises ValueError when the two do not score the same queries.

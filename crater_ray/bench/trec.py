@@ -26,8 +26,9 @@ from crater_ray.errors import StorageFull, UserError
 LINES = 65_536  # to a write
 
 
-def write_run(path: str | Path, rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], *,
-              tag: str = "crater-ray") -> Path:
+def write_run(
+    path: str | Path, rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], *, tag: str = "crater-ray"
+) -> Path:
     """The path of a run file; rows yield (query id, (document id, score) best first) and are not kept.
 
     The order given is the ranking, whatever the scores. The file appears when it is complete.
@@ -44,8 +45,14 @@ def write_qrels(path: str | Path, rows: Iterable[tuple[str, Iterable[str]]]) -> 
     Raises as `write_run`.
     """
     checked: set[str] = set()
-    return _write(Path(path), (f"{_word(query)} 0 {_word(document, checked)} 1\n"
-                               for query, documents in rows for document in documents))
+    return _write(
+        Path(path),
+        (
+            f"{_word(query)} 0 {_word(document, checked)} 1\n"
+            for query, documents in rows
+            for document in documents
+        ),
+    )
 
 
 def strictly_decreasing(scores: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -81,8 +88,10 @@ def _run_lines(rows: Iterable[tuple[str, Iterable[tuple[str, float]]]], tag: str
 
 def _word(text: str, checked: set[str] | None = None) -> str:
     if len(text.split()) != 1 or text != text.strip():
-        raise UserError(f"TREC files separate fields by white space, so {text!r} cannot be an id in them; "
-                        "rename the item (its reader gives the id), or leave out --run and --qrels")
+        raise UserError(
+            f"TREC files separate fields by white space, so {text!r} cannot be an id in them; "
+            "rename the item (its reader gives the id), or leave out --run and --qrels"
+        )
     if checked is not None:
         checked.add(text)
     return text

@@ -53,16 +53,28 @@ class PairsOptions(Options):
 
 @hookimpl
 def register_readers() -> Iterable[Label]:
-    yield Label("folder", "every image below a folder", "crater_ray.builtin.readers.folder:Folder", FolderOptions)
-    yield Label("manifest", "images and groups listed in a CSV or Parquet table",
-                "crater_ray.builtin.readers.manifest:Manifest", ManifestOptions)
-    yield Label("craterbench", "a folder in the CraterBench-R layout",
-                "crater_ray.builtin.readers.craterbench:CraterBench", CraterBenchOptions)
+    yield Label(
+        "folder", "every image below a folder", "crater_ray.builtin.readers.folder:Folder", FolderOptions
+    )
+    yield Label(
+        "manifest",
+        "images and groups listed in a CSV or Parquet table",
+        "crater_ray.builtin.readers.manifest:Manifest",
+        ManifestOptions,
+    )
+    yield Label(
+        "craterbench",
+        "a folder in the CraterBench-R layout",
+        "crater_ray.builtin.readers.craterbench:CraterBench",
+        CraterBenchOptions,
+    )
 
 
 @hookimpl
 def register_backbones() -> Iterable[Label]:
-    yield Label("timm", "any ViT or CNN of timm", "crater_ray.builtin.backbones.timm_model:TimmBackbone", TimmOptions)
+    yield Label(
+        "timm", "any ViT or CNN of timm", "crater_ray.builtin.backbones.timm_model:TimmBackbone", TimmOptions
+    )
 
 
 @hookimpl
@@ -72,11 +84,41 @@ def register_aggregators() -> Iterable[Label]:
     yield Label("max", "the maximum over the patch tokens", "crater_ray.builtin.poolings:Max")
     yield Label("gem", "generalised mean of the patch tokens", "crater_ray.builtin.poolings:Gem", GemOptions)
     yield Label("all", "every patch token", "crater_ray.builtin.selections:All")
-    yield Label("topk", "the K patch tokens of highest class attention", "crater_ray.builtin.selections:TopK", TopKOptions)
-    yield Label("instance_tokens", "K attention seeds with residual aggregation (CraterBench-R)",
-                "crater_ray.builtin.selections:InstanceTokens", TopKOptions)
+    yield Label(
+        "topk",
+        "the K patch tokens of highest class attention",
+        "crater_ray.builtin.selections:TopK",
+        TopKOptions,
+    )
+    yield Label(
+        "instance_tokens",
+        "K attention seeds with residual aggregation (CraterBench-R)",
+        "crater_ray.builtin.selections:InstanceTokens",
+        TopKOptions,
+    )
 
 
 @hookimpl
 def register_consumers() -> Iterable[Label]:
-    yield Label("pairs", "image pairs for COLMAP, one 'a b' a line", "crater_ray.builtin.pairs:Pairs", PairsOptions)
+    yield Label(
+        "pairs", "image pairs for COLMAP, one 'a b' a line", "crater_ray.builtin.pairs:Pairs", PairsOptions
+    )
+
+
+@hookimpl
+def register_commands() -> Iterable[Label]:
+    for name, summary in COMMANDS.items():
+        yield Label(name, summary, f"crater_ray.cli:{name}")
+
+
+COMMANDS = {  # registered so that no plugin can take one of these names unseen
+    "index": "encode a job's catalogue into its index",
+    "query": "find what looks like some images",
+    "neighbours": "write every item's nearest neighbours",
+    "consume": "hand an index to a consumer",
+    "evaluate": "score an index with its queries",
+    "plugins": "list every plugin",
+    "info": "say what an index holds",
+    "verify": "check every checksum of an index",
+    "validate": "check a CraterBench-R layout",
+}

@@ -34,8 +34,10 @@ class Pairs:
         for column in pairs.columns:
             spaced = column.filter(pc.match_substring_regex(column, r"\s"))
             if len(spaced):
-                raise UserError(f"id {spaced[0].as_py()!r} has white space, where COLMAP splits a pair; "
-                                f"rename the image, or give it another id in a manifest")
+                raise UserError(
+                    f"id {spaced[0].as_py()!r} has white space, where COLMAP splits a pair; "
+                    f"rename the image, or give it another id in a manifest"
+                )
         out.mkdir(parents=True, exist_ok=True)
         path, part = out / NAME, out / f".{NAME}.{os.getpid()}"
         try:

@@ -1,41 +1,41 @@
 """The index on disk: files only, no torch. Import what you need from the module that has it:
 
-    lock         with DriverLock(root): …                   IndexMismatch when another driver holds it
-    recipe       Recipe(side, backbone, backbone_digest, grid, shortlist, shortlist_m, shortlist_dim, rerank,
-                     k, dim, codec, record_bytes, scales, match, batch, precision, max_pixels, seed, fits,
-                     files)
-                 Recipe.digest() -> str
-                 file_digests(backbone=ref, shortlist=ref, rerank=ref) -> Recipe.files
-                 create_or_check(root, recipe) -> Recipe     writes it into a new folder, or compares
-                 read_recipe(root) -> Recipe; find_recipe(root) -> Recipe | None where an index may begin
-    fitted       write_fitted(root, arrays) -> sha; read_fitted(root, sha) -> arrays
-    parts        PartEntry(name, digest, rows, skipped, reader=0)
-                 part_digest(recipe_digest, items) -> str; check_name(part name)
-                 done(root, name, digest) -> PartEntry | None
-                 open_part(root, entry) -> Part: items(columns), schema, vectors, codes, scales
-                 skipped(root, entry) -> {id: reason}
-    writer       with PartWriter(root, name, digest, recipe, columns) as part:
-                     part.append(items, vectors (n, m, G) f16, codes (n, R) u8, scales (n, s) f32)
-                     part.skip(id, reason)
-                     entry = part.commit()                   without it the attempt is removed
-    versions     Version(number, parent, parts, segments=(), readers=(), allow_missing=())
-                 publish(root, version) -> Version           VersionTaken: recompute on the new parent
-                 latest(root) -> Version | None; read(root, number); numbers(root)
-                 check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
-    segments     segment_key(parts, *, factory, seed, m, dim) -> sha
-                 write_segment(root, parts, *, factory, seed, m, dim, write=None) -> sha; write(path) saves it
-                 read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, rows)
-                 check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
-    opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()
-                 ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)
-                 gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…
-                 vectors(rows=None)
-                 scales; segment_rows(segment); bytes_per_image() -> {stage: bytes}
-    gather       gather(codes, rows, *, willneed) -> (len(rows), R)
-    token_cache  token_key(items, *, reader, backbone, backbone_digest, precision, batch, max_pixels) -> key
-                 TokenCache(root).find(key) -> CachedTokens | None: ids, shape, bad, batches(batch), check()
-                 with TokenCache(root).writer(key, shape, attention_column=False) as tokens:
-                     tokens.append(ids, patches, cls, attention, attention_column, bad); tokens.commit()
-    verify       verify(root) -> Verification(problems, notes, files, bytes); info(root) -> dict
-    store        check_root(root); how files reach the disk is this room's own affair
+lock         with DriverLock(root): …                   IndexMismatch when another driver holds it
+recipe       Recipe(side, backbone, backbone_digest, grid, shortlist, shortlist_m, shortlist_dim, rerank,
+                 k, dim, codec, record_bytes, scales, match, batch, precision, max_pixels, seed, fits,
+                 files)
+             Recipe.digest() -> str
+             file_digests(backbone=ref, shortlist=ref, rerank=ref) -> Recipe.files
+             create_or_check(root, recipe) -> Recipe     writes it into a new folder, or compares
+             read_recipe(root) -> Recipe; find_recipe(root) -> Recipe | None where an index may begin
+fitted       write_fitted(root, arrays) -> sha; read_fitted(root, sha) -> arrays
+parts        PartEntry(name, digest, rows, skipped, reader=0)
+             part_digest(recipe_digest, items) -> str; check_name(part name)
+             done(root, name, digest) -> PartEntry | None
+             open_part(root, entry) -> Part: items(columns), schema, vectors, codes, scales
+             skipped(root, entry) -> {id: reason}
+writer       with PartWriter(root, name, digest, recipe, columns) as part:
+                 part.append(items, vectors (n, m, G) f16, codes (n, R) u8, scales (n, s) f32)
+                 part.skip(id, reason)
+                 entry = part.commit()                   without it the attempt is removed
+versions     Version(number, parent, parts, segments=(), readers=(), allow_missing=())
+             publish(root, version) -> Version           VersionTaken: recompute on the new parent
+             latest(root) -> Version | None; read(root, number); numbers(root)
+             check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
+segments     segment_key(parts, *, factory, seed, m, dim) -> sha
+             write_segment(root, parts, *, factory, seed, m, dim, write=None) -> sha; write(path) saves it
+             read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, rows)
+             check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
+opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()
+             ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)
+             gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…
+             vectors(rows=None)
+             scales; segment_rows(segment); bytes_per_image() -> {stage: bytes}
+gather       gather(codes, rows, *, willneed) -> (len(rows), R)
+token_cache  token_key(items, *, reader, backbone, backbone_digest, precision, batch, max_pixels) -> key
+             TokenCache(root).find(key) -> CachedTokens | None: ids, shape, bad, batches(batch), check()
+             with TokenCache(root).writer(key, shape, attention_column=False) as tokens:
+                 tokens.append(ids, patches, cls, attention, attention_column, bad); tokens.commit()
+verify       verify(root) -> Verification(problems, notes, files, bytes); info(root) -> dict
+store        check_root(root); how files reach the disk is this room's own affair
 """

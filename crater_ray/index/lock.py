@@ -35,8 +35,9 @@ class DriverLock:
             make_folder(self._root, self._root)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise IndexMismatch(f"{self._root} cannot be written ({error.strerror}); "
-                                "name another `out`") from None
+            raise IndexMismatch(
+                f"{self._root} cannot be written ({error.strerror}); name another `out`"
+            ) from None
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
@@ -47,13 +48,17 @@ class DriverLock:
             holder = os.pread(handle, 4096, 0)
             os.close(handle)
             if error.errno in _BUSY:
-                raise IndexMismatch(f"another driver ({_named(holder)}) writes {self._root}; "
-                                    "wait for it or use another `out`") from None
+                raise IndexMismatch(
+                    f"another driver ({_named(holder)}) writes {self._root}; wait for it or use another `out`"
+                ) from None
             if error.errno not in _CANNOT:
                 raise
             # Parts and versions are safe without it: rename and link elect one writer. Work is done twice.
-            warnings.warn(f"{self._root} is on a file system without locks ({error.strerror}); "
-                          "start one driver at a time there", stacklevel=2)
+            warnings.warn(
+                f"{self._root} is on a file system without locks ({error.strerror}); "
+                "start one driver at a time there",
+                stacklevel=2,
+            )
             return self
         self._handle = handle
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n"
@@ -62,8 +67,9 @@ class DriverLock:
             os.pwrite(handle, text, 0)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._handle >= 0:
             os.close(self._handle)  # and with it the lock; the file stays, so that nobody locks a deleted one
             self._handle = -1

@@ -36,8 +36,10 @@ class Snapshot:
         self.recipe = read_recipe(self.root)
         found = latest(self.root) if version is None else read(self.root, version)
         if found is None:
-            raise IndexMismatch(f"{root} has no version yet: its first job has not finished; "
-                                "run `crater-ray index JOB.toml` again")
+            raise IndexMismatch(
+                f"{root} has no version yet: its first job has not finished; "
+                "run `crater-ray index JOB.toml` again"
+            )
         self.version = found
         _allow_files(len(found.parts))
         self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in found.parts)
@@ -74,8 +76,12 @@ class Snapshot:
         for part in self.parts:
             have = [name for name in wanted if name in part.schema.names]
             table = part.items(have)
-            arrays = [table.column(field.name).cast(field.type) if field.name in have
-                      else pa.nulls(len(part), field.type) for field in schema]
+            arrays = [
+                table.column(field.name).cast(field.type)
+                if field.name in have
+                else pa.nulls(len(part), field.type)
+                for field in schema
+            ]
             tables.append(pa.table(arrays, schema=schema))
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -84,8 +90,12 @@ class Snapshot:
         found = pc.index(self.ids, pa.scalar(id, pa.large_string())).as_py()
         if found < 0:
             close = get_close_matches(id, self.ids.to_pylist(), 1) if len(self) <= _SUGGEST_BELOW else []
-            hint = f"did you mean {close[0]!r}?" if close else "ids are those of the reader, such as " + (
-                repr(self.ids[0].as_py()) if len(self) else "none: the index is empty")
+            hint = (
+                f"did you mean {close[0]!r}?"
+                if close
+                else "ids are those of the reader, such as "
+                + (repr(self.ids[0].as_py()) if len(self) else "none: the index is empty")
+            )
             raise QueryError(f"no item {id!r} in version {self.version.number} of {self.root}; {hint}")
         return int(found)
 
@@ -140,8 +150,10 @@ class Snapshot:
         owner = np.searchsorted(self.offsets, rows, "right") - 1
         order = np.argsort(owner, kind="stable")
         owners, cuts = np.unique(owner[order], return_index=True)
-        return [(self.parts[part], at, rows[at] - self.offsets[part])
-                for part, at in zip(owners.tolist(), np.split(order, cuts[1:]), strict=False)]
+        return [
+            (self.parts[part], at, rows[at] - self.offsets[part])
+            for part, at in zip(owners.tolist(), np.split(order, cuts[1:]), strict=False)
+        ]
 
     def blocks(self, max_rows: int) -> Iterator[tuple[int, Array, Array]]:
         """(first row, codes (n, R), scales (n, s)) over all rows, n <= max_rows, none across parts: views."""
@@ -168,10 +180,14 @@ class Snapshot:
 
     def segment_rows(self, segment: Segment) -> Array:
         """(segment.rows,) int64, the version's row of each of the segment's rows; -1: its part is gone."""
-        first = {(part.entry.name, part.entry.digest): offset
-                 for part, offset in zip(self.parts, self.offsets.tolist(), strict=False)}
-        runs = [np.arange(rows) + first[name, digest] if (name, digest) in first else np.full(rows, -1)
-                for name, digest, rows in segment.parts]
+        first = {
+            (part.entry.name, part.entry.digest): offset
+            for part, offset in zip(self.parts, self.offsets.tolist(), strict=False)
+        }
+        runs = [
+            np.arange(rows) + first[name, digest] if (name, digest) in first else np.full(rows, -1)
+            for name, digest, rows in segment.parts
+        ]
         return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
 
     def bytes_per_image(self) -> dict[str, float]:

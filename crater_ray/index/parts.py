@@ -68,8 +68,10 @@ def _plain(value: Any) -> Any:
 def check_name(name: str) -> None:
     """Raises ReaderError for a part name that is not safe as a file name."""
     if not name or name[0] == "." or len(name.encode()) > 160 or any(c in "/\\" or ord(c) < 32 for c in name):
-        raise ReaderError(f"the reader names a part {name!r}: use a file name of at most 160 bytes, "
-                          "without slashes or a leading dot")
+        raise ReaderError(
+            f"the reader names a part {name!r}: use a file name of at most 160 bytes, "
+            "without slashes or a leading dot"
+        )
 
 
 def part_folder(root: Path, name: str, digest: str) -> Path:
@@ -104,10 +106,17 @@ class Record:
     skipped: Mapping[str, str]  # id -> reason
 
     def payload(self) -> dict[str, Any]:
-        return {"format": 1, "name": self.name, "digest": self.digest, "rows": self.rows,
-                "vectors": list(self.vectors), "record_bytes": self.record_bytes, "scales": self.scales,
-                "files": {name: told.payload() for name, told in self.files.items()},
-                "skipped": dict(self.skipped)}
+        return {
+            "format": 1,
+            "name": self.name,
+            "digest": self.digest,
+            "rows": self.rows,
+            "vectors": list(self.vectors),
+            "record_bytes": self.record_bytes,
+            "scales": self.scales,
+            "files": {name: told.payload() for name, told in self.files.items()},
+            "skipped": dict(self.skipped),
+        }
 
 
 def read_record(folder: Path) -> Record:
@@ -116,8 +125,16 @@ def read_record(folder: Path) -> Record:
     try:
         files = {name: Sum(**told) for name, told in plain["files"].items()}
         m, dim = plain["vectors"]
-        return Record(plain["name"], plain["digest"], plain["rows"], (m, dim), plain["record_bytes"],
-                      plain["scales"], files, plain["skipped"])
+        return Record(
+            plain["name"],
+            plain["digest"],
+            plain["rows"],
+            (m, dim),
+            plain["record_bytes"],
+            plain["scales"],
+            files,
+            plain["skipped"],
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{folder / PART} lacks a field ({error}); {_AGAIN}") from None
 
@@ -182,7 +199,7 @@ class Part:
         size, handle = self.record.record_bytes, os.open(self.folder / CODES, os.O_RDONLY)
         try:
             # Asking for 1,000 rows that memory has takes half as long as copying them; a look is free.
-            if in_memory(handle, (rows[::1 + len(rows) // _PROBES] * size).tolist()):
+            if in_memory(handle, (rows[:: 1 + len(rows) // _PROBES] * size).tolist()):
                 return
             for first, stop in ranges(rows):
                 os.posix_fadvise(handle, first * size, (stop - first) * size, os.POSIX_FADV_WILLNEED)
@@ -225,8 +242,10 @@ def open_part(root: Path, entry: PartEntry) -> Part:
         raise DamagedIndex(f"{folder} is missing; run `crater-ray index` again to make it")
     record = read_record(folder)
     if (record.name, record.digest, record.rows) != (entry.name, entry.digest, entry.rows):
-        raise DamagedIndex(f"{folder / PART} tells of {record.rows} rows of {record.name}.{record.digest}, "
-                           f"but the version lists {entry.rows} of {entry.folder}; {_AGAIN}")
+        raise DamagedIndex(
+            f"{folder / PART} tells of {record.rows} rows of {record.name}.{record.digest}, "
+            f"but the version lists {entry.rows} of {entry.folder}; {_AGAIN}"
+        )
     check_sizes(folder, record)
     return Part(folder, entry, record)
 

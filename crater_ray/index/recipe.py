@@ -62,7 +62,8 @@ class Recipe:
         del plain["files"]
         plain["grid"] = list(self.grid)
         for role in ROLES:
-            del plain[role]["module"]  # the distribution and its version say it
+            del plain[role]["module"]  # the distribution and its release say it
+            plain[role]["version"] = self.ref(role).release
             options = plain[role]["options"]
             for key, digest in self.files.items():
                 owner, _, option = key.partition(".")
@@ -95,8 +96,11 @@ def _content(path: Path, option: str) -> str:
         if not path.is_dir():
             return sum_of(path).xxh3_128
         inside = sorted(file for file in path.rglob("*") if file.is_file())
-        return str(xxhash.xxh3_128_hexdigest(canonical(
-            [[file.relative_to(path).as_posix(), sum_of(file).xxh3_128] for file in inside])))
+        return str(
+            xxhash.xxh3_128_hexdigest(
+                canonical([[file.relative_to(path).as_posix(), sum_of(file).xxh3_128] for file in inside])
+            )
+        )
     except OSError as error:
         raise IndexMismatch(f"{option} names {path}, which cannot be read: {error.strerror}") from None
 
@@ -114,8 +118,10 @@ def create_or_check(root: Path, recipe: Recipe) -> Recipe:
         return recipe
     there = read_recipe(root)
     if there.digest() != recipe.digest():
-        raise IndexMismatch(f"{root} was made by another recipe: {_differences(there, recipe)}; "
-                            "name another `out`, or set the job back to what the index has")
+        raise IndexMismatch(
+            f"{root} was made by another recipe: {_differences(there, recipe)}; "
+            "name another `out`, or set the job back to what the index has"
+        )
     if there != recipe:
         write_whole(root, path, _sealed(recipe))
     return recipe
@@ -168,13 +174,18 @@ def _differences(there: Recipe, here: Recipe) -> str:
     """The first keys that differ, with both values."""
     old, new = _flat(there._identity()), _flat(here._identity())
     keys = [key for key in sorted({*old, *new}) if old.get(key, "nothing") != new.get(key, "nothing")]
-    shown = [f"{key} is {old.get(key, 'nothing')} there and {new.get(key, 'nothing')} in this job"
-             for key in keys[:4]]
+    shown = [
+        f"{key} is {old.get(key, 'nothing')} there and {new.get(key, 'nothing')} in this job"
+        for key in keys[:4]
+    ]
     return ", ".join(shown) + (f", and {len(keys) - 4} more" if len(keys) > 4 else "")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(value, Mapping) and value:
-        return {name: text for key, inner in value.items()
-                for name, text in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()}
+        return {
+            name: text
+            for key, inner in value.items()
+            for name, text in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+        }
     return {prefix: repr(value)}

@@ -35,8 +35,10 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
     except (ValueError, AttributeError):
         raise DamagedIndex(f"{path} cannot be read as JSON: {what}; restore it from a copy") from None
     if isinstance(found[0], int) and found[0] > FORMAT:
-        raise IndexMismatch(f"{path} was written by a newer crater-ray (format {found[0]}, "
-                            f"this one reads {FORMAT}); upgrade crater-ray")
+        raise IndexMismatch(
+            f"{path} was written by a newer crater-ray (format {found[0]}, "
+            f"this one reads {FORMAT}); upgrade crater-ray"
+        )
     payload["format"] = found[0]
     if data != seal(payload):
         raise DamagedIndex(f"{path} does not match its checksum: {what}; restore it from a copy")

@@ -49,12 +49,23 @@ class Segment:
 
 def segment_key(parts: Sequence[PartEntry], *, factory: str, seed: int, m: int, dim: int) -> str:
     """xxh3_128 hex of the parts in order and of how stage one is built over them."""
-    return str(xxhash.xxh3_128_hexdigest(canonical(
-        [[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim])))
+    return str(
+        xxhash.xxh3_128_hexdigest(
+            canonical([[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim])
+        )
+    )
 
 
-def write_segment(root: Path, parts: Sequence[PartEntry], *, factory: str, seed: int, m: int, dim: int,
-                  write: Callable[[Path], None] | None = None) -> str:
+def write_segment(
+    root: Path,
+    parts: Sequence[PartEntry],
+    *,
+    factory: str,
+    seed: int,
+    m: int,
+    dim: int,
+    write: Callable[[Path], None] | None = None,
+) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.
@@ -66,9 +77,16 @@ def write_segment(root: Path, parts: Sequence[PartEntry], *, factory: str, seed:
     folder = attempt(root, f"segment.{sha[:8]}")
     try:
         made = _write_file(root, folder / SHORTLIST, write) if write is not None else None
-        payload = {"format": 1, "sha": sha, "parts": [[part.name, part.digest, part.rows] for part in parts],
-                   "factory": factory, "seed": seed, "m": m, "dim": dim,
-                   "file": None if made is None else made.payload()}
+        payload = {
+            "format": 1,
+            "sha": sha,
+            "parts": [[part.name, part.digest, part.rows] for part in parts],
+            "factory": factory,
+            "seed": seed,
+            "m": m,
+            "dim": dim,
+            "file": None if made is None else made.payload(),
+        }
         with Stream(root, folder / SEGMENT) as stream:
             stream.write(seal(payload))
             stream.close()
@@ -97,8 +115,16 @@ def read_record(root: Path, sha: str) -> Segment:
         told = plain["file"]
         made = None if told is None else Sum(**told)
         parts = tuple((str(name), str(digest), int(rows)) for name, digest, rows in plain["parts"])
-        segment = Segment(plain["sha"], parts, plain["factory"], plain["seed"], plain["m"], plain["dim"],
-                          None if made is None else folder / SHORTLIST, made)
+        segment = Segment(
+            plain["sha"],
+            parts,
+            plain["factory"],
+            plain["seed"],
+            plain["m"],
+            plain["dim"],
+            None if made is None else folder / SHORTLIST,
+            made,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{folder / SEGMENT} lacks a field ({error}); {_AGAIN}") from None
     if segment.sha != sha:

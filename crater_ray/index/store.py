@@ -21,7 +21,14 @@ import xxhash
 from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
 
 RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
-    "recipe.json", "fitted", "parts", "segments", "versions", "tmp", ".lock")
+    "recipe.json",
+    "fitted",
+    "parts",
+    "segments",
+    "versions",
+    "tmp",
+    ".lock",
+)
 _BEFORE_RECIPE = {FITTED, TMP, LOCK, "lost+found"}  # what a folder may hold and still count as new
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -53,16 +60,19 @@ def check_root(root: Path) -> None:
     foreign = [name for name in names if name not in _BEFORE_RECIPE]
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        raise IndexMismatch(f"{root} is not an index: it holds {', '.join(foreign[:3])}{more}; "
-                            "name an index, or an empty or new folder, in `out`")
+        raise IndexMismatch(
+            f"{root} is not an index: it holds {', '.join(foreign[:3])}{more}; "
+            "name an index, or an empty or new folder, in `out`"
+        )
 
 
 def storage_full(root: Path, path: Path) -> StorageFull:
     """The error to raise when `path` did not fit."""
     folder = root / PARTS
     done = f"{len(os.listdir(folder))} parts are done" if folder.is_dir() else "what is done is kept"
-    return StorageFull(f"no room left while writing {path}; free space and run the same command again: "
-                       f"{done}")
+    return StorageFull(
+        f"no room left while writing {path}; free space and run the same command again: {done}"
+    )
 
 
 @contextmanager
@@ -92,7 +102,7 @@ class Stream:
         with room(self._root, self._path):
             at = 0
             while at < len(view):
-                at += self._file.write(view[at:at + _CHUNK])
+                at += self._file.write(view[at : at + _CHUNK])
         self._size += len(view)
         return len(view)
 
@@ -105,8 +115,9 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with suppress(OSError):  # an error is on its way already, or close() was called
             self._file.close()
 

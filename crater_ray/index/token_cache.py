@@ -1,7 +1,7 @@
 """A backbone's tokens kept by part, so that benches, refits and training need not encode again.
 
-    <root>/<key>/ patches.bin (n, T, D) float16 · cls.bin (n, D) float32 · attention.bin (n, H, T) float32
-                  attention_column.bin (n, H, T) float32 · tokens.json, last; absent tokens have no file
+<root>/<key>/ patches.bin (n, T, D) float16 · cls.bin (n, D) float32 · attention.bin (n, H, T) float32
+              attention_column.bin (n, H, T) float32 · tokens.json, last; absent tokens have no file
 """
 
 from __future__ import annotations
@@ -28,15 +28,26 @@ TOKENS = "tokens.json"
 _TYPES = {"patches": np.float16, "cls": np.float32, "attention": np.float32, "attention_column": np.float32}
 
 
-def token_key(items: Iterable[Item], *, reader: Ref, backbone: Ref, backbone_digest: str, precision: str,
-              batch: int, max_pixels: int) -> str:
+def token_key(
+    items: Iterable[Item],
+    *,
+    reader: Ref,
+    backbone: Ref,
+    backbone_digest: str,
+    precision: str,
+    batch: int,
+    max_pixels: int,
+) -> str:
     """xxh3_128 hex of all that the tokens of a part depend on.
 
     The reader counts with its paths, since a cache may be shared by jobs whose uris look alike; the backbone
     without its file options, which its digest covers.
     """
-    made = xxhash.xxh3_128_hexdigest(canonical(
-        [asdict(reader), asdict(without_paths(backbone)), backbone_digest, precision, batch, max_pixels]))
+    made = xxhash.xxh3_128_hexdigest(
+        canonical(
+            [asdict(reader), asdict(without_paths(backbone)), backbone_digest, precision, batch, max_pixels]
+        )
+    )
     return part_digest(made, items)
 
 
@@ -82,12 +93,21 @@ class CachedTokens:
             for name, array in rows.items():
                 hashes[name].update(np.ascontiguousarray(array).view(np.uint8).data)
             bad = {row - first: reason for row, reason in self.bad.items() if first <= row < stop}
-            yield TokenRows(first, self.ids[first:stop], rows["patches"], rows.get("cls"),
-                            rows.get("attention"), rows.get("attention_column"), bad)
+            yield TokenRows(
+                first,
+                self.ids[first:stop],
+                rows["patches"],
+                rows.get("cls"),
+                rows.get("attention"),
+                rows.get("attention_column"),
+                bad,
+            )
         for name, told in self.files.items():
             if hashes[name].hexdigest() != told.xxh3_128:
-                raise DamagedIndex(f"{self.folder / name}.bin does not match its checksum; "
-                                   "delete its folder, and the job encodes the part again")
+                raise DamagedIndex(
+                    f"{self.folder / name}.bin does not match its checksum; "
+                    "delete its folder, and the job encodes the part again"
+                )
 
     def check(self) -> None:
         """Reads everything. Raises DamagedIndex naming the first file that changed."""
@@ -136,8 +156,12 @@ class TokenWriter:
         self._root, self._key, self._shape = root, key, shape
         self._ids: list[str] = []
         self._bad: dict[int, str] = {}
-        names = ["patches", *(["cls"] if shape.cls else []), *(["attention"] if shape.heads else []),
-                 *(["attention_column"] if attention_column else [])]
+        names = [
+            "patches",
+            *(["cls"] if shape.cls else []),
+            *(["attention"] if shape.heads else []),
+            *(["attention_column"] if attention_column else []),
+        ]
         self._streams: dict[str, Stream] = {}
         self._folder = attempt(root, key[:16])
         try:
@@ -147,9 +171,15 @@ class TokenWriter:
             self.__exit__(None, None, None)
             raise
 
-    def append(self, ids: Sequence[str], patches: Array, cls: Array | None = None,
-               attention: Array | None = None, attention_column: Array | None = None,
-               bad: Mapping[int, str] | None = None) -> None:
+    def append(
+        self,
+        ids: Sequence[str],
+        patches: Array,
+        cls: Array | None = None,
+        attention: Array | None = None,
+        attention_column: Array | None = None,
+        bad: Mapping[int, str] | None = None,
+    ) -> None:
         """Rows in order: patches (n, T, D), cls (n, D), attention (n, H, T) and attention_column (n, H, T).
 
         Cast to float16 (patches) and float32. A bad image keeps its row, of zeros, with its reason in `bad`.
@@ -173,9 +203,13 @@ class TokenWriter:
         sums = {name: stream.close() for name, stream in self._streams.items()}
         shape = self._shape
         bad = {str(row): reason for row, reason in self._bad.items()}
-        payload = {"format": 1, "ids": self._ids, "bad": bad,
-                   "shape": [shape.dim, list(shape.grid), shape.heads, shape.cls],
-                   "files": {name: told.payload() for name, told in sums.items()}}
+        payload = {
+            "format": 1,
+            "ids": self._ids,
+            "bad": bad,
+            "shape": [shape.dim, list(shape.grid), shape.heads, shape.cls],
+            "files": {name: told.payload() for name, told in sums.items()},
+        }
         with Stream(self._root, self._folder / TOKENS) as stream:
             stream.write(seal(payload))
             stream.close()
@@ -193,8 +227,9 @@ class TokenWriter:
     def __enter__(self) -> TokenWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for stream in self._streams.values():
             stream.__exit__(kind, value, trace)
         remove_folder(self._folder)

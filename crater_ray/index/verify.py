@@ -142,14 +142,19 @@ class _Check:
             self.notes.append(Problem(f"{name}/{file}", "nothing refers to it"))
         return good
 
-    def _rows(self, name: str, entry: PartEntry, record: Record,
-              recipe: Recipe | None) -> pa.ChunkedArray | None:
+    def _rows(
+        self, name: str, entry: PartEntry, record: Record, recipe: Recipe | None
+    ) -> pa.ChunkedArray | None:
         """The part's ids, when all its files agree on how many rows there are and of what shape."""
         try:
             part = open_part(self.root, entry)
             column = part.items(["id"]).column("id")
-            counts = {ITEMS: len(column), VECTORS: len(part.vectors), CODES: len(part.codes),
-                      SCALES: len(part.scales)}
+            counts = {
+                ITEMS: len(column),
+                VECTORS: len(part.vectors),
+                CODES: len(part.codes),
+                SCALES: len(part.scales),
+            }
         except (CraterRayError, ValueError) as error:
             self._problem(name, str(error))
             return None
@@ -160,7 +165,10 @@ class _Check:
             self._problem(f"{name}/{PART}", f"it skips {len(record.skipped)} items, not {entry.skipped}")
         shape = record.vectors, record.record_bytes, record.scales
         if recipe and shape != (
-                (recipe.shortlist_m, recipe.shortlist_dim), recipe.record_bytes, recipe.scales):
+            (recipe.shortlist_m, recipe.shortlist_dim),
+            recipe.record_bytes,
+            recipe.scales,
+        ):
             self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
         return column
 
@@ -186,8 +194,12 @@ class _Check:
                 if name not in used:
                     self.notes.append(Problem(f"{folder}/{name}", "no version refers to it"))
         for name in self._names(TMP):
-            self.notes.append(Problem(f"{TMP}/{name}", "left by an attempt that did not finish; "
-                                                       "delete it when no job is running"))
+            self.notes.append(
+                Problem(
+                    f"{TMP}/{name}",
+                    "left by an attempt that did not finish; delete it when no job is running",
+                )
+            )
 
     def _names(self, folder: str) -> list[str]:
         path = self.root / folder
@@ -221,18 +233,27 @@ def info(root: Path) -> dict[str, Any]:
         "skipped": version.skipped,
         "parts": len(version.parts),
         "missing": list(version.allow_missing),
-        "segments": [{"sha": segment.sha, "factory": segment.factory, "rows": segment.rows}
-                     for segment in snapshot.segments],
+        "segments": [
+            {"sha": segment.sha, "factory": segment.factory, "rows": segment.rows}
+            for segment in snapshot.segments
+        ],
         "backbone": asdict(recipe.backbone),
         "backbone_digest": recipe.backbone_digest,
         "shortlist": {**asdict(recipe.shortlist), "vectors": recipe.shortlist_m, "dim": recipe.shortlist_dim},
-        "rerank": {**asdict(recipe.rerank), "tokens": recipe.k, "dim": recipe.dim, "codec": recipe.codec,
-                   "match": recipe.match},
+        "rerank": {
+            **asdict(recipe.rerank),
+            "tokens": recipe.k,
+            "dim": recipe.dim,
+            "codec": recipe.codec,
+            "match": recipe.match,
+        },
         "precision": recipe.precision,
         "batch": recipe.batch,
         "readers": [asdict(ref) for ref in version.readers],
-        "columns": {field.name: str(field.type) for field in union_schema(
-            (part.entry.name, part.schema) for part in snapshot.parts)},
+        "columns": {
+            field.name: str(field.type)
+            for field in union_schema((part.entry.name, part.schema) for part in snapshot.parts)
+        },
         "bytes_per_image": snapshot.bytes_per_image(),
         "fitted": [f"{FITTED}/{sha}.safetensors" for sha in recipe.fits.values()],
     }

@@ -74,8 +74,14 @@ def read(root: Path, number: int) -> Version:
     try:
         parts = tuple(PartEntry(**part) for part in plain["parts"])
         readers = tuple(Ref(**ref) for ref in plain["readers"])
-        version = Version(plain["number"], plain["parent"], parts, tuple(plain["segments"]), readers,
-                          tuple(plain["allow_missing"]))
+        version = Version(
+            plain["number"],
+            plain["parent"],
+            parts,
+            tuple(plain["segments"]),
+            readers,
+            tuple(plain["allow_missing"]),
+        )
     except (KeyError, TypeError) as error:
         raise DamagedIndex(f"{path} lacks a field ({error}); restore it from a copy") from None
     if version.number != number:
@@ -129,8 +135,11 @@ def check_ids(parts: Iterable[tuple[str, pa.Array | pa.ChunkedArray]]) -> int:
     counts = pc.value_counts(every)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     first = repeated[0].as_py()
-    places = [name for name, column in zip(names, columns, strict=True)
-              for _ in range(pc.sum(pc.equal(column, first)).as_py() or 0)]
+    places = [
+        name
+        for name, column in zip(names, columns, strict=True)
+        for _ in range(pc.sum(pc.equal(column, first)).as_py() or 0)
+    ]
     same = places[0] == places[1]
     where = f"twice in part {places[0]}" if same else f"in part {places[0]} and in part {places[1]}"
     more = f" ({len(repeated) - 1} more ids are repeated)" if len(repeated) > 1 else ""
@@ -144,6 +153,8 @@ def union_schema(schemas: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
         for field in schema:
             known = seen.setdefault(field.name, (field, part))
             if known[0].type != field.type:
-                raise ReaderError(f"column {field.name!r} is {known[0].type} in part {known[1]} and "
-                                  f"{field.type} in part {part}; give it one type in the readers' `columns`")
+                raise ReaderError(
+                    f"column {field.name!r} is {known[0].type} in part {known[1]} and "
+                    f"{field.type} in part {part}; give it one type in the readers' `columns`"
+                )
     return pa.schema([field.with_metadata(None) for field, _ in seen.values()])

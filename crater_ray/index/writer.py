@@ -90,12 +90,23 @@ class PartWriter:
         """The finished part; another driver's, of the same bytes, when it came first. Raises StorageFull."""
         recipe = self._recipe
         vector = recipe.shortlist_m, recipe.shortlist_dim
-        files = {CODES: self._codes.close(), ITEMS: self._write_items(),
-                 VECTORS: self._write_array(VECTORS, self._vectors, vector, np.float16)}
+        files = {
+            CODES: self._codes.close(),
+            ITEMS: self._write_items(),
+            VECTORS: self._write_array(VECTORS, self._vectors, vector, np.float16),
+        }
         if recipe.scales:
             files[SCALES] = self._write_array(SCALES, self._scales, (recipe.scales,), np.float32)
-        record = Record(self._name, self._digest, self._rows, vector, recipe.record_bytes, recipe.scales,
-                        files, dict(sorted(self._skipped.items())))
+        record = Record(
+            self._name,
+            self._digest,
+            self._rows,
+            vector,
+            recipe.record_bytes,
+            recipe.scales,
+            files,
+            dict(sorted(self._skipped.items())),
+        )
         with Stream(self._root, self._folder / PART) as stream:  # last: what it tells of is on the disk
             stream.write(seal(record.payload()))
             stream.close()
@@ -114,14 +125,17 @@ class PartWriter:
                 self._target.rename(aside)  # onto our own empty folder
             except FileNotFoundError:
                 aside.rmdir()
-        raise IndexMismatch(f"{self._target} keeps coming back damaged while it is replaced; "
-                            "stop other drivers of this index and run the command again")
+        raise IndexMismatch(
+            f"{self._target} keeps coming back damaged while it is replaced; "
+            "stop other drivers of this index and run the command again"
+        )
 
     def __enter__(self) -> PartWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._codes.__exit__(kind, value, trace)
         remove_folder(self._folder)  # gone already after a commit
 
@@ -131,8 +145,10 @@ class PartWriter:
                 raise ReaderError(f"an item of part {self._name} has no id (uri {item.uri!r})")
             unknown = set(item.columns) - self._own
             if unknown:
-                raise ReaderError(f"item {item.id!r} of part {self._name} has a column "
-                                  f"{sorted(unknown)[0]!r} that the reader's `columns` lacks; add it there")
+                raise ReaderError(
+                    f"item {item.id!r} of part {self._name} has a column "
+                    f"{sorted(unknown)[0]!r} that the reader's `columns` lacks; add it there"
+                )
         arrays = []
         for field in self._schema:
             own = field.name not in BASE_COLUMNS
@@ -146,15 +162,23 @@ class PartWriter:
     def _write_items(self) -> Sum:
         table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
         memory = io.BytesIO()  # parquet seeks nowhere, but its errors would hide a full disk's
-        pq.write_table(table.combine_chunks(), memory, row_group_size=_ROW_GROUP, compression="zstd",
-                       write_page_checksum=True)
+        pq.write_table(
+            table.combine_chunks(),
+            memory,
+            row_group_size=_ROW_GROUP,
+            compression="zstd",
+            write_page_checksum=True,
+        )
         with Stream(self._root, self._folder / ITEMS) as stream:
             stream.write(memory.getbuffer())
             return stream.close()
 
     def _write_array(self, name: str, chunks: list[Array], row: tuple[int, ...], kind: Any) -> Sum:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False,
-                  "shape": (self._rows, *row)}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(kind)),
+            "fortran_order": False,
+            "shape": (self._rows, *row),
+        }
         with Stream(self._root, self._folder / name) as stream:
             np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
             for chunk in chunks:
@@ -165,7 +189,8 @@ class PartWriter:
 def items_schema(columns: pa.Schema) -> pa.Schema:
     """id, group, uri, stamp, then the reader's own columns. Raises ReaderError when a name is taken."""
     taken = [name for name in columns.names if name in BASE_COLUMNS] or [
-        name for name in columns.names if columns.names.count(name) > 1]
+        name for name in columns.names if columns.names.count(name) > 1
+    ]
     if taken:
         raise ReaderError(f"the reader declares a column {taken[0]!r}, a name that is taken; rename it")
     base = [pa.field(name, pa.string(), nullable=False) for name in BASE_COLUMNS]
@@ -182,6 +207,8 @@ def _misfit(part: str, field: pa.Field, items: Sequence[Item], values: list[Any]
         try:
             pa.array([value], type=field.type)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return (f"item {item.id!r} of part {part} has {field.name} = {value!r}, which is no "
-                    f"{field.type}; mend the catalogue or the reader's `columns`")
+            return (
+                f"item {item.id!r} of part {part} has {field.name} = {value!r}, which is no "
+                f"{field.type}; mend the catalogue or the reader's `columns`"
+            )
     return f"part {part}: column {field.name!r} does not fit {field.type}"

@@ -40,7 +40,9 @@ class Report:
     skipped: Mapping[str, str]  # id -> reason
     missing: Mapping[str, str]  # part -> reason
     deaths: int  # of workers
-    peaks: tuple[int, ...]  # bytes, the most its worker had held when each encoded part was done, in that order
+    peaks: tuple[
+        int, ...
+    ]  # bytes, the most its worker had held when each encoded part was done, in that order
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -1,10 +1,10 @@
 """The seam: what a plugin author imports. Importing it imports neither torch nor ray.
 
-    from crater_ray.plugins import Label, Options, hookimpl
+from crater_ray.plugins import Label, Options, hookimpl
 
-    @hookimpl
-    def register_readers():
-        yield Label("meteorites", "finds from a table", "my_package.reader:Meteorites", MyOptions)
+@hookimpl
+def register_readers():
+    yield Label("meteorites", "finds from a table", "my_package.reader:Meteorites", MyOptions)
 """
 
 from crater_ray.plugins.hookspecs import GROUP, hookimpl

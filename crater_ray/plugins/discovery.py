@@ -84,8 +84,9 @@ def discover() -> tuple[list[Entry], list[Row]]:
             raise
         except BaseException as error:  # it may fail in any way, sys.exit included; the text is kept
             rows.append(_row(found, "failed", _reason(error)))
-            warnings.warn(f"plugin {found.distribution} {found.version} is not usable: {rows[-1].reason}",
-                          stacklevel=2)
+            warnings.warn(
+                f"plugin {found.distribution} {found.version} is not usable: {rows[-1].reason}", stacklevel=2
+            )
     for name in sorted((allowed or set()) - names):
         warnings.warn(f"{ALLOWLIST} names {name!r}, which is not installed", stacklevel=2)
     return entries, rows
@@ -109,7 +110,8 @@ def collect(plugin: object) -> list[tuple[Kind, Label]]:
             for label in answer:
                 if not isinstance(label, Label):
                     raise TypeError(
-                        f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label")
+                        f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label"
+                    )
                 labels.append((kind, label))
     if not labels:
         raise ValueError(f"it registers nothing; the hooks are {HOOKS}")
@@ -144,8 +146,11 @@ def _installed() -> Iterator[_Installed]:
 def _load(found: _Installed, own: set[tuple[Kind, str]]) -> list[Entry]:
     if found.fault:
         raise ValueError(found.fault)
-    entries = [entry for point in found.points
-               for entry in _entries_of(point.load(), found.distribution, found.version, found.path)]
+    entries = [
+        entry
+        for point in found.points
+        for entry in _entries_of(point.load(), found.distribution, found.version, found.path)
+    ]
     for entry in entries:
         if (entry.kind, entry.label.name) in own:
             raise ValueError(f"{entry.kind} {entry.label.name!r} is a name of {CORE} itself")
@@ -153,8 +158,10 @@ def _load(found: _Installed, own: set[tuple[Kind, str]]) -> list[Entry]:
 
 
 def _entries_of(plugin: object, distribution: str, version: str, path: str) -> list[Entry]:
-    return [Entry(label, kind, str(getattr(plugin, "__name__", "")), distribution, version, path)
-            for kind, label in collect(plugin)]
+    return [
+        Entry(label, kind, str(getattr(plugin, "__name__", "")), distribution, version, path)
+        for kind, label in collect(plugin)
+    ]
 
 
 def _row(found: _Installed, status: Status, reason: str) -> Row:
@@ -165,8 +172,11 @@ def _row(found: _Installed, status: Status, reason: str) -> Row:
 def _reason(error: BaseException) -> str:
     """The error in one line, with the last place in code that is not ours or the import system's."""
     ours = tuple(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (hookspecs, pluggy, importlib))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if not frame.filename.startswith((*ours, "<frozen"))]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*ours, "<frozen"))
+    ]
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {str(error) or 'no message'}".splitlines()[0] + place
 

@@ -32,8 +32,9 @@ class Options(BaseModel):
     @classmethod
     def files(cls) -> frozenset[str]:
         """The names of the options that are paths."""
-        return frozenset(name for name, field in cls.model_fields.items()
-                         if _is_file(field.annotation, field.metadata))
+        return frozenset(
+            name for name, field in cls.model_fields.items() if _is_file(field.annotation, field.metadata)
+        )
 
 
 def _is_file(annotation: Any, metadata: list[Any]) -> bool:
@@ -68,7 +69,8 @@ class Label:
         clash = RESERVED & set(self.options.model_fields)
         if clash:
             raise ValueError(
-                f"option {sorted(clash)[0]!r} of {self.name!r} is a word of the job file; rename it")
+                f"option {sorted(clash)[0]!r} of {self.name!r} is a word of the job file; rename it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,8 @@ class Ref:
     module: str  # the module that registered it
     distribution: str
     version: str
+
+    @property
+    def release(self) -> str:
+        """The version's first two numbers: bytes may change between releases, never within one."""
+        return ".".join(self.version.split(".")[:2])

@@ -102,9 +102,16 @@ class Index(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray[Any, Any]:
         """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
 
-    def search(self, image: bytes | np.ndarray[Any, Any] | None = None, *, id: str | None = None,
-               top: int = 10, mode: str = "shortlist", candidates: int = 100,
-               explain: bool = False) -> list[Hit]: ...
+    def search(
+        self,
+        image: bytes | np.ndarray[Any, Any] | None = None,
+        *,
+        id: str | None = None,
+        top: int = 10,
+        mode: str = "shortlist",
+        candidates: int = 100,
+        explain: bool = False,
+    ) -> list[Hit]: ...
 
     def image(self, id: str) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8, through the reader that listed it."""

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import platform
 from collections.abc import Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -38,14 +39,28 @@ class Registry:
         for (kind, name), claims in self._entries.items():
             status: Status = "ok" if len(claims) == 1 else "conflict"
             reason = "" if len(claims) == 1 else _conflict(kind, name, claims)
-            rows += [Row(kind, name, claim.distribution, claim.version, claim.path, status, reason,
-                         claim.label.summary) for claim in claims]
+            rows += [
+                Row(
+                    kind,
+                    name,
+                    claim.distribution,
+                    claim.version,
+                    claim.path,
+                    status,
+                    reason,
+                    claim.label.summary,
+                )
+                for claim in claims
+            ]
         return sorted(rows, key=lambda row: (row.kind, row.name, row.distribution))
 
     def labels(self, kind: Kind) -> dict[str, Label]:
         """The usable labels of one kind by name."""
-        return {name: claims[0].label for (k, name), claims in sorted(self._entries.items())
-                if k == kind and len(claims) == 1}
+        return {
+            name: claims[0].label
+            for (k, name), claims in sorted(self._entries.items())
+            if k == kind and len(claims) == 1
+        }
 
     def find(self, kind: Kind, name: str, where: str = "") -> Entry:
         """The one claim on a name. Raises PluginError for none (closest match first) or several."""
@@ -60,11 +75,20 @@ class Registry:
         hint = f"did you mean {close[0]!r}? " if close else ""
         broken = [f"{row.distribution} {row.version} {_verb(row)} ({row.reason})" for row in self._failed]
         note = "; " + "; ".join(broken) if broken else ""
-        raise PluginError(f"no {kind} is called {name!r}{place}; {hint}"
-                          f"known: {', '.join(sorted(known)) or 'none'}{note}")
+        raise PluginError(
+            f"no {kind} is called {name!r}{place}; {hint}known: {', '.join(sorted(known)) or 'none'}{note}"
+        )
 
-    def ref(self, kind: Kind, name: str, options: dict[str, Any] | None = None, *, base: Path | None = None,
-            where: str = "", words: Iterable[str] = ()) -> Ref:
+    def ref(
+        self,
+        kind: Kind,
+        name: str,
+        options: dict[str, Any] | None = None,
+        *,
+        base: Path | None = None,
+        where: str = "",
+        words: Iterable[str] = (),
+    ) -> Ref:
         """A Ref with validated options, paths made absolute against `base`.
 
         Raises PluginError for an unknown name, ConfigError for options that do not hold; `where` names the
@@ -88,10 +112,28 @@ class Registry:
             raise PluginError(
                 f"{ref.kind} {ref.name!r} comes from {ref.distribution} {ref.version} where the job or index "
                 f"was made, but from {entry.distribution} {entry.version} on node {platform.node()}; install "
-                f"{ref.distribution}=={ref.version} there")
+                f"{ref.distribution}=={ref.version} there"
+            )
         model = _validated(entry.label.options, ref.options, f"{ref.kind} {ref.name!r}")
         factory = self.factory(entry)
         return factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
+
+    def current(self, ref: Ref) -> Ref:
+        """The Ref as this installation spells it: another patch of the release an index was made with will do.
+
+        Raises PluginError for another release, or when the package is missing.
+        """
+        if (ref.kind, ref.name) not in self._entries:
+            return ref  # `build` says what is missing
+        entry = self.find(ref.kind, ref.name)
+        here = replace(ref, module=entry.module, version=entry.version)
+        if (entry.distribution, here.release) != (ref.distribution, ref.release):
+            raise PluginError(
+                f"{ref.kind} {ref.name!r} of the index comes from {ref.distribution} {ref.version}, and here is "
+                f"{entry.distribution} {entry.version}; install '{ref.distribution}=={ref.release}.*', or index "
+                "again into another `out`"
+            )
+        return here
 
     def factory(self, entry: Entry) -> Any:
         """The imported factory. Raises PluginError with the pip line when its import fails in any way."""
@@ -102,7 +144,8 @@ class Registry:
             raise PluginError(
                 f"{entry.kind} {entry.label.name!r} of {entry.distribution} {entry.version} cannot be "
                 f"imported: {type(error).__name__}: {error}; try: pip install --force-reinstall "
-                f"{entry.distribution}") from error
+                f"{entry.distribution}"
+            ) from error
 
     def _fallback(self, ref: Ref) -> Entry:
         """On a worker that sees the module but not the entry points (working_dir, py_modules folder)."""
@@ -140,8 +183,9 @@ def _absolute_all(value: Any, base: Path) -> Any:
     return value if value is None else str(absolute(value, base))
 
 
-def _validated(model: type[Options], options: dict[str, Any], where: str,
-               words: Iterable[str] = ()) -> Options:
+def _validated(
+    model: type[Options], options: dict[str, Any], where: str, words: Iterable[str] = ()
+) -> Options:
     try:
         return model(**options)
     except ValidationError as error:
@@ -162,8 +206,11 @@ def explain(error: ValidationError, model: type[BaseModel], words: Iterable[str]
             known = [key for key, field in owner.model_fields.items() if not field.exclude]
             known += words if owner is model else ()
             close = get_close_matches(str(problem["loc"][-1]), known, 1)
-            lines.append(f"unknown option {place!r}; " + (f"did you mean {close[0]!r}? " if close else "")
-                         + f"known: {', '.join(known) or 'none'}")
+            lines.append(
+                f"unknown option {place!r}; "
+                + (f"did you mean {close[0]!r}? " if close else "")
+                + f"known: {', '.join(known) or 'none'}"
+            )
         elif problem["type"] == "missing":
             lines.append(f"{place} is required")
         else:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.search.codecs import Bytes, Codec, Floats
+from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.kernel import Queries, score
 
 Rows = NDArray[np.int64]
 Gather = Callable[[Rows], tuple[Bytes, Floats]]  # rows -> codes (n, record_bytes), scales (n, s)
+BLOCK_BYTES = 8 << 20  # of codes gathered at a time: they are still in the cache when they are scored
 NOWHERE = np.float32(-np.inf)  # the score of a row that is not there
 
 
@@ -51,19 +53,22 @@ def rerank(
 ) -> Floats:
     """Scores (B, S) float32 of each query (B, Q, D) against its own rows (B, S); -inf where the row is -1.
 
-    `gather(rows)` gives the codes and scales of those rows, in that order; it is asked once a query. Raises
-    ValueError when queries and rows do not pair, and as `score` does.
+    `gather(rows)` gives the codes and scales of those rows, in that order; it is asked for some 8 MiB at a
+    time. Raises ValueError when queries and rows do not pair, and as `score` does.
     """
     if rows.ndim != 2 or len(rows) != len(queries):
-        raise ValueError(f"rows are {rows.shape} for {len(queries)} queries; (queries, candidates) asked for")
+        raise ValueError(
+            f"rows are {rows.shape} for {len(queries)} queries; (queries, candidates) is asked for"
+        )
     out = np.full(rows.shape, NOWHERE, np.float32)
+    step = max(1, BLOCK_BYTES // max(1, named_codec(codec).record_bytes(k, dim)))
     for number, candidates in enumerate(rows):
-        there = candidates >= 0
-        if there.any():
-            codes, scales = gather(candidates[there])
-            out[number, there] = score(
-                queries[number : number + 1], codes, scales, codec=codec, k=k, dim=dim, match=match
-            )[0]
+        there = np.flatnonzero(candidates >= 0)
+        for start in range(0, len(there), step):
+            places = there[start : start + step]
+            codes, scales = gather(candidates[places])
+            query = queries[number : number + 1]
+            out[number, places] = score(query, codes, scales, codec=codec, k=k, dim=dim, match=match)[0]
     return out
 
 

@@ -25,19 +25,25 @@ def slow_ap(flags: list[bool], total: int) -> float:
     return value / total
 
 
-def slow(order: np.ndarray, groups: list[str], wanted: dict[str, float],
-         cuts: tuple[int, ...]) -> dict[str, float]:
+def slow(
+    order: np.ndarray, groups: list[str], wanted: dict[str, float], cuts: tuple[int, ...]
+) -> dict[str, float]:
     """One query by the textbook."""
     right = {group for group, gain in wanted.items() if gain > 0 and group in groups}
     images = [row for row, group in enumerate(groups) if group in right]
     if not images:
-        return {"image_ap": np.nan, "id_ap": np.nan, **{f"{name}@{cut}": np.nan for cut in cuts
-                                                        for name in ("hit", "recall_frac")}}
+        return {
+            "image_ap": np.nan,
+            "id_ap": np.nan,
+            **{f"{name}@{cut}": np.nan for cut in cuts for name in ("hit", "recall_frac")},
+        }
     rows = [int(row) for row in order if row >= 0]
     seen = list(dict.fromkeys(groups[row] for row in rows))  # distinct ids in the order of their best image
     # a hole in the ranking still takes its place among the images
-    answer = {"image_ap": slow_ap([row in images for row in order], len(images)),
-              "id_ap": slow_ap([group in right for group in seen], len(right))}
+    answer = {
+        "image_ap": slow_ap([row in images for row in order], len(images)),
+        "id_ap": slow_ap([group in right for group in seen], len(right)),
+    }
     for cut in cuts:
         found = len({int(row) for row in order[:cut]} & set(images))
         answer[f"hit@{cut}"] = float(found > 0)
@@ -50,10 +56,12 @@ def slow(order: np.ndarray, groups: list[str], wanted: dict[str, float],
 def test_every_metric_is_its_definition(seed: int, depth: int) -> None:
     random = np.random.default_rng(seed)
     groups = [f"g{number}" for number in random.integers(0, 9, 30)]
-    wanted = [{f"g{number}": float(random.integers(0, 3)) for number in random.integers(0, 12, 1 + row % 3)}
-              for row in range(40)] + [{"elsewhere": 1.0}, {}]
+    wanted = [
+        {f"g{number}": float(random.integers(0, 3)) for number in random.integers(0, 12, 1 + row % 3)}
+        for row in range(40)
+    ] + [{"elsewhere": 1.0}, {}]
     order = np.stack([random.permutation(30) for _ in wanted])[:, :depth]
-    order[5:9, depth // 2:] = -1  # these found nothing more
+    order[5:9, depth // 2 :] = -1  # these found nothing more
     codes, names = group_codes(groups)
     scores = score_queries(order, relevance(codes, names, wanted), codes, (1, 3, 10))
     for row, asked in enumerate(wanted):
@@ -90,8 +98,16 @@ def test_queries_without_a_relevant_image_are_counted_apart() -> None:
     relevant = relevance(codes, names, [{"a": 1.0}, {"x": 1.0}, {"b": 0.0}])
     summary = summarise(score_queries(np.array([[0, 1]] * 3), relevant, codes))
     assert (summary.queries, summary.excluded) == (1, 2)
-    assert summary.means == {"image_map": 1, "id_map": 1, "hit@1": 1, "hit@5": 1, "hit@10": 1,
-                             "recall_frac@1": 1, "recall_frac@5": 1, "recall_frac@10": 1}
+    assert summary.means == {
+        "image_map": 1,
+        "id_map": 1,
+        "hit@1": 1,
+        "hit@5": 1,
+        "hit@10": 1,
+        "recall_frac@1": 1,
+        "recall_frac@5": 1,
+        "recall_frac@10": 1,
+    }
 
 
 def test_no_query_at_all_has_no_mean() -> None:
@@ -107,17 +123,20 @@ def test_chunks_of_queries_give_what_one_run_gives() -> None:
     relevant = relevance(codes, names, [{f"g{number}": 1.0} for number in random.integers(0, 5, 12)])
     order = np.stack([random.permutation(20) for _ in range(12)])
     whole = score_queries(order, relevant, codes)
-    parts = concatenate([score_queries(order[a:a + 5], relevant[a:a + 5], codes) for a in (0, 5, 10)])
+    parts = concatenate([score_queries(order[a : a + 5], relevant[a : a + 5], codes) for a in (0, 5, 10)])
     assert list(whole) == list(parts)
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name])
 
 
-@pytest.mark.parametrize(("order", "words"), [
-    (np.array([[0, 0]]), "ranked twice"),
-    (np.array([[0, 7]]), "of a gallery of 2"),
-    (np.array([0, 1]), "do not fit"),
-])
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (np.array([[0, 0]]), "ranked twice"),
+        (np.array([[0, 7]]), "of a gallery of 2"),
+        (np.array([0, 1]), "do not fit"),
+    ],
+)
 def test_a_ranking_that_cannot_be(order: np.ndarray, words: str) -> None:
     codes, names = group_codes(["a", "b"])
     with pytest.raises(ValueError, match=words):

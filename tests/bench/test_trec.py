@@ -28,14 +28,19 @@ def test_an_outside_tool_scores_the_run_as_we_do_ties_included(tmp_path: Path, d
     codes, names = group_codes(groups)
     relevant = relevance(codes, names, wanted)
 
-    run = write_run(tmp_path / "run", ((f"q{q}", ((ids[row], scores[q, row]) for row in rows))
-                                       for q, rows in enumerate(order)))
-    qrels = write_qrels(tmp_path / "qrels", ((f"q{q}", (ids[row] for row in np.flatnonzero(flags)))
-                                             for q, flags in enumerate(relevant)))
+    run = write_run(
+        tmp_path / "run",
+        ((f"q{q}", ((ids[row], scores[q, row]) for row in rows)) for q, rows in enumerate(order)),
+    )
+    qrels = write_qrels(
+        tmp_path / "qrels",
+        ((f"q{q}", (ids[row] for row in np.flatnonzero(flags))) for q, flags in enumerate(relevant)),
+    )
     ours = summarise(score_queries(order, relevant, codes))
     measures = [AP, Success @ 1, Success @ 10, R @ 1, R @ 10]
-    theirs = ir_measures.calc_aggregate(measures, ir_measures.read_trec_qrels(str(qrels)),
-                                        ir_measures.read_trec_run(str(run)))
+    theirs = ir_measures.calc_aggregate(
+        measures, ir_measures.read_trec_qrels(str(qrels)), ir_measures.read_trec_run(str(run))
+    )
     assert (ours.queries, ours.excluded) == (31, 1)
     assert theirs[AP] == pytest.approx(ours.means["image_map"], abs=1e-6)
     for cut in (1, 10):
@@ -50,10 +55,17 @@ def test_the_lines_are_trec_s(tmp_path: Path) -> None:
     assert qrels.read_text() == "q 0 a 1\nq 0 b 1\n"
 
 
-@pytest.mark.parametrize("scores", [
-    [1.0, 1.0, 1.0], [0.0, -0.0, 0.0, -1e-45], [0.3, 0.1, 0.2], [-1.0, -1.0, -2.0], [],
-    np.sort(np.random.default_rng(0).normal(size=5000).round(2))[::-1],
-])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [1.0, 1.0, 1.0],
+        [0.0, -0.0, 0.0, -1e-45],
+        [0.3, 0.1, 0.2],
+        [-1.0, -1.0, -2.0],
+        [],
+        np.sort(np.random.default_rng(0).normal(size=5000).round(2))[::-1],
+    ],
+)
 def test_scores_fall_strictly_and_stay_near(scores: Any) -> None:
     wanted = np.array(scores, np.float32)
     got = strictly_decreasing(wanted)

@@ -21,14 +21,23 @@ def dataset(rows: list[tuple[str, int, str, float]]) -> ds.Dataset:
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
     types = (pa.string(), pa.int32(), pa.string(), pa.float32())
     names = ("query_id", "rank", "id", "score")
-    return ds.dataset(pa.table({name: pa.array(list(values), kind)
-                                for name, values, kind in zip(names, columns, types, strict=True)}))
+    return ds.dataset(
+        pa.table(
+            {
+                name: pa.array(list(values), kind)
+                for name, values, kind in zip(names, columns, types, strict=True)
+            }
+        )
+    )
 
 
 def test_pairs_are_unordered_unique_sorted_and_without_self(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    rows = [(f"{query}.jpg", rank, f"{generator.integers(30)}.jpg", 0.5)
-            for query in range(30) for rank in range(1, 9)]
+    rows = [
+        (f"{query}.jpg", rank, f"{generator.integers(30)}.jpg", 0.5)
+        for query in range(30)
+        for rank in range(1, 9)
+    ]
     path = Pairs(top=5)(NO_INDEX, dataset(rows), tmp_path / "out")
     expected = sorted({tuple(sorted((one, hit))) for one, rank, hit, _ in rows if rank <= 5 and one != hit})
     assert path == tmp_path / "out" / "pairs.txt"
@@ -41,8 +50,9 @@ def test_no_neighbours_give_an_empty_file(tmp_path: Path) -> None:
     assert Pairs(10)(NO_INDEX, dataset([]), tmp_path).read_text() == ""
 
 
-@pytest.mark.parametrize("row", [("a b.jpg", 1, "c.jpg", 1.0), ("c.jpg", 1, "a b.jpg", 1.0),
-                                 ("a b.jpg", 1, "a c.jpg", 1.0)])
+@pytest.mark.parametrize(
+    "row", [("a b.jpg", 1, "c.jpg", 1.0), ("c.jpg", 1, "a b.jpg", 1.0), ("a b.jpg", 1, "a c.jpg", 1.0)]
+)
 def test_white_space_in_an_id_is_refused_and_what_was_there_is_kept(tmp_path: Path, row: Any) -> None:
     (tmp_path / "pairs.txt").write_text("old\n")
     with pytest.raises(UserError, match=r"id 'a [bc].jpg' has white space"):

@@ -17,8 +17,11 @@ from crater_ray.types import Item
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Path:
-    gallery = [Entry(f"images/gallery/{crater}_{view}.jpg", crater, view)
-               for crater in "cba" for view in ("3x", "2x")]
+    gallery = [
+        Entry(f"images/gallery/{crater}_{view}.jpg", crater, view)
+        for crater in "cba"
+        for view in ("3x", "2x")
+    ]
     query = [Entry(f"images/query/a_{number}.jpg", "a", str(number)) for number in range(3)]
     for entry in (*gallery, *query):
         path = tmp_path / entry.path
@@ -37,8 +40,9 @@ def test_the_gallery_is_listed_by_path(bench: Path) -> None:
     reader = CraterBench(bench)
     assert isinstance(reader, Reader)
     listed = items(reader)
-    assert [item.id for item in listed] == [f"images/gallery/{one}.jpg"
-                                            for one in ("a_2x", "a_3x", "b_2x", "b_3x", "c_2x", "c_3x")]
+    assert [item.id for item in listed] == [
+        f"images/gallery/{one}.jpg" for one in ("a_2x", "a_3x", "b_2x", "b_3x", "c_2x", "c_3x")
+    ]
     assert [item.group for item in listed] == list("aabbcc")
     assert all(item.uri == item.id and item.relevant == {} and "-" in item.stamp for item in listed)
     assert [item.columns["view"] for item in listed[:2]] == ["2x", "3x"]

@@ -43,20 +43,23 @@ def test_images_below_a_folder_are_items_with_relative_ids(tmp_path: Path) -> No
 def test_reading_a_part_twice_gives_the_same_and_another_instance_too(tmp_path: Path) -> None:
     put(tmp_path, *[f"{number}.png" for number in range(50)])
     reader = Folder(tmp_path)
-    part, = reader.parts()
+    (part,) = reader.parts()
     assert list(reader.read(part)) == list(reader.read(part)) == items(Folder(tmp_path))
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [
-    ("**/*", ["a/b/c.png", "a/x.jpg", "x.png"]),
-    ("*", ["x.png"]),
-    ("a/*", ["a/x.jpg"]),
-    ("a/**", ["a/b/c.png", "a/x.jpg"]),
-    ("**/b/*", ["a/b/c.png"]),
-    ("**/*.png", ["a/b/c.png", "x.png"]),
-    ("**/*.raw", ["a/y.raw"]),
-    ("**/[cx].*", ["a/b/c.png", "a/x.jpg", "x.png"]),
-])
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*", ["a/b/c.png", "a/x.jpg", "x.png"]),
+        ("*", ["x.png"]),
+        ("a/*", ["a/x.jpg"]),
+        ("a/**", ["a/b/c.png", "a/x.jpg"]),
+        ("**/b/*", ["a/b/c.png"]),
+        ("**/*.png", ["a/b/c.png", "x.png"]),
+        ("**/*.raw", ["a/y.raw"]),
+        ("**/[cx].*", ["a/b/c.png", "a/x.jpg", "x.png"]),
+    ],
+)
 def test_a_pattern_chooses(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     put(tmp_path, "x.png", "a/x.jpg", "a/y.raw", "a/b/c.png", "a/b/readme")
     assert ids(Folder(tmp_path, pattern)) == expected
@@ -91,7 +94,7 @@ def test_symlinked_folders_are_entered_and_loops_are_not(tmp_path: Path) -> None
 def test_a_file_that_goes_away_is_a_bad_image(tmp_path: Path) -> None:
     put(tmp_path, "a.png", "b.png")
     reader = Folder(tmp_path)
-    part, = reader.parts()
+    (part,) = reader.parts()
     (tmp_path / "a.png").unlink()
     assert [item.stamp == "gone" for item in reader.read(part)] == [True, False]
     with pytest.raises(BadImage, match="file is gone"):

@@ -30,8 +30,9 @@ def test_a_csv_gives_ids_groups_and_typed_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "path,group,lat,body,seen,note\nx/b.jpg,007,1.5,Moon,3,\na.jpg,,2,Mars,4,\n")
     reader = Manifest(path)
     assert isinstance(reader, Reader)
-    assert reader.columns == pa.schema([("lat", pa.float64()), ("body", pa.string()), ("seen", pa.int64()),
-                                        ("note", pa.string())])
+    assert reader.columns == pa.schema(
+        [("lat", pa.float64()), ("body", pa.string()), ("seen", pa.int64()), ("note", pa.string())]
+    )
     first, second = items(reader)
     assert (first.id, first.group, first.uri) == ("a.jpg", "a.jpg", "a.jpg")
     assert (second.id, second.group) == ("x/b.jpg", "007")
@@ -53,22 +54,32 @@ def test_items_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
 
 
 def test_a_parquet_table_with_other_column_names(tmp_path: Path) -> None:
-    rows = pa.table({"file": ["b.png", "a.png"], "name": ["B", "A"],
-                     "crater": pa.array([3, None], pa.int64()),
-                     "body": pa.array(["Moon", "Moon"]).dictionary_encode()})
+    rows = pa.table(
+        {
+            "file": ["b.png", "a.png"],
+            "name": ["B", "A"],
+            "crater": pa.array([3, None], pa.int64()),
+            "body": pa.array(["Moon", "Moon"]).dictionary_encode(),
+        }
+    )
     pq.write_table(rows, tmp_path / "t.parquet")
     root = tmp_path / "elsewhere"
-    reader = Manifest(tmp_path / "t.parquet", root=root, id_column="name", path_column="file",
-                      group_column="crater")
+    reader = Manifest(
+        tmp_path / "t.parquet", root=root, id_column="name", path_column="file", group_column="crater"
+    )
     assert reader.columns == pa.schema([("body", pa.string())])
     assert [(item.id, item.uri, item.group, item.columns) for item in items(reader)] == [
-        ("A", "a.png", "A", {"body": "Moon"}), ("B", "b.png", "3", {"body": "Moon"})]
+        ("A", "a.png", "A", {"body": "Moon"}),
+        ("B", "b.png", "3", {"body": "Moon"}),
+    ]
 
 
 def test_no_group_column_when_asked_for(tmp_path: Path) -> None:
     path = table(tmp_path, "path\tsun\nb.jpg\t30\na.jpg\t40\n", "t.tsv")
     assert [(item.id, item.group) for item in items(Manifest(path, group_column=""))] == [
-        ("a.jpg", "a.jpg"), ("b.jpg", "b.jpg")]
+        ("a.jpg", "a.jpg"),
+        ("b.jpg", "b.jpg"),
+    ]
 
 
 def test_absolute_paths_below_the_root_and_backslashes(tmp_path: Path) -> None:
@@ -82,22 +93,25 @@ def test_a_type_is_that_of_all_values(tmp_path: Path) -> None:
     assert reader.columns.field("code").type == pa.string()
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("path,grp\na,1\n", "has no column 'group'; did you mean 'grp'. it has path, grp; set group_column"),
-    ("file,group\na,1\n", "has no column 'path'; it has file, group; set path_column"),
-    ("path,group\na.jpg,1\nb.jpg,2\na.jpg,3\n", "id 'a.jpg' stands twice, on line 2 and line 4"),
-    ("id,path,group\n7,a.jpg,1\n7,b.jpg,2\n", "id '7' stands twice, on line 2 and line 3"),
-    ("id,path,group\n,a.jpg,1\n", "line 2: id is empty"),
-    ("path,group\na.jpg,1\n,2\n", "line 3: path is empty"),
-    ("path,group\n../a.jpg,1\n", "line 2: path leads out of"),
-    ("path,group\nb/../../a.jpg,1\n", "line 2: path leads out of"),
-    ("path,group\n/etc/a.jpg,1\n", "line 2: path leads out of"),
-    ("path,group\n", "lists no image"),
-    ("", "cannot be read: Empty CSV"),
-    ("path,group\na.jpg\n", "cannot be read: CSV parse error"),
-    ("path,group,stamp\na,b,c\n", "has a column 'stamp'"),
-    ("path,group,x,x\na,b,c,d\n", "two columns called 'x'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,grp\na,1\n", "has no column 'group'; did you mean 'grp'. it has path, grp; set group_column"),
+        ("file,group\na,1\n", "has no column 'path'; it has file, group; set path_column"),
+        ("path,group\na.jpg,1\nb.jpg,2\na.jpg,3\n", "id 'a.jpg' stands twice, on line 2 and line 4"),
+        ("id,path,group\n7,a.jpg,1\n7,b.jpg,2\n", "id '7' stands twice, on line 2 and line 3"),
+        ("id,path,group\n,a.jpg,1\n", "line 2: id is empty"),
+        ("path,group\na.jpg,1\n,2\n", "line 3: path is empty"),
+        ("path,group\n../a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\nb/../../a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\n/etc/a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\n", "lists no image"),
+        ("", "cannot be read: Empty CSV"),
+        ("path,group\na.jpg\n", "cannot be read: CSV parse error"),
+        ("path,group,stamp\na,b,c\n", "has a column 'stamp'"),
+        ("path,group,x,x\na,b,c,d\n", "two columns called 'x'"),
+    ],
+)
 def test_a_table_that_does_not_hold_says_where(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ReaderError, match=message):
         Manifest(table(tmp_path, text)).parts()

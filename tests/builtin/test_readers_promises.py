@@ -44,8 +44,10 @@ def test_the_consumer(tmp_path: Path) -> None:
 
 
 def test_listing_imports_neither_torch_nor_ray(root: Path) -> None:
-    program = ("import sys; from crater_ray.builtin.readers import craterbench, folder, manifest; "
-               "from crater_ray.layout import validate_layout; import crater_ray.builtin.pairs; "
-               "validate_layout(sys.argv[1]); "
-               "folder.Folder(sys.argv[1]).parts(); sys.exit({'torch', 'ray'} & set(sys.modules) != set())")
+    program = (
+        "import sys; from crater_ray.builtin.readers import craterbench, folder, manifest; "
+        "from crater_ray.layout import validate_layout; import crater_ray.builtin.pairs; "
+        "validate_layout(sys.argv[1]); "
+        "folder.Folder(sys.argv[1]).parts(); sys.exit({'torch', 'ray'} & set(sys.modules) != set())"
+    )
     subprocess.run([sys.executable, "-c", program, str(root)], check=True)

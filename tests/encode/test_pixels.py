@@ -33,6 +33,7 @@ def noise(height: int = 24, width: int = 40, channels: int = 3, seed: int = 0) -
 
 def bomb(width: int, height: int) -> bytes:
     """A small PNG that says it is huge; its data are zeros."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -51,10 +52,16 @@ def test_lossless_formats_give_the_same_pixels(format: str) -> None:
     assert out.flags.writeable
 
 
-@pytest.mark.parametrize(("format", "options"), [
-    ("JPEG", {"quality": 95}), ("JPEG", {"progressive": True}), ("WEBP", {"lossless": True}),
-    ("JPEG2000", {}), ("GIF", {}),
-])
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"progressive": True}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {}),
+        ("GIF", {}),
+    ],
+)
 def test_other_formats_open(format: str, options: dict) -> None:
     flat = np.full((32, 48, 3), (200, 100, 50), np.uint8)
     out = pixels(encoded(Image.fromarray(flat), format, **options), LIMIT)
@@ -124,8 +131,16 @@ def test_exif_orientation_is_applied_once(format: str, turn: int) -> None:
     array = noise(16, 24)
     exif = Image.Exif()
     exif[0x0112] = turn
-    upright = {1: array, 2: array[:, ::-1], 3: array[::-1, ::-1], 4: array[::-1], 5: array.transpose(1, 0, 2),
-               6: np.rot90(array, -1), 7: np.rot90(array.transpose(1, 0, 2), 2), 8: np.rot90(array, 1)}[turn]
+    upright = {
+        1: array,
+        2: array[:, ::-1],
+        3: array[::-1, ::-1],
+        4: array[::-1],
+        5: array.transpose(1, 0, 2),
+        6: np.rot90(array, -1),
+        7: np.rot90(array.transpose(1, 0, 2), 2),
+        8: np.rot90(array, 1),
+    }[turn]
     assert np.array_equal(pixels(encoded(Image.fromarray(array), format, exif=exif), LIMIT), upright)
 
 
@@ -134,10 +149,16 @@ def test_broken_exif_leaves_the_pixels_and_warns_of_nothing(tmp_path: Path) -> N
     path = tmp_path / "odd.jpg"
     path.write_bytes(encoded(Image.fromarray(noise()), "JPEG", exif=exif))
     # a fresh interpreter: pytest puts its own warning filters over the module's
-    program = ("import sys, pathlib; from crater_ray.encode.pixels import pixels; "
-               "sys.stdout.write(str(pixels(pathlib.Path(sys.argv[1]).read_bytes(), 10**6).shape))")
-    run = subprocess.run([sys.executable, "-W", "default", "-c", program, str(path)], capture_output=True,
-                         text=True, check=True)
+    program = (
+        "import sys, pathlib; from crater_ray.encode.pixels import pixels; "
+        "sys.stdout.write(str(pixels(pathlib.Path(sys.argv[1]).read_bytes(), 10**6).shape))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert (run.stdout, run.stderr) == ("(24, 40, 3)", "")
 
 
@@ -149,15 +170,18 @@ def test_the_first_frame_of_an_animation_is_used() -> None:
         assert (pixels(data, LIMIT) == (255, 0, 0)).all(), format
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    (b"", "empty file"),
-    (b"not an image at all", "not an image of a known format"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "not an image of a known format"),
-    (b"\xff\xd8\xff" + b"\0" * 50, "truncated or corrupt JPEG"),
-    (b"RIFF\0\0\0\0WAVEfmt ", "not an image of a known format"),
-    (None, "the reader gave NoneType"),
-    ("text", "the reader gave str"),
-])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"not an image at all", "not an image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "not an image of a known format"),
+        (b"\xff\xd8\xff" + b"\0" * 50, "truncated or corrupt JPEG"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "not an image of a known format"),
+        (None, "the reader gave NoneType"),
+        ("text", "the reader gave str"),
+    ],
+)
 def test_what_is_no_image_says_so(data: object, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
         pixels(data, LIMIT)  # type: ignore[arg-type]
@@ -230,11 +254,19 @@ def test_arrays_pass_or_say_why_not() -> None:
     assert pixels(frozen, LIMIT).flags.writeable
 
 
-@pytest.mark.parametrize("array", [
-    np.full((16, 16), np.nan), np.zeros((16, 16), np.float32), np.zeros((16, 16), bool),
-    np.zeros((16, 16), np.uint16), np.zeros((16, 16, 4), np.uint8), np.zeros((16,), np.uint8),
-    np.zeros((2, 16, 16, 3), np.uint8), np.zeros((0, 16), np.uint8),
-])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((16, 16), np.nan),
+        np.zeros((16, 16), np.float32),
+        np.zeros((16, 16), bool),
+        np.zeros((16, 16), np.uint16),
+        np.zeros((16, 16, 4), np.uint8),
+        np.zeros((16,), np.uint8),
+        np.zeros((2, 16, 16, 3), np.uint8),
+        np.zeros((0, 16), np.uint8),
+    ],
+)
 def test_other_arrays_are_bad_images(array: np.ndarray) -> None:
     with pytest.raises(BadImage):
         pixels(array, LIMIT)
@@ -252,8 +284,11 @@ def test_many_threads_agree() -> None:
 
     def work() -> None:
         for _ in range(20):
-            wrong.extend(number for number, one in enumerate(data)
-                         if not np.array_equal(pixels(one, LIMIT), alone[number]))
+            wrong.extend(
+                number
+                for number, one in enumerate(data)
+                if not np.array_equal(pixels(one, LIMIT), alone[number])
+            )
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

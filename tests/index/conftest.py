@@ -29,11 +29,26 @@ def ref(kind: Any, name: str, **options: Any) -> Ref:
 @pytest.fixture
 def recipe() -> Recipe:
     return Recipe(
-        side="gallery", backbone=ref("backbone", "timm", model="vit", weights="/here/w"),
-        backbone_digest="abc", grid=(2, 2), shortlist=ref("aggregator", "cls"), shortlist_m=1,
-        shortlist_dim=3, rerank=ref("aggregator", "instance_tokens", k=2, heads="mean"),
-        k=2, dim=4, codec="int8", record_bytes=8, scales=1, match="maxsim", batch=8,
-        precision="bf16", max_pixels=1000, seed=0, files={"backbone.weights": ""})
+        side="gallery",
+        backbone=ref("backbone", "timm", model="vit", weights="/here/w"),
+        backbone_digest="abc",
+        grid=(2, 2),
+        shortlist=ref("aggregator", "cls"),
+        shortlist_m=1,
+        shortlist_dim=3,
+        rerank=ref("aggregator", "instance_tokens", k=2, heads="mean"),
+        k=2,
+        dim=4,
+        codec="int8",
+        record_bytes=8,
+        scales=1,
+        match="maxsim",
+        batch=8,
+        precision="bf16",
+        max_pixels=1000,
+        seed=0,
+        files={"backbone.weights": ""},
+    )
 
 
 def save(path: Path) -> None:
@@ -47,18 +62,35 @@ class Maker:
     readers = (ref("reader", "folder", root="/pictures"),)
 
     def items(self, name: str, n: int) -> list[Item]:
-        return [Item(f"{name}/{i:03d}.jpg", f"g{i // 2}", f"{name}/{i:03d}.jpg", f"s{i}",
-                     columns={"lat": float(i), "body": "moon"}) for i in range(n)]
+        return [
+            Item(
+                f"{name}/{i:03d}.jpg",
+                f"g{i // 2}",
+                f"{name}/{i:03d}.jpg",
+                f"s{i}",
+                columns={"lat": float(i), "body": "moon"},
+            )
+            for i in range(n)
+        ]
 
     def arrays(self, recipe: Recipe, items: Sequence[Item]) -> tuple[Any, Any, Any]:
         random = np.random.default_rng([sum(map(ord, item.id)) for item in items])
         n = len(items)
-        return (random.standard_normal((n, recipe.shortlist_m, recipe.shortlist_dim)).astype(np.float16),
-                random.integers(0, 256, (n, recipe.record_bytes), dtype=np.uint8),
-                random.random((n, recipe.scales), dtype=np.float32))
+        return (
+            random.standard_normal((n, recipe.shortlist_m, recipe.shortlist_dim)).astype(np.float16),
+            random.integers(0, 256, (n, recipe.record_bytes), dtype=np.uint8),
+            random.random((n, recipe.scales), dtype=np.float32),
+        )
 
-    def part(self, root: Path, recipe: Recipe, name: str, items: Sequence[Item], batch: int = 3,
-             skip: dict[str, str] | None = None) -> PartEntry:
+    def part(
+        self,
+        root: Path,
+        recipe: Recipe,
+        name: str,
+        items: Sequence[Item],
+        batch: int = 3,
+        skip: dict[str, str] | None = None,
+    ) -> PartEntry:
         digest = part_digest(recipe.digest(), items)
         kept = [item for item in items if item.id not in (skip or {})]
         vectors, codes, scales = self.arrays(recipe, kept)
@@ -78,8 +110,12 @@ class Maker:
         return publish(root, Version(1, 0, parts, (sha,), self.readers))
 
     def add(self, root: Path, version: Version, *parts: PartEntry) -> Version:
-        return publish(root, replace(version, number=version.number + 1, parent=version.number,
-                                     parts=(*version.parts, *parts)))
+        return publish(
+            root,
+            replace(
+                version, number=version.number + 1, parent=version.number, parts=(*version.parts, *parts)
+            ),
+        )
 
 
 @pytest.fixture

@@ -53,14 +53,41 @@ def test_neighbours_are_one_range() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system has no posix_fadvise")
-def test_the_disk_is_asked_once_for_each_run_of_bytes(
-    codes: np.memmap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        room.os, "posix_fadvise", lambda fd, start, length, advice: asked.append((start, length))
-    )
-    gather(codes, [8, 2, 3], willneed=False)
-    assert asked == []
-    gather(codes, [8, 2, 3], willneed=True)
-    assert asked == [(4 + 2 * 777, 2 * 777), (4 + 8 * 777, 777)]
+class TestReadAhead:
+    @pytest.fixture(autouse=True)
+    def _watched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.waits = 0.0
+        monkeypatch.setattr(
+            room.os, "posix_fadvise", lambda fd, start, length, advice: self.asked.append((start, length))
+        )
+        monkeypatch.setattr(room, "_waits", lambda: self.waits)
+
+    def test_rows_in_memory_are_not_asked_for(self, codes: np.memmap) -> None:
+        gather(codes, range(50), willneed=True)
+        assert self.asked == []
+
+    def test_after_one_wait_all_the_rest_is_asked_for_run_by_run(
+        self, codes: np.memmap, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take = room._take
+
+        def waiting(codes: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+            self.waits += 20 in rows
+            take(codes, rows, out)
+
+        monkeypatch.setattr(room, "_take", waiting)
+        rows = [*range(8), 20, *range(30, 45), 8, 2, 3]
+        assert np.array_equal(gather(codes, rows, willneed=True), np.asarray(codes)[rows])
+        assert self.asked == [(4 + 2 * 777, 2 * 777), (4 + 8 * 777, 777)]
+
+    def test_where_waits_are_not_counted_all_is_asked_for_first(self, codes: np.memmap) -> None:
+        self.waits = float("nan")
+        rows = [8, 2, 3]
+        assert np.array_equal(gather(codes, rows, willneed=True), np.asarray(codes)[rows])
+        assert self.asked == [(4 + 2 * 777, 2 * 777), (4 + 8 * 777, 777)]
+
+    def test_without_willneed_nothing_is_asked_for(self, codes: np.memmap) -> None:
+        self.waits = float("nan")
+        gather(codes, [8, 2, 3], willneed=False)
+        assert self.asked == []

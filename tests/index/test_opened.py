@@ -91,8 +91,8 @@ def test_blocks_cover_every_row_once(opened, whole, size):
     for first, block, numbers in opened.blocks(size):
         assert first == seen
         assert 0 < len(block) <= size
-        np.testing.assert_array_equal(block, codes[first:first + len(block)])
-        np.testing.assert_array_equal(numbers, scales[first:first + len(block)])
+        np.testing.assert_array_equal(block, codes[first : first + len(block)])
+        np.testing.assert_array_equal(numbers, scales[first : first + len(block)])
         seen += len(block)
     assert seen == 13
     with pytest.raises(ValueError, match="use 1 or more"):

@@ -45,7 +45,8 @@ def test_rows_come_back(tmp_path, recipe, make):
     assert not part.codes.flags.writeable
     assert part.items().to_pylist() == [
         {"id": item.id, "group": item.group, "uri": item.uri, "stamp": item.stamp, **item.columns}
-        for item in kept]
+        for item in kept
+    ]
     assert part.items(["lat"]).column_names == ["lat"]
     assert skipped(tmp_path, entry) == {items[2].id: "truncated"}
     assert not list((tmp_path / "tmp").iterdir())
@@ -71,16 +72,23 @@ def test_a_codec_without_scales_writes_none(tmp_path, recipe, make):
 
 
 def test_the_digest_is_of_recipe_and_items_in_order():
-    items = [Item("a", "g", "u", "s", columns={"lat": 1.0, "when": datetime.date(1999, 1, 1)}),
-             Item("b", "g", "v")]
+    items = [
+        Item("a", "g", "u", "s", columns={"lat": 1.0, "when": datetime.date(1999, 1, 1)}),
+        Item("b", "g", "v"),
+    ]
     digest = part_digest("r", items)
     assert digest == part_digest("r", list(items))
     assert digest == part_digest("r", [replace(items[0], relevant={"g": 2.0}), items[1]])
     assert part_digest("r", [Item("a", "g", "u", columns={"n": np.float32(0.5)})]) == part_digest(
-        "r", [Item("a", "g", "u", columns={"n": 0.5})])
-    for other in (("q", items), ("r", items[::-1]), ("r", items[:1]),
-                  ("r", [replace(items[0], stamp="t"), items[1]]),
-                  ("r", [replace(items[0], columns={"lat": 2.0}), items[1]])):
+        "r", [Item("a", "g", "u", columns={"n": 0.5})]
+    )
+    for other in (
+        ("q", items),
+        ("r", items[::-1]),
+        ("r", items[:1]),
+        ("r", [replace(items[0], stamp="t"), items[1]]),
+        ("r", [replace(items[0], columns={"lat": 2.0}), items[1]]),
+    ):
         assert part_digest(*other) != digest
     with pytest.raises(ReaderError, match=r"item 'a': a column holds a object"):
         part_digest("r", [Item("a", "g", "u", columns={"x": object()})])
@@ -143,14 +151,17 @@ def test_the_loser_takes_the_part_that_came_first(tmp_path, recipe, make):
     assert files(part_folder(tmp_path, "a", digest)) == before
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"vectors": np.zeros((2, 1, 4), np.float16)}, r"vectors must be float16 \(2, 1, 3\), not float16"),
-    ({"vectors": np.zeros((2, 1, 3), np.float32)}, "vectors must be float16"),
-    ({"codes": np.zeros((2, 9), np.uint8)}, r"codes must be uint8 \(2, 8\)"),
-    ({"scales": np.zeros((2, 2), np.float32)}, r"scales must be float32 \(2, 1\)"),
-    ({"vectors": np.full((2, 1, 3), np.nan, np.float16)}, r"vectors of item 'a/000.jpg' are not finite"),
-    ({"scales": np.array([[1], [np.inf]], np.float32)}, r"scales of item 'a/001.jpg' are not finite"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vectors": np.zeros((2, 1, 4), np.float16)}, r"vectors must be float16 \(2, 1, 3\), not float16"),
+        ({"vectors": np.zeros((2, 1, 3), np.float32)}, "vectors must be float16"),
+        ({"codes": np.zeros((2, 9), np.uint8)}, r"codes must be uint8 \(2, 8\)"),
+        ({"scales": np.zeros((2, 2), np.float32)}, r"scales must be float32 \(2, 1\)"),
+        ({"vectors": np.full((2, 1, 3), np.nan, np.float16)}, r"vectors of item 'a/000.jpg' are not finite"),
+        ({"scales": np.array([[1], [np.inf]], np.float32)}, r"scales of item 'a/001.jpg' are not finite"),
+    ],
+)
 def test_rows_of_the_wrong_shape(tmp_path, recipe, make, change, message):
     items = make.items("a", 2)
     given = dict(zip(("vectors", "codes", "scales"), make.arrays(recipe, items), strict=True)) | change
@@ -159,12 +170,18 @@ def test_rows_of_the_wrong_shape(tmp_path, recipe, make, change, message):
         part.append(items, **given)
 
 
-@pytest.mark.parametrize(("item", "message"), [
-    (Item("x", "g", "u", columns={"lat": "north"}), r"item 'x' of part a has lat = 'north', which is no"),
-    (Item("x", "g", "u", columns={"lta": 1.0}), r"item 'x' of part a has a column 'lta' that the reader's"),
-    (Item("", "g", "u"), r"an item of part a has no id \(uri 'u'\)"),
-    (Item("x\udcff", "g", "u"), r"has id = 'x\\udcff', which is no string"),
-])
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (Item("x", "g", "u", columns={"lat": "north"}), r"item 'x' of part a has lat = 'north', which is no"),
+        (
+            Item("x", "g", "u", columns={"lta": 1.0}),
+            r"item 'x' of part a has a column 'lta' that the reader's",
+        ),
+        (Item("", "g", "u"), r"an item of part a has no id \(uri 'u'\)"),
+        (Item("x\udcff", "g", "u"), r"has id = 'x\\udcff', which is no string"),
+    ],
+)
 def test_items_that_do_not_fit(tmp_path, recipe, make, item, message):
     items = [*make.items("a", 1), item]
     writer = PartWriter(tmp_path, "a", "d", recipe, make.columns)

@@ -28,9 +28,20 @@ def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
     assert one.digest() != replace(one, rerank=replace(rerank, options={"words": "/a", "n": 2})).digest()
 
 
-@pytest.mark.parametrize("change", [
-    {"seed": 1}, {"batch": 4}, {"precision": "fp32"}, {"codec": "fp16"}, {"k": 3}, {"fits": {"rerank": "1"}},
-    {"side": "query"}, {"grid": (2, 3)}, {"max_pixels": 7}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"batch": 4},
+        {"precision": "fp32"},
+        {"codec": "fp16"},
+        {"k": 3},
+        {"fits": {"rerank": "1"}},
+        {"side": "query"},
+        {"grid": (2, 3)},
+        {"max_pixels": 7},
+    ],
+)
 def test_each_field_counts(recipe, change):
     assert replace(recipe, **change).digest() != recipe.digest()
 

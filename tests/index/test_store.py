@@ -65,8 +65,9 @@ def test_a_kill_leaves_its_attempt_in_tmp_and_nothing_else(tmp_path, recipe, whe
 
 
 def hold(root: Path) -> subprocess.Popen[str]:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     return other
@@ -97,8 +98,10 @@ def test_the_lock_is_not_put_into_a_foreign_folder(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(IndexMismatch, match=r"cannot be written \(Not a directory\); name another `out`"), \
-            DriverLock(tmp_path / "file" / "index"):
+    with (
+        pytest.raises(IndexMismatch, match=r"cannot be written \(Not a directory\); name another `out`"),
+        DriverLock(tmp_path / "file" / "index"),
+    ):
         pass
 
 
@@ -107,8 +110,9 @@ def small_disk(tmp_path):
     """A real file system of 256 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False,
-                             capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield disk
@@ -199,7 +203,7 @@ def test_a_seal_finds_a_flipped_bit_in_any_byte(tmp_path):
     path.write_bytes(data)
     assert sealed.unseal(path, "x")["nested"] == nested
     for at in range(len(data)):
-        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1:])
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
         with pytest.raises((DamagedIndex, IndexMismatch), match=r"x.json"):
             sealed.unseal(path, "x")
 

@@ -16,10 +16,12 @@ SHAPE = TokenShape(6, (2, 3), 2, True)
 
 def rows(n, seed=0):
     random = np.random.default_rng(seed)
-    return {"patches": random.standard_normal((n, 6, 6)).astype(np.float16),
-            "cls": random.standard_normal((n, 6), np.float32),
-            "attention": random.random((n, 2, 6), np.float32),
-            "attention_column": random.random((n, 2, 6), np.float32)}
+    return {
+        "patches": random.standard_normal((n, 6, 6)).astype(np.float16),
+        "cls": random.standard_normal((n, 6), np.float32),
+        "attention": random.random((n, 2, 6), np.float32),
+        "attention_column": random.random((n, 2, 6), np.float32),
+    }
 
 
 def fill(cache, key="k", sizes=(3, 3, 1)):
@@ -28,8 +30,11 @@ def fill(cache, key="k", sizes=(3, 3, 1)):
         first = 0
         for size in sizes:
             ids = [f"i{row}" for row in range(first, first + size)]
-            tokens.append(ids, **{name: array[first:first + size] for name, array in given.items()},
-                          bad={0: "truncated"} if first == 3 else None)
+            tokens.append(
+                ids,
+                **{name: array[first : first + size] for name, array in given.items()},
+                bad={0: "truncated"} if first == 3 else None,
+            )
             first += size
         return tokens.commit(), given
 
@@ -46,9 +51,9 @@ def test_tokens_come_back_in_any_batches(tmp_path, batch):
     seen = 0
     for part in found.batches(batch):
         assert part.first == seen
-        assert part.ids == found.ids[seen:seen + batch]
+        assert part.ids == found.ids[seen : seen + batch]
         for name, array in given.items():
-            np.testing.assert_array_equal(getattr(part, name), array[seen:seen + batch])
+            np.testing.assert_array_equal(getattr(part, name), array[seen : seen + batch])
         assert part.bad == ({3 - seen: "truncated"} if seen <= 3 < seen + batch else {})
         seen += len(part.ids)
     assert seen == 7
@@ -76,15 +81,26 @@ def test_a_part_without_images(tmp_path):
 
 def test_the_key_is_of_all_the_tokens_depend_on(recipe, make):
     items, reader = make.items("a", 2), make.readers[0]
-    same = {"reader": reader, "backbone": recipe.backbone, "backbone_digest": "d", "precision": "bf16",
-            "batch": 8, "max_pixels": 9}
+    same = {
+        "reader": reader,
+        "backbone": recipe.backbone,
+        "backbone_digest": "d",
+        "precision": "bf16",
+        "batch": 8,
+        "max_pixels": 9,
+    }
     key = token_key(items, **same)
     moved = replace(recipe.backbone, options={"model": "vit", "weights": "/elsewhere"})
     assert token_key(items, **{**same, "backbone": moved}) == key
     others = [token_key(items[:1], **same)]
-    for name, value in {"reader": replace(reader, options={"root": "/b"}), "backbone_digest": "e", "batch": 4,
-                        "backbone": replace(moved, options={"model": "cnn"}), "precision": "fp32",
-                        "max_pixels": 8}.items():
+    for name, value in {
+        "reader": replace(reader, options={"root": "/b"}),
+        "backbone_digest": "e",
+        "batch": 4,
+        "backbone": replace(moved, options={"model": "cnn"}),
+        "precision": "fp32",
+        "max_pixels": 8,
+    }.items():
         others.append(token_key(items, **{**same, name: value}))
     assert len({key, *others}) == 8
 
@@ -128,8 +144,9 @@ def test_the_first_of_two_writers_is_kept(tmp_path):
         assert slow.commit().ids[0] == "i0"
 
 
-@pytest.mark.parametrize(("name", "array"), [
-    ("patches", np.zeros((2, 6, 5))), ("cls", None), ("attention", np.zeros((2, 1, 6)))])
+@pytest.mark.parametrize(
+    ("name", "array"), [("patches", np.zeros((2, 6, 5))), ("cls", None), ("attention", np.zeros((2, 1, 6)))]
+)
 def test_rows_of_the_wrong_shape(tmp_path, name, array):
     writer = TokenCache(tmp_path).writer("k", SHAPE)
     with writer as tokens, pytest.raises(ValueError, match=f"{name} must be"):

@@ -11,9 +11,19 @@ from crater_ray.index.fitted import write_fitted
 from crater_ray.index.recipe import create_or_check
 from crater_ray.index.verify import verify
 
-KINDS = ["recipe.json", "fitted/*.safetensors", "parts/a.*/items.parquet", "parts/a.*/vectors.npy",
-         "parts/b.*/codes.bin", "parts/b.*/scales.npy", "parts/b.*/part.json", "segments/*/segment.json",
-         "segments/*/shortlist.faiss", "versions/1.json", "versions/2.json"]
+KINDS = [
+    "recipe.json",
+    "fitted/*.safetensors",
+    "parts/a.*/items.parquet",
+    "parts/a.*/vectors.npy",
+    "parts/b.*/codes.bin",
+    "parts/b.*/scales.npy",
+    "parts/b.*/part.json",
+    "segments/*/segment.json",
+    "segments/*/shortlist.faiss",
+    "versions/1.json",
+    "versions/2.json",
+]
 
 
 @pytest.fixture

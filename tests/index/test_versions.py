@@ -113,9 +113,14 @@ def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
     same = {"factory": "SQ8", "seed": 0, "m": 1, "dim": 3}
     sha = version.segments[0]
     assert segment_key(version.parts, **same) == sha
-    others = [segment_key(version.parts[::-1], **same), segment_key(version.parts[:1], **same),
-              *(segment_key(version.parts, **{**same, key: value})
-                for key, value in {"factory": "Flat", "seed": 1, "m": 2, "dim": 4}.items())]
+    others = [
+        segment_key(version.parts[::-1], **same),
+        segment_key(version.parts[:1], **same),
+        *(
+            segment_key(version.parts, **{**same, key: value})
+            for key, value in {"factory": "Flat", "seed": 1, "m": 2, "dim": 4}.items()
+        ),
+    ]
     assert len({sha, *others}) == 7
     segment = read_segment(tmp_path, sha)
     assert (segment.rows, segment.factory, segment.dim) == (5, "SQ8", 3)

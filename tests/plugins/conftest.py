@@ -49,8 +49,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registr
 def make(tmp_path: Path) -> Callable[..., Path]:
     """Call with a distribution, its version and its source: a folder where it is installed."""
 
-    def write(distribution: str, version: str, source: str, folder: str | None = None,
-              points: str | None = None) -> Path:
+    def write(
+        distribution: str, version: str, source: str, folder: str | None = None, points: str | None = None
+    ) -> Path:
         site = tmp_path / (folder or f"{distribution}-{version}")
         module = distribution.replace("-", "_")
         info = site / f"{module}-{version}.dist-info"

@@ -16,11 +16,11 @@ from crater_ray.plugins import Registry, hookspecs
 
 Install = Callable[..., Registry]
 Make = Callable[..., Path]
-READER = '''
+READER = """
 @hookimpl
 def register_readers():
     yield Label("{name}", "made for a test", "{module}:Reader")
-'''
+"""
 READERS = "@hookimpl\ndef register_readers():"
 REASONS = {
     "broken-import": "ModuleNotFoundError: No module named 'a_package_nobody_installed' (broken_import.py:3)",
@@ -54,22 +54,32 @@ def test_a_broken_plugin_that_is_named_is_the_error(installed: Install, sites: P
         found.ref("backbone", "broken_hook")
 
 
-@pytest.mark.parametrize(("source", "reason"), [
-    ("@hookimpl\ndef register_readers(config): yield",
-     "ValueError: Plugin 'made_odd' for hook 'register_readers' hookimpl definition: register_readers(c"),
-    (READERS + " yield from ()", "ValueError: it registers nothing"),
-    ("", "ValueError: it registers nothing"),
-    (READERS + " return Label('made', '', 'a:B')", "TypeError: 'Label' object is not iterable"),
-    (READER.format(name="Made", module="made_odd"), "ValueError: label name 'Made': use lower-case"),
-    (READER.format(name="made", module="made_odd.Reader; x"), "ValueError: factory"),
-    ("class Mine(Options):\n    cache: int = 0\n" + READERS + " yield Label('made', '', 'a:B', Mine)",
-     "ValueError: option 'cache' of 'made' is a word of the job file"),
-    (READERS + " yield Label('made', '', 'a:B', dict)", "ValueError: options of 'made'"),
-    (READERS + " yield Label('made', '', 'a:B'); yield Label('made', '', 'a:C')",
-     "ValueError: it registers reader 'made' twice"),
-])
-def test_each_way_to_be_wrong_has_its_reason(installed: Install, make: Make, sites: Path, source: str,
-                                             reason: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (
+            "@hookimpl\ndef register_readers(config): yield",
+            "ValueError: Plugin 'made_odd' for hook 'register_readers' hookimpl definition: register_readers(c",
+        ),
+        (READERS + " yield from ()", "ValueError: it registers nothing"),
+        ("", "ValueError: it registers nothing"),
+        (READERS + " return Label('made', '', 'a:B')", "TypeError: 'Label' object is not iterable"),
+        (READER.format(name="Made", module="made_odd"), "ValueError: label name 'Made': use lower-case"),
+        (READER.format(name="made", module="made_odd.Reader; x"), "ValueError: factory"),
+        (
+            "class Mine(Options):\n    cache: int = 0\n" + READERS + " yield Label('made', '', 'a:B', Mine)",
+            "ValueError: option 'cache' of 'made' is a word of the job file",
+        ),
+        (READERS + " yield Label('made', '', 'a:B', dict)", "ValueError: options of 'made'"),
+        (
+            READERS + " yield Label('made', '', 'a:B'); yield Label('made', '', 'a:C')",
+            "ValueError: it registers reader 'made' twice",
+        ),
+    ],
+)
+def test_each_way_to_be_wrong_has_its_reason(
+    installed: Install, make: Make, sites: Path, source: str, reason: str
+) -> None:
     with pytest.warns(UserWarning, match=r"made-odd 1\.0 is not usable"):
         found = installed(make("made-odd", "1.0", source), sites / "healthy")
     (row,) = [row for row in found.rows() if row.status == "failed"]
@@ -77,14 +87,18 @@ def test_each_way_to_be_wrong_has_its_reason(installed: Install, make: Make, sit
     assert "fake" in found.labels("reader")
 
 
-@pytest.mark.parametrize(("points", "reason"), [
-    ("[crater_ray]\nnothing after the name\n", "metadata cannot be read"),
-    ("[crater_ray]\nmade = made_absent\n", "No module named 'made_absent'"),
-    ("[crater_ray]\nmade = made_odd:absent\n", "has no attribute 'absent'"),
-    ("[crater_ray]\nmade = made_odd:Label\n", "the entry point gives a type, not the module"),
-])
-def test_an_entry_point_that_leads_nowhere(installed: Install, make: Make, sites: Path, points: str,
-                                           reason: str) -> None:
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        ("[crater_ray]\nnothing after the name\n", "metadata cannot be read"),
+        ("[crater_ray]\nmade = made_absent\n", "No module named 'made_absent'"),
+        ("[crater_ray]\nmade = made_odd:absent\n", "has no attribute 'absent'"),
+        ("[crater_ray]\nmade = made_odd:Label\n", "the entry point gives a type, not the module"),
+    ],
+)
+def test_an_entry_point_that_leads_nowhere(
+    installed: Install, make: Make, sites: Path, points: str, reason: str
+) -> None:
     with pytest.warns(UserWarning, match="is not usable"):
         found = installed(make("made-odd", "1.0", "", points=points), sites / "healthy")
     (row,) = [row for row in found.rows() if row.status == "failed"]
@@ -103,8 +117,10 @@ def test_a_dist_info_without_metadata(installed: Install, make: Make, sites: Pat
 
 
 def test_two_claims_on_one_name_are_an_error_naming_both(installed: Install, make: Make) -> None:
-    found = installed(make("made-one", "1.0", READER.format(name="made", module="made_one")),
-                      make("made-two", "2.5", READER.format(name="made", module="made_two")))
+    found = installed(
+        make("made-one", "1.0", READER.format(name="made", module="made_one")),
+        make("made-two", "2.5", READER.format(name="made", module="made_two")),
+    )
     rows = [row for row in found.rows() if row.name == "made"]
     assert [row.status for row in rows] == ["conflict", "conflict"]
     assert "made" not in found.labels("reader")
@@ -127,16 +143,27 @@ def test_a_second_copy_further_down_the_path_is_shadowed(installed: Install, mak
     assert (row.version, row.status) == ("2.0", "ok")
 
 
-@pytest.mark.parametrize(("value", "usable", "disabled"), [
-    (None, {"made-one", "made-two"}, set()),
-    ("", set(), {"made-one", "made-two"}),
-    ("made-two", {"made-two"}, {"made-one"}),
-    (" Made_Two , made.one ", {"made-one", "made-two"}, set()),
-])
-def test_the_allowlist(installed: Install, make: Make, monkeypatch: pytest.MonkeyPatch, value: str | None,
-                       usable: set[str], disabled: set[str]) -> None:
-    sites = [make(name, "1.0", READER.format(name=name.replace("-", "_"), module=name.replace("-", "_")))
-             for name in ("made-one", "made-two")]
+@pytest.mark.parametrize(
+    ("value", "usable", "disabled"),
+    [
+        (None, {"made-one", "made-two"}, set()),
+        ("", set(), {"made-one", "made-two"}),
+        ("made-two", {"made-two"}, {"made-one"}),
+        (" Made_Two , made.one ", {"made-one", "made-two"}, set()),
+    ],
+)
+def test_the_allowlist(
+    installed: Install,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str | None,
+    usable: set[str],
+    disabled: set[str],
+) -> None:
+    sites = [
+        make(name, "1.0", READER.format(name=name.replace("-", "_"), module=name.replace("-", "_")))
+        for name in ("made-one", "made-two")
+    ]
     installed(*sites)
     if value is not None:
         monkeypatch.setenv("CRATER_RAY_PLUGINS", value)
@@ -147,26 +174,31 @@ def test_the_allowlist(installed: Install, make: Make, monkeypatch: pytest.Monke
     assert "folder" in found.labels("reader")  # the core's own always work
 
 
-def test_a_disabled_plugin_is_not_imported(installed: Install, make: Make,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disabled_plugin_is_not_imported(
+    installed: Install, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CRATER_RAY_PLUGINS", "")
     installed(make("made-one", "1.0", "raise SystemExit('imported')"))
     assert "made_one" not in sys.modules
 
 
-def test_a_name_in_the_allowlist_that_is_not_installed_warns(installed: Install, sites: Path,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_in_the_allowlist_that_is_not_installed_warns(
+    installed: Install, sites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CRATER_RAY_PLUGINS", "crater-ray-fake,crater-ray-mosiac")
     with pytest.warns(UserWarning, match="names 'crater-ray-mosiac', which is not installed"):
         found = installed(sites / "healthy")
     assert "fake" in found.labels("reader")
 
 
-def test_the_allowlist_settles_a_conflict(installed: Install, make: Make,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_allowlist_settles_a_conflict(
+    installed: Install, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CRATER_RAY_PLUGINS", "made-two")
-    found = installed(make("made-one", "1.0", READER.format(name="made", module="made_one")),
-                      make("made-two", "2.5", READER.format(name="made", module="made_two")))
+    found = installed(
+        make("made-one", "1.0", READER.format(name="made", module="made_one")),
+        make("made-two", "2.5", READER.format(name="made", module="made_two")),
+    )
     assert found.ref("reader", "made").distribution == "made-two"
 
 
@@ -183,8 +215,7 @@ print(json.dumps({"heavy": heavy, "status": {f"{row.kind} {row.name}": row.statu
 
 def test_a_fresh_interpreter_lists_everything_and_imports_neither_torch_nor_ray(sites: Path) -> None:
     path = os.pathsep.join([str(sites / "healthy"), str(sites / "broken")])
-    env = {**os.environ, "PYTHONPATH": path,
-           "CRATER_RAY_PLUGINS": ",".join(["crater-ray-fake", *REASONS])}
+    env = {**os.environ, "PYTHONPATH": path, "CRATER_RAY_PLUGINS": ",".join(["crater-ray-fake", *REASONS])}
     ran = subprocess.run([sys.executable, "-c", FRESH], env=env, capture_output=True, text=True, check=True)
     answer = json.loads(ran.stdout)
     assert answer["heavy"] == []
@@ -193,8 +224,9 @@ def test_a_fresh_interpreter_lists_everything_and_imports_neither_torch_nor_ray(
     assert list(answer["status"].values()).count("failed") == len(REASONS)
 
 
-def test_every_hook_has_a_healthy_label_and_a_place_in_the_template_s_readme(installed: Install,
-                                                                            sites: Path) -> None:
+def test_every_hook_has_a_healthy_label_and_a_place_in_the_template_s_readme(
+    installed: Install, sites: Path
+) -> None:
     hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
     found = installed(sites / "healthy")
     assert hooks == {f"register_{row.kind}s" for row in found.rows() if row.distribution == "crater-ray-fake"}

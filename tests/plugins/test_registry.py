@@ -29,8 +29,13 @@ def found(installed: Install, sites: Path) -> Registry:
 def test_a_ref_is_plain_data_and_builds_what_it_names(found: Registry) -> None:
     ref = found.ref("backbone", "fake", {"dim": 8})
     assert json.loads(json.dumps(asdict(ref))) == {
-        "kind": "backbone", "name": "fake", "options": {"dim": 8, "grid": 4, "image_size": 32},
-        "module": "crater_ray_fake", "distribution": "crater-ray-fake", "version": "1.0"}
+        "kind": "backbone",
+        "name": "fake",
+        "options": {"dim": 8, "grid": 4, "image_size": 32},
+        "module": "crater_ray_fake",
+        "distribution": "crater-ray-fake",
+        "version": "1.0",
+    }
     assert found.build(ref).shape.dim == 8
 
 
@@ -40,8 +45,11 @@ def test_an_aggregator_is_built_with_the_shape(found: Registry) -> None:
 
 
 def test_a_name_that_nobody_has_suggests_the_closest(found: Registry) -> None:
-    with pytest.raises(PluginError, match=r"no reader is called 'fodler' in \[reader\] in moon.toml; "
-                                          r"did you mean 'folder'\? known: craterbench, fake"):
+    with pytest.raises(
+        PluginError,
+        match=r"no reader is called 'fodler' in \[reader\] in moon.toml; "
+        r"did you mean 'folder'\? known: craterbench, fake",
+    ):
         found.ref("reader", "fodler", where="[reader] in moon.toml")
 
 
@@ -50,13 +58,19 @@ def test_a_name_far_from_all_lists_what_there_is(found: Registry) -> None:
         found.ref("backbone", "zzz")
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"dmi": 3}, r"\[backbone\] in a.toml 'fake': unknown option 'dmi'; did you mean 'dim'\? known: dim,"),
-    ({"batc": 3}, r"unknown option 'batc'; did you mean 'batch'\?"),
-    ({"dim": 0}, r"'fake': dim: input should be greater than or equal to 1 \(got 0\)"),
-    ({"dim": "many"}, r"dim: input should be a valid integer.* \(got 'many'\)"),
-    ({"dim": 0, "zzz": 1}, r"greater than .*; unknown option 'zzz'; known: dim, grid, image_size, batch"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"dmi": 3},
+            r"\[backbone\] in a.toml 'fake': unknown option 'dmi'; did you mean 'dim'\? known: dim,",
+        ),
+        ({"batc": 3}, r"unknown option 'batc'; did you mean 'batch'\?"),
+        ({"dim": 0}, r"'fake': dim: input should be greater than or equal to 1 \(got 0\)"),
+        ({"dim": "many"}, r"dim: input should be a valid integer.* \(got 'many'\)"),
+        ({"dim": 0, "zzz": 1}, r"greater than .*; unknown option 'zzz'; known: dim, grid, image_size, batch"),
+    ],
+)
 def test_options_that_do_not_hold(found: Registry, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         found.ref("backbone", "fake", options, where="[backbone] in a.toml", words=["batch"])
@@ -67,49 +81,68 @@ def test_a_required_option_says_so(found: Registry) -> None:
         found.ref("reader", "folder")
 
 
-def test_files_become_absolute_against_the_job_file(found: Registry, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_become_absolute_against_the_job_file(
+    found: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     options = {"table": "moon.csv", "extra": ["../a", "/b", "~/c"]}
     ref = found.ref("reader", "fake_paths", options, base=tmp_path / "jobs")
-    assert ref.options == {"table": str(tmp_path / "jobs" / "moon.csv"), "scale": 1.0,
-                           "extra": [str(tmp_path / "jobs" / ".." / "a"), "/b", str(tmp_path / "home" / "c")]}
+    assert ref.options == {
+        "table": str(tmp_path / "jobs" / "moon.csv"),
+        "scale": 1.0,
+        "extra": [str(tmp_path / "jobs" / ".." / "a"), "/b", str(tmp_path / "home" / "c")],
+    }
     built = found.build(ref)
     assert built.options["table"] == tmp_path / "jobs" / "moon.csv"  # a Path again where it is built
     monkeypatch.chdir(tmp_path)
     assert found.ref("reader", "fake_paths", {"table": "x"}, base=Path("jobs")).options["table"] == str(
-        tmp_path / "jobs" / "x")
+        tmp_path / "jobs" / "x"
+    )
     assert found.ref("reader", "fake_paths").options["table"] is None
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("fake_absent", "No module named 'crater_ray_fake_absent'"),
-    ("fake_nameless", "has no attribute 'Nothing'"),
-    ("fake_exit", "SystemExit: no GPU, goodbye"),
-])
-def test_a_factory_that_cannot_be_imported_names_the_package_and_the_pip_line(found: Registry, name: str,
-                                                                              words: str) -> None:
-    with pytest.raises(PluginError, match=rf"reader '{name}' of crater-ray-fake 1\.0 cannot be imported: "
-                                          rf".*{words}.*try: pip install --force-reinstall crater-ray-fake"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fake_absent", "No module named 'crater_ray_fake_absent'"),
+        ("fake_nameless", "has no attribute 'Nothing'"),
+        ("fake_exit", "SystemExit: no GPU, goodbye"),
+    ],
+)
+def test_a_factory_that_cannot_be_imported_names_the_package_and_the_pip_line(
+    found: Registry, name: str, words: str
+) -> None:
+    with pytest.raises(
+        PluginError,
+        match=rf"reader '{name}' of crater-ray-fake 1\.0 cannot be imported: "
+        rf".*{words}.*try: pip install --force-reinstall crater-ray-fake",
+    ):
         found.build(found.ref("reader", name))
 
 
 def test_another_version_on_this_node_is_an_error_naming_both(found: Registry) -> None:
     ref = replace(found.ref("backbone", "fake"), version="0.9")
-    with pytest.raises(PluginError, match=r"comes from crater-ray-fake 0\.9 where .* crater-ray-fake 1\.0 on "
-                                          r"node .*; install crater-ray-fake==0\.9 there"):
+    with pytest.raises(
+        PluginError,
+        match=r"comes from crater-ray-fake 0\.9 where .* crater-ray-fake 1\.0 on "
+        r"node .*; install crater-ray-fake==0\.9 there",
+    ):
         found.build(ref)
 
 
 def test_a_package_that_this_node_lacks_names_the_pip_line(found: Registry) -> None:
     ref = Ref("backbone", "elsewhere", {}, "module_elsewhere.inner", "dist-elsewhere", "3.1")
-    with pytest.raises(PluginError, match=r"needs dist-elsewhere 3\.1, which node .* does not have; "
-                                          r"try: pip install dist-elsewhere==3\.1"):
+    with pytest.raises(
+        PluginError,
+        match=r"needs dist-elsewhere 3\.1, which node .* does not have; "
+        r"try: pip install dist-elsewhere==3\.1",
+    ):
         found.build(ref)
 
 
-def test_a_worker_that_sees_the_module_but_not_the_entry_points_builds_it(installed: Install, sites: Path,
-                                                                          tmp_path: Path) -> None:
+def test_a_worker_that_sees_the_module_but_not_the_entry_points_builds_it(
+    installed: Install, sites: Path, tmp_path: Path
+) -> None:
     ref = installed(sites / "healthy").ref("backbone", "fake", {"dim": 4})
     (tmp_path / "crater_ray_fake.py").write_text((sites / "healthy" / "crater_ray_fake.py").read_text())
     bare = installed(tmp_path)  # as a working_dir: importable, no dist-info
@@ -120,7 +153,8 @@ def test_a_worker_that_sees_the_module_but_not_the_entry_points_builds_it(instal
 
 
 def test_the_worker_s_fallback_steps_round_neither_allowlist_nor_conflict(
-        installed: Install, make: Make, sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: Install, make: Make, sites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ref = installed(sites / "healthy").ref("backbone", "fake")
     source = '@hookimpl\ndef register_backbones():\n    yield Label("fake", "", "a:B")\n'
     rival = make("made-rival", "1.0", source)
@@ -131,8 +165,9 @@ def test_the_worker_s_fallback_steps_round_neither_allowlist_nor_conflict(
         installed(sites / "healthy").build(ref)
 
 
-def test_a_module_that_breaks_on_the_worker_alone_says_so(found: Registry, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_breaks_on_the_worker_alone_says_so(
+    found: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "made_fragile.py").write_text("raise OSError('libcuda.so.1 is not here')\n")
     monkeypatch.syspath_prepend(tmp_path)
     ref = Ref("backbone", "fragile", {}, "made_fragile", "made-fragile", "1.0")
@@ -166,15 +201,35 @@ def test_a_nested_and_an_optional_file_is_found() -> None:
 
 def test_the_public_names_of_the_seam() -> None:
     assert set(crater_ray.plugins.__all__) == {
-        "Aggregator", "Backbone", "Consumer", "File", "Fitted", "GROUP", "Index", "KINDS", "Kind", "Label",
-        "Located", "Options", "Reader", "Ref", "Registry", "Row", "hookimpl", "registry"}
+        "Aggregator",
+        "Backbone",
+        "Consumer",
+        "File",
+        "Fitted",
+        "GROUP",
+        "Index",
+        "KINDS",
+        "Kind",
+        "Label",
+        "Located",
+        "Options",
+        "Reader",
+        "Ref",
+        "Registry",
+        "Row",
+        "hookimpl",
+        "registry",
+    }
     assert not [name for name in crater_ray.plugins.__all__ if not hasattr(crater_ray.plugins, name)]
 
 
 def test_a_real_installation_is_seen_by_a_fresh_interpreter(sites: Path) -> None:
-    code = ("from crater_ray.plugins import registry as r\n"
-            "print(r().build(r().ref('backbone', 'fake', {'dim': 6})).shape.dim)")
+    code = (
+        "from crater_ray.plugins import registry as r\n"
+        "print(r().build(r().ref('backbone', 'fake', {'dim': 6})).shape.dim)"
+    )
     env = {**os.environ, "PYTHONPATH": str(sites / "healthy"), "CRATER_RAY_PLUGINS": "crater-ray-fake"}
-    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True,
-                         check=True)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     assert ran.stdout == "6\n"

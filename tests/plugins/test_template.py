@@ -51,16 +51,41 @@ def copy(tmp_path: Path) -> Path:
 def run(copy: Path, tmp_path: Path, sites: Path) -> Run:
     """Runs `crater-ray` where the copy is installed by pip, with the broken plugins beside it."""
     site = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-                    "--no-build-isolation", "--disable-pip-version-check", "--target", str(site), str(copy)],
-                   check=True)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(sites / "broken")]),
-           "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "--target",
+            str(site),
+            str(copy),
+        ],
+        check=True,
+    )
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(site), str(sites / "broken")]),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_IMPORT_WARNING": "1",
+    }
     env.pop("CRATER_RAY_PLUGINS", None)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "crater_ray.cli", *words], cwd=tmp_path, env=env,
-                              check=True, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            [sys.executable, "-m", "crater_ray.cli", *words],
+            cwd=tmp_path,
+            env=env,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
 
     return command
 
@@ -75,16 +100,26 @@ def test_nothing_of_the_old_name_is_left(copy: Path) -> None:
 @pytest.mark.parametrize("name", ["My-Name", "my_name", "1st", "a--b", ""])
 def test_a_name_that_no_package_can_have_changes_nothing(tmp_path: Path, name: str) -> None:
     shutil.copytree(TEMPLATE, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__"))
-    ran = subprocess.run([sys.executable, "rename.py", name], cwd=tmp_path / "copy", capture_output=True,
-                         text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "rename.py", name],
+        cwd=tmp_path / "copy",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 1
     assert "use lower-case letters" in ran.stderr
     assert (tmp_path / "copy" / "crater_ray_template" / "__init__.py").exists()
 
 
 def test_its_own_tests_pass_under_the_new_name(copy: Path) -> None:
-    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=copy,
-                         check=False, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=copy,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert ran.returncode == 0, ran.stdout
 
 
@@ -93,8 +128,13 @@ def test_its_own_tests_pass_under_the_new_name(copy: Path) -> None:
 def test_installed_it_does_a_whole_job_beside_six_broken_plugins(run: Run, tmp_path: Path) -> None:
     rows = json.loads(run("plugins", "--json").stdout)
     ours = {(row["kind"], row["name"]) for row in rows if row["distribution"] == "crater-ray-my-own"}
-    assert ours == {("reader", "my_own_disks"), ("backbone", "my_own_grid"), ("aggregator", "my_own_blocks"),
-                    ("consumer", "my_own_table"), ("command", "my-own-hello")}
+    assert ours == {
+        ("reader", "my_own_disks"),
+        ("backbone", "my_own_grid"),
+        ("aggregator", "my_own_blocks"),
+        ("consumer", "my_own_table"),
+        ("command", "my-own-hello"),
+    }
     failed = [row for row in rows if row["status"] == "failed"]
     assert len(failed) == 6
     assert all(row["reason"] and row["version"] and row["path"] for row in failed)

@@ -25,7 +25,11 @@ Make = Callable[..., Job]
 
 def files(root: Path) -> dict[str, bytes]:
     """Every byte that a part is made of."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "parts").rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted((root / "parts").rglob("*"))
+        if path.is_file()
+    }
 
 
 def audit(root: Path, items: int) -> Index:
@@ -42,7 +46,7 @@ def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: M
     resumed = make_job("resumed", reader={"broken_part": "p0020"})
     run(one, quiet=True)
     run(two, quiet=True)
-    with pytest.raises(IncompleteJob, match="1 of 4 parts failed.*p0020.*cannot be listed"):
+    with pytest.raises(IncompleteJob, match=r"1 of 4 parts failed.*p0020.*cannot be listed"):
         run(resumed, quiet=True)
     report = run(make_job("resumed"), quiet=True)
     assert report.encoded == 10  # the missing part alone
@@ -64,7 +68,9 @@ def test_cached_tokens_give_the_same_bytes_as_fresh_ones(make_job: Make, tmp_pat
     for job in (fresh, writes, reads):
         run(job, quiet=True)
     assert files(fresh.out) == files(writes.out) == files(reads.out)
-    other_k = make_job("other", reader={"bad": ["i00003"]}, rerank={"k": 3}, backbone={"cache": str(tmp_path / "cache")})
+    other_k = make_job(
+        "other", reader={"bad": ["i00003"]}, rerank={"k": 3}, backbone={"cache": str(tmp_path / "cache")}
+    )
     assert run(other_k, quiet=True).rows == 39
 
 
@@ -78,7 +84,9 @@ def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(make_j
     run(good, quiet=True)
     with_bad, without = Index(job.out), Index(good.out)
     rows = [without.row(id) for id in with_bad.ids]
-    assert np.array_equal(with_bad.vectors(), without.vectors()[rows])  # neighbours' bytes do not depend on a bad image
+    assert np.array_equal(
+        with_bad.vectors(), without.vectors()[rows]
+    )  # neighbours' bytes do not depend on a bad image
 
 
 def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) -> None:
@@ -92,7 +100,7 @@ def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) 
 
 def test_a_disk_that_does_not_answer_fails_its_part_and_keeps_the_rest(make_job: Make) -> None:
     job = make_job(reader={"items": 20, "raises": ["i00013"]})
-    with pytest.raises(IncompleteJob, match="1 of 2 parts failed.*does not answer.*1 parts are kept"):
+    with pytest.raises(IncompleteJob, match=r"1 of 2 parts failed.*does not answer.*1 parts are kept"):
         run(job, quiet=True)
     report = run(job, allow_missing=True, quiet=True)
     assert (report.rows, list(report.missing)) == (10, ["p0010"])
@@ -106,7 +114,7 @@ def test_an_id_listed_twice_is_named(make_job: Make) -> None:
 
 def test_k_above_the_tokens_is_refused_before_any_work(make_job: Make) -> None:
     job = make_job(rerank={"k": 17})
-    with pytest.raises(ConfigError, match="17.*16 tokens"):
+    with pytest.raises(ConfigError, match=r"17.*16 tokens"):
         run(job, quiet=True)
     assert not (job.out / "recipe.json").exists()
 
@@ -150,7 +158,9 @@ def test_growth_adds_a_segment_and_leaves_the_old_parts(make_job: Make) -> None:
     shrunk = run(make_job(reader={"items": 10}), quiet=True)
     assert (shrunk.version, shrunk.encoded) == (3, 0)
     small = audit(job.out, 10)
-    assert {hit.id for hit in small.search(id="i00000", top=40)} == {f"i{number:05d}" for number in range(1, 10)}
+    assert {hit.id for hit in small.search(id="i00000", top=40)} == {
+        f"i{number:05d}" for number in range(1, 10)
+    }
     assert len(Index(job.out, version=2)) == 40  # rollback is a number
 
 
@@ -191,7 +201,9 @@ def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
     first = driver("index", str(job.path))
     worker = _pid_at(gate)
     part = [path.name for path in (job.out / "tmp").iterdir()]
-    assert any(name.startswith("p0010.") for name in part)  # the kill lands inside a part that is being written
+    assert any(
+        name.startswith("p0010.") for name in part
+    )  # the kill lands inside a part that is being written
     os.kill(worker, signal.SIGKILL)
     second = _pid_at(gate)  # the part is begun again by another worker
     assert second != worker

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from crater_ray.search import stages
 from crater_ray.search.codecs import codec
 from crater_ray.search.kernel import score
 from crater_ray.search.stages import exact, ranked, rerank
@@ -63,6 +64,22 @@ def test_rerank_of_every_row_is_exact() -> None:
     scores = rerank(queries, rows, lambda r: (codes[r], scales[r]), codec="int8", k=K, dim=DIM)
     blocks = [(0, codes, scales)]
     np.testing.assert_allclose(scores, exact(queries, blocks, codec="int8", k=K, dim=DIM, rows=30), atol=1e-7)
+
+
+def test_rerank_gathers_by_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = unit(2, 5, DIM)
+    codes, scales = codec("int8").encode(unit(30, K, DIM, seed=1))
+    rows = np.array([[7, 3, -1, 9, 0, 11, 29], [1, -1, -1, 2, 3, 4, 5]])
+    sizes: list[int] = []
+
+    def gather(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sizes.append(len(some))
+        return codes[some], scales[some]
+
+    expected = rerank(queries, rows, gather, codec="int8", k=K, dim=DIM)
+    monkeypatch.setattr(stages, "BLOCK_BYTES", 4 * K * DIM + 1)
+    np.testing.assert_allclose(rerank(queries, rows, gather, codec="int8", k=K, dim=DIM), expected, atol=1e-7)
+    assert sizes == [6, 5, 4, 2, 4, 1]
 
 
 def test_rerank_refuses_rows_that_do_not_pair() -> None:

@@ -38,8 +38,14 @@ class CraterBench:
         if part not in self._parts:
             raise ReaderError(f"{self.root} has no part {part!r}; it changed since it was listed, run again")
         for entry in self._entries[self._parts[part]]:
-            yield Item(entry.path, entry.crater_id, entry.path, files.stamp(self.root, entry.path),
-                       dict.fromkeys(entry.relevant, 1.0), {"view": entry.view})
+            yield Item(
+                entry.path,
+                entry.crater_id,
+                entry.path,
+                files.stamp(self.root, entry.path),
+                dict.fromkeys(entry.relevant, 1.0),
+                {"view": entry.view},
+            )
 
     def load(self, uri: str) -> bytes:
         """The file's bytes. Raises BadImage when it is gone, ReaderError outside root, OSError."""
@@ -59,7 +65,9 @@ class CraterBench:
         for before, after in pairwise(entries):
             files.below(self.root, after.path)
             if before.path == after.path:
-                raise ReaderError(f"{self.root}: {after.path!r} is listed twice in the {self.split} split; "
-                                  f"crater-ray validate {self.root} tells more")
+                raise ReaderError(
+                    f"{self.root}: {after.path!r} is listed twice in the {self.split} split; "
+                    f"crater-ray validate {self.root} tells more"
+                )
         files.below(self.root, entries[0].path)
         return entries

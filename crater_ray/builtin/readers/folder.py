@@ -15,9 +15,9 @@ from crater_ray.builtin.readers.parts import cut
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 
-EXTENSIONS = frozenset((
-    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".jp2", ".bmp", ".gif", ".pgm", ".ppm"
-))
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".jp2", ".bmp", ".gif", ".pgm", ".ppm")
+)
 
 
 class Folder:
@@ -60,13 +60,18 @@ class Folder:
             raise ReaderError(f"{self.root} {what}; set root to the folder that holds the images")
         wanted = self.pattern.split("/")
         by_extension = "." not in wanted[-1]
-        ids = sorted(path for path in _walk(self.root)
-                     if (not by_extension or os.path.splitext(path)[1].lower() in EXTENSIONS)
-                     and (self.pattern == "**/*" or _matches(path.split("/"), wanted)))
+        ids = sorted(
+            path
+            for path in _walk(self.root)
+            if (not by_extension or os.path.splitext(path)[1].lower() in EXTENSIONS)
+            and (self.pattern == "**/*" or _matches(path.split("/"), wanted))
+        )
         if not ids:
             known = ", ".join(sorted(EXTENSIONS)) if by_extension else "any extension"
-            raise ReaderError(f"no image below {self.root} matches {self.pattern!r} ({known}); "
-                              f"set root or pattern to where they are")
+            raise ReaderError(
+                f"no image below {self.root} matches {self.pattern!r} ({known}); "
+                f"set root or pattern to where they are"
+            )
         return ids
 
 

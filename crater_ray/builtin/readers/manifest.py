@@ -27,8 +27,14 @@ class Manifest:
     An empty group, or group_column = "", makes an image its own group; without a column "id" the path is it.
     """
 
-    def __init__(self, path: Path, root: Path | None = None, id_column: str = "id", path_column: str = "path",
-                 group_column: str = "group") -> None:
+    def __init__(
+        self,
+        path: Path,
+        root: Path | None = None,
+        id_column: str = "id",
+        path_column: str = "path",
+        group_column: str = "group",
+    ) -> None:
         self.path = Path(path)
         self.root = self.path.parent if root is None else Path(root)
         self.id_column, self.path_column, self.group_column = id_column, path_column, group_column
@@ -91,6 +97,8 @@ class Manifest:
         if prefix.startswith("/"):  # an absolute path below the root is as good as a relative one
             below = pc.utf8_slice_codeunits(uris, len(prefix))
             uris = pc.if_else(pc.starts_with(uris, prefix), below, uris)
-        table.refuse(pc.match_substring_regex(uris, _OUTSIDE),
-                     f"{self.path_column} leads out of {self.root}; set root to a folder above all images")
+        table.refuse(
+            pc.match_substring_regex(uris, _OUTSIDE),
+            f"{self.path_column} leads out of {self.root}; set root to a folder above all images",
+        )
         return uris

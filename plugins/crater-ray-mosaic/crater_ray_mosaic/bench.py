@@ -47,8 +47,13 @@ class Written:
     rejected: Mapping[str, int] = field(default_factory=dict)  # reason -> views
 
 
-def write_bench(plan: Plan, out: Path, *, threads: int = 2,
-                progress: Callable[[int, int], None] = lambda done, total: None) -> Written:
+def write_bench(
+    plan: Plan,
+    out: Path,
+    *,
+    threads: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Written:
     """Writes the bench below `out` and says how many views it holds; a second run keeps the images there are.
 
     Raises ReaderError when `out` holds another bench, or nothing could be rendered; StorageFull.
@@ -66,13 +71,23 @@ def write_bench(plan: Plan, out: Path, *, threads: int = 2,
     refused |= write_views(query, asked, files, out, threads, progress)
     asked = [view for view in asked if view.id not in refused]
     if not asked:
-        raise ReaderError(f"nothing to query: {len(shown)} gallery views and no query view are left; "
-                          f"refused: {_reasons(refused) or 'none'}")
+        raise ReaderError(
+            f"nothing to query: {len(shown)} gallery views and no query view are left; "
+            f"refused: {_reasons(refused) or 'none'}"
+        )
     return _splits(plan, out, gallery, query, shown, asked, files, refused)
 
 
-def _splits(plan: Plan, out: Path, gallery: Mosaic, query: Mosaic, shown: list[View], asked: list[View],
-            files: Mapping[str, str], refused: Mapping[str, str]) -> Written:
+def _splits(
+    plan: Plan,
+    out: Path,
+    gallery: Mosaic,
+    query: Mosaic,
+    shown: list[View],
+    asked: list[View],
+    files: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> Written:
     """The layout's files, the list of refused views and the contact sheet."""
     craters = {view.crater for view in shown}
     relevant = {view.id: tuple(query.item(view).relevant) or (view.crater,) for view in asked}
@@ -82,20 +97,39 @@ def _splits(plan: Plan, out: Path, gallery: Mosaic, query: Mosaic, shown: list[V
         known += [crater for crater in relevant[view.id] if crater not in known]
     train = training(plan, gallery, shown, raw)
     entries = [Entry(files[view.id], view.crater, _kind(view)) for view in shown]
-    queries = [Entry(files[view.id], view.crater, _kind(view),
-                     tuple(crater for crater in relevant[view.id] if crater in craters)) for view in asked]
+    queries = [
+        Entry(
+            files[view.id],
+            view.crater,
+            _kind(view),
+            tuple(crater for crater in relevant[view.id] if crater in craters),
+        )
+        for view in asked
+    ]
     _rejected(out / REJECTED, refused)
     bench_sheet(gallery, query, shown, asked, plan.options.seed).save(out / SHEET)
     learnt = [entry for entry in entries if entry.crater_id in train]
-    write_layout(out, gallery=entries, query=queries, train=learnt, relevance=raw, stats={
-        "release_version": "crater_ray_mosaic_v1", "rejected": dict(_reasons(refused)),
-        "craters_off_raster": int((~gallery.on_raster).sum()), "raster": gallery.raster.path.name,
-        "stamp": gallery.stamp, "plan": _described(plan)})
+    write_layout(
+        out,
+        gallery=entries,
+        query=queries,
+        train=learnt,
+        relevance=raw,
+        stats={
+            "release_version": "crater_ray_mosaic_v1",
+            "rejected": dict(_reasons(refused)),
+            "craters_off_raster": int((~gallery.on_raster).sum()),
+            "raster": gallery.raster.path.name,
+            "stamp": gallery.stamp,
+            "plan": _described(plan),
+        },
+    )
     return Written(len(entries), len(queries), len(learnt), _reasons(refused))
 
 
-def training(plan: Plan, gallery: Mosaic, shown: Iterable[View],
-             raw: Mapping[str, Iterable[str]]) -> set[str]:
+def training(
+    plan: Plan, gallery: Mosaic, shown: Iterable[View], raw: Mapping[str, Iterable[str]]
+) -> set[str]:
     """Gallery craters that no query touches: not queried, not relevant, no queried crater in their views.
 
     raw: queried crater -> every crater that its views show. With test_box, only craters outside it.
@@ -115,21 +149,25 @@ def _queried(plan: Plan, query: Mosaic, craters: set[str]) -> list[int]:
     within = c.inside(plan.test_box) if plan.test_box else np.ones(len(c), bool)
     rows = [row for row in np.flatnonzero(within).tolist() if c.ids[row] in craters]
     if not rows:
-        raise ReaderError(f"nothing to query: {len(craters)} craters have gallery views, and the test box "
-                          f"{list(plan.test_box or ())} holds none of them")
-    return sorted(sorted(rows, key=lambda row: draw(plan.options.seed, "queried", c.ids[row]))[:plan.queries])
+        raise ReaderError(
+            f"nothing to query: {len(craters)} craters have gallery views, and the test box "
+            f"{list(plan.test_box or ())} holds none of them"
+        )
+    return sorted(
+        sorted(rows, key=lambda row: draw(plan.options.seed, "queried", c.ids[row]))[: plan.queries]
+    )
 
 
 def _claim(plan: Plan, gallery: Mosaic, out: Path) -> None:
     """Writes the plan, or checks that it is the one already there, so that two benches never mix."""
     found = {"stamp": gallery.stamp, "catalogue_hash": _digest(gallery)}
-    text = json.dumps(_described(plan) | found, indent=1,
-                      sort_keys=True) + "\n"
+    text = json.dumps(_described(plan) | found, indent=1, sort_keys=True) + "\n"
     path = out / PLAN
     if path.exists():
         if path.read_text(encoding="utf-8") != text:
-            raise ReaderError(f"{out} holds a bench of other options, raster or catalogue ({PLAN}); choose "
-                              "another folder")
+            raise ReaderError(
+                f"{out} holds a bench of other options, raster or catalogue ({PLAN}); choose another folder"
+            )
     elif out.exists() and any(out.iterdir()):
         raise ReaderError(f"{out} is not empty and holds no bench of this command; choose another folder")
     for side in ("gallery", "query"):
@@ -144,8 +182,7 @@ def _described(plan: Plan) -> dict[str, object]:
     for name in plan.options.files() & set(options):
         options[name] = Path(options[name]).name
     box = list(plan.test_box) if plan.test_box else None
-    return {"options": options, "queries": plan.queries, "test_box": box,
-            "format": plan.format}
+    return {"options": options, "queries": plan.queries, "test_box": box, "format": plan.format}
 
 
 def _digest(gallery: Mosaic) -> str:

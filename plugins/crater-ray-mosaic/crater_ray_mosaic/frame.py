@@ -65,8 +65,9 @@ def frame_of(handle: Any, path: Path, radius_km: float | None, bands: tuple[int,
     """The frame of an open dataset. Raises ReaderError without a place on a sphere, or where it is warped."""
     transform, crs = handle.transform, handle.crs
     if transform.is_identity:
-        raise ReaderError(f"{path.name} does not say where it lies; give extent = [lon_min, lat_min, "
-                          "lon_max, lat_max]")
+        raise ReaderError(
+            f"{path.name} does not say where it lies; give extent = [lon_min, lat_min, lon_max, lat_max]"
+        )
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
         raise ReaderError(f"{path.name} is not north-up; warp it with gdalwarp first")
     to_lon = to_lat = 1.0
@@ -81,8 +82,10 @@ def frame_of(handle: Any, path: Path, radius_km: float | None, bands: tuple[int,
             projection = re.search(r'PROJECTION\["([^"]+)"', text)
             if terms.get("proj") not in ("eqc", "equirect") and not (projection and projection[1] in _PLAIN):
                 named = projection[1] if projection else "an unknown projection"
-                raise ReaderError(f"{path.name} is in {named}, "
-                                  "not simple cylindrical; warp it: gdalwarp -t_srs '+proj=eqc +R=<metres>'")
+                raise ReaderError(
+                    f"{path.name} is in {named}, "
+                    "not simple cylindrical; warp it: gdalwarp -t_srs '+proj=eqc +R=<metres>'"
+                )
             metres = float(terms.get("to_meter", 1.0)) * (1000.0 if terms.get("units") == "km" else 1.0)
             if own_radius is None:
                 raise ReaderError(f"the CRS of {path.name} has no radius; warp it with gdalwarp first")
@@ -99,17 +102,30 @@ def frame_of(handle: Any, path: Path, radius_km: float | None, bands: tuple[int,
     slack = 2.0 * max(step_lat, step_lon)
     south, wide = north - handle.height * step_lat, handle.width * step_lon
     if north > 90 + slack or south < -90 - slack or wide > 360 + slack:
-        raise ReaderError(f"{path.name} reaches beyond the globe (north {north:.3f}°, {wide:.3f}° wide): it "
-                          "is not in degrees or metres of simple cylindrical")
+        raise ReaderError(
+            f"{path.name} reaches beyond the globe (north {north:.3f}°, {wide:.3f}° wide): it "
+            "is not in degrees or metres of simple cylindrical"
+        )
     chosen = bands or _bands(handle, path)
     if min(chosen) < 1 or max(chosen) > handle.count or len(chosen) not in (1, 3):
         raise ReaderError(f"bands {list(chosen)} of {path.name}: give one or three of 1..{handle.count}")
     first = chosen[0] - 1
     masks = {MaskFlags.per_dataset, MaskFlags.alpha}
     masked = any(masks & set(handle.mask_flag_enums[band - 1]) for band in chosen)
-    return Frame(west, north, step_lon, step_lat, handle.width, handle.height, radius, handle.dtypes[first],
-                 chosen,
-                 handle.nodatavals[first], masked, handle.scales[first])
+    return Frame(
+        west,
+        north,
+        step_lon,
+        step_lat,
+        handle.width,
+        handle.height,
+        radius,
+        handle.dtypes[first],
+        chosen,
+        handle.nodatavals[first],
+        masked,
+        handle.scales[first],
+    )
 
 
 def _bands(handle: Any, path: Path) -> tuple[int, ...]:

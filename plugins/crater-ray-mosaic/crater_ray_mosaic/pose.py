@@ -22,9 +22,16 @@ class Pose:
     contrast: float = 1.0  # factor about the view's mean
 
 
-_KEYS = (("lat", "lat", 6), ("lon", "lon", 6), ("half_width_km", "half_width_km", 6),
-         ("az", "azimuth", 3), ("el", "elevation", 3), ("rot", "rotation", 3),
-         ("brightness", "brightness", 3), ("contrast", "contrast", 4))  # key, field, decimals
+_KEYS = (
+    ("lat", "lat", 6),
+    ("lon", "lon", 6),
+    ("half_width_km", "half_width_km", 6),
+    ("az", "azimuth", 3),
+    ("el", "elevation", 3),
+    ("rot", "rotation", 3),
+    ("brightness", "brightness", 3),
+    ("contrast", "contrast", 4),
+)  # key, field, decimals
 _DEFAULTS = {"az": None, "el": None, "rot": 0.0, "brightness": 0.0, "contrast": 1.0}
 
 

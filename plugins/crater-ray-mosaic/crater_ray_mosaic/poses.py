@@ -23,8 +23,12 @@ def read_poses(path: Path, role: str | None, shaded: bool) -> list[View]:
     view id that comes twice.
     """
     try:
-        table = pa_csv.read_csv(path, convert_options=pa_csv.ConvertOptions(
-            column_types={"view_id": pa.string(), "crater_id": pa.string(), "role": pa.string()}))
+        table = pa_csv.read_csv(
+            path,
+            convert_options=pa_csv.ConvertOptions(
+                column_types={"view_id": pa.string(), "crater_id": pa.string(), "role": pa.string()}
+            ),
+        )
     except OSError as error:
         raise ReaderError(f"cannot read the poses {path}: {error.strerror or error}") from None
     except pa.ArrowInvalid as error:
@@ -37,8 +41,9 @@ def read_poses(path: Path, role: str | None, shaded: bool) -> list[View]:
             raise ReaderError(f"{path.name} has no column {name!r}; it has {', '.join(table.column_names)}")
         bad = table[name].null_count if name not in (*_NUMBERS, *_SUN) else _not_numbers(table[name])
         if bad:
-            raise ReaderError(f"{path.name}: {bad} of {table.num_rows} cells of column {name!r} are empty "
-                              "or no numbers")
+            raise ReaderError(
+                f"{path.name}: {bad} of {table.num_rows} cells of column {name!r} are empty or no numbers"
+            )
     rows = table.to_pylist()
     if role is not None:
         roles = sorted({row["role"] for row in rows})
@@ -50,8 +55,10 @@ def read_poses(path: Path, role: str | None, shaded: bool) -> list[View]:
         raise ReaderError(f"{path.name} has {len(twice)} view id(s) more than once, among them {twice[0]!r}")
     wrong = next((row for row in rows if not (abs(row["lat"]) <= 90 and row["half_width_km"] > 0)), None)
     if wrong:
-        raise ReaderError(f"{path.name}: view {wrong['view_id']!r} is not on the globe (lat {wrong['lat']}, "
-                          f"half width {wrong['half_width_km']} km)")
+        raise ReaderError(
+            f"{path.name}: view {wrong['view_id']!r} is not on the globe (lat {wrong['lat']}, "
+            f"half width {wrong['half_width_km']} km)"
+        )
     views = []
     for row in rows:
         light = (row[_SUN[0]], row[_SUN[1]]) if sun else (None, None)

@@ -25,9 +25,15 @@ os.environ.setdefault("GDAL_CACHEMAX", "256")
 class Raster:
     """Values of a raster at any latitude and longitude. Thread-safe: GDAL handles are not shared."""
 
-    def __init__(self, path: Path | str, *, radius_km: float | None = None,
-                 extent: tuple[float, float, float, float] | None = None, nodata: float | None = None,
-                 bands: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        radius_km: float | None = None,
+        extent: tuple[float, float, float, float] | None = None,
+        nodata: float | None = None,
+        bands: tuple[int, ...] | None = None,
+    ) -> None:
         """Raises ReaderError when the file cannot be read, or is not simple cylindrical on a known sphere."""
         self.path = Path(path)
         self._name = dataset_name(self.path, extent, nodata)
@@ -46,8 +52,9 @@ class Raster:
             self._handles.dataset = handle
         return handle
 
-    def sample(self, lon: float, lats: NDArray[np.float64], east: NDArray[np.float64],
-               spacing_km: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def sample(
+        self, lon: float, lats: NDArray[np.float64], east: NDArray[np.float64], spacing_km: float
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Bilinear values at (lats, lon + east), averaged beforehand over cells of about `spacing_km`.
 
         lats, east (S, S) degrees, NaN where there is no place; spacing_km between neighbouring points.
@@ -75,8 +82,11 @@ class Raster:
             pieces.append(piece)
             centres.append(at + shift)
         block = np.concatenate(pieces, axis=2)
-        return _bilinear(block, _place(rows, _centres(top, bottom, block.shape[1])),
-                         _place(columns, np.concatenate(centres))), outside
+        return _bilinear(
+            block,
+            _place(rows, _centres(top, bottom, block.shape[1])),
+            _place(columns, np.concatenate(centres)),
+        ), outside
 
     def files(self) -> list[str]:
         """Every file GDAL reads for it: itself, a VRT's tiles, overviews beside it."""
@@ -94,8 +104,9 @@ class Raster:
         middle = f.west + f.width * f.step_lon / 2
         return ((lon - middle + 180.0) % 360.0 - 180.0) / f.step_lon + f.width / 2
 
-    def _read(self, top: int, bottom: int, left: int, right: int, down: float,
-              across: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _read(
+        self, top: int, bottom: int, left: int, right: int, down: float, across: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """(B, h, w) float32 of a window in cells of at most down x across pixels, and its column centres."""
         f = self.frame
         high, wide = math.ceil((bottom - top) / down), math.ceil((right - left) / across)
@@ -141,8 +152,9 @@ def _place(at: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.
     return places
 
 
-def _bilinear(block: NDArray[np.float32], rows: NDArray[np.float64],
-              columns: NDArray[np.float64]) -> NDArray[np.float32]:
+def _bilinear(
+    block: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """(B, h, w) at fractional (rows, columns), each (S, S) -> (S, S[, B]); NaN where any of the four is."""
     known = np.isfinite(rows) & np.isfinite(columns)
     rows, columns = np.where(known, rows, 0.0), np.where(known, columns, 0.0)

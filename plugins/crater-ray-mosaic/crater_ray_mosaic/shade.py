@@ -41,8 +41,9 @@ def stretched(values: Array, low: float = 1.0, high: float = 99.0) -> tuple[Arra
     return spread.astype(np.float32, copy=False), True
 
 
-def greys(values: Array, invalid: NDArray[np.bool_], brightness: float = 0.0,
-          contrast: float = 1.0) -> NDArray[Any]:
+def greys(
+    values: Array, invalid: NDArray[np.bool_], brightness: float = 0.0, contrast: float = 1.0
+) -> NDArray[Any]:
     """uint8 of values 0..255; invalid pixels take the mean of the rest, which draws the least edge."""
     mean = values[~invalid].mean(axis=0) if invalid.any() else values.mean(axis=(0, 1))
     if brightness or contrast != 1.0:

@@ -15,16 +15,24 @@ from numpy.typing import NDArray
 _SIDES = (60, 30, 15, 5, 1)  # each divides the one before
 
 
-def tiles(ids: Sequence[str], lat: NDArray[np.float64], lon: NDArray[np.float64],
-          most: int) -> dict[str, list[int]]:
+def tiles(
+    ids: Sequence[str], lat: NDArray[np.float64], lon: NDArray[np.float64], most: int
+) -> dict[str, list[int]]:
     """Rows by tile name, sorted by id inside, at most `most` each. lat, lon (N,) degrees, lon -180..180."""
     found: dict[str, list[int]] = {}
     _divide(np.arange(len(ids)), 0, ids, lat, lon, most, found)
     return {name: sorted(found[name], key=lambda row: ids[row]) for name in sorted(found)}
 
 
-def _divide(rows: NDArray[np.int64], level: int, ids: Sequence[str], lat: NDArray[np.float64],
-            lon: NDArray[np.float64], most: int, found: dict[str, list[int]]) -> None:
+def _divide(
+    rows: NDArray[np.int64],
+    level: int,
+    ids: Sequence[str],
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    most: int,
+    found: dict[str, list[int]],
+) -> None:
     side = _SIDES[level]
     bottom = np.minimum(np.floor((lat[rows] + 90) / side), math.ceil(180 / side) - 1).astype(int) * side - 90
     left = np.minimum(np.floor((lon[rows] + 180) / side), 360 // side - 1).astype(int) * side - 180
@@ -39,8 +47,9 @@ def _divide(rows: NDArray[np.int64], level: int, ids: Sequence[str], lat: NDArra
             hashed(name, inside.tolist(), ids, most, found)
 
 
-def hashed(name: str, rows: list[int], ids: Sequence[str], most: int, found: dict[str, list[int]],
-           bit: int = 0) -> None:
+def hashed(
+    name: str, rows: list[int], ids: Sequence[str], most: int, found: dict[str, list[int]], bit: int = 0
+) -> None:
     """Adds `rows` to `found` as `name`, or as name-0, name-1, name-00 … by the bits of each id's hash."""
     if len(rows) <= most or bit == 64:
         found[name] = rows

@@ -27,8 +27,9 @@ def draw(seed: int, *words: object) -> float:
     return (xxhash.xxh3_64_intdigest("|".join(map(str, (seed, *words))).encode()) >> 11) / 2.0**53
 
 
-def gallery_views(crater: str, lat: float, lon: float, diameter: float, options: ViewOptions,
-                  shaded: bool) -> Iterator[View]:
+def gallery_views(
+    crater: str, lat: float, lon: float, diameter: float, options: ViewOptions, shaded: bool
+) -> Iterator[View]:
     """One view a scale, centred; `<crater>_x2`."""
     sun = (options.sun_azimuth, options.sun_elevation) if shaded else (None, None)
     for scale in options.scales:
@@ -36,10 +37,12 @@ def gallery_views(crater: str, lat: float, lon: float, diameter: float, options:
         yield View(f"{crater}_x{scale:g}", crater, pose, diameter)
 
 
-def query_views(crater: str, lat: float, lon: float, diameter: float, options: ViewOptions, shaded: bool,
-                radius_km: float) -> Iterator[View]:
+def query_views(
+    crater: str, lat: float, lon: float, diameter: float, options: ViewOptions, shaded: bool, radius_km: float
+) -> Iterator[View]:
     """Views of random scale, centre, rotation, and sun (DEM) or greys (image); `<crater>_q1` …"""
     for number in range(1, options.queries_per_crater + 1):
+
         def between(name: str, low: float, high: float, number: int = number) -> float:
             return low + (high - low) * draw(options.seed, crater, number, name)
 
@@ -51,12 +54,23 @@ def query_views(crater: str, lat: float, lon: float, diameter: float, options: V
         half_width = between("scale", *options.query_scale) * diameter / 2
         rotation = within("rotation", options.query_rotation)
         if shaded:
-            pose = Pose(*centre, half_width, between("azimuth", *options.query_azimuth) % 360.0,
-                        between("elevation", *options.query_elevation), rotation)
+            pose = Pose(
+                *centre,
+                half_width,
+                between("azimuth", *options.query_azimuth) % 360.0,
+                between("elevation", *options.query_elevation),
+                rotation,
+            )
         else:
-            pose = Pose(*centre, half_width, None, None, rotation,
-                        within("brightness", options.query_brightness),
-                        1.0 + within("contrast", options.query_contrast))
+            pose = Pose(
+                *centre,
+                half_width,
+                None,
+                None,
+                rotation,
+                within("brightness", options.query_brightness),
+                1.0 + within("contrast", options.query_contrast),
+            )
         yield View(f"{crater}_q{number}", crater, pose, diameter)
 
 

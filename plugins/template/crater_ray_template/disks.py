@@ -47,7 +47,7 @@ class Disks:
         found = _disk(disk)
         random = np.random.default_rng((self.seed, disk, view))
         shift, light = random.uniform(-0.04, 0.04, 2), random.uniform(0.85, 1.0)
-        y, x = np.mgrid[:self.size, :self.size] / self.size
+        y, x = np.mgrid[: self.size, : self.size] / self.size
         inside = np.hypot(x - 0.5 - shift[0], y - 0.5 - shift[1]) < found["radius"]
         image = np.where(inside[:, :, None], found["colour"], found["ground"]) * light
         return np.asarray(image, np.uint8)
@@ -55,5 +55,8 @@ class Disks:
 
 def _disk(number: int) -> dict[str, Any]:
     random = np.random.default_rng(number)
-    return {"radius": random.uniform(0.15, 0.4), "colour": random.uniform(40, 255, 3),
-            "ground": random.uniform(40, 255, 3)}
+    return {
+        "radius": random.uniform(0.15, 0.4),
+        "colour": random.uniform(40, 255, 3),
+        "ground": random.uniform(40, 255, 3),
+    }

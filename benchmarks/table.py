@@ -1,0 +1,111 @@
+"""What the benchmarks share: interleaved timing, the machine, a table for people and an object for others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+WANTED = {"avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "BF16"}  # /proc/cpuinfo flag: name
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run: a table, the keys that --json prints, and what a reader must know beside them."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    keys: Mapping[str, float]
+    wanted: Mapping[str, str] = field(default_factory=dict)  # key: what the project asks of it
+    notes: Sequence[str] = ()
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with --json and --threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="print one object instead of the table")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of torch and of the peers (default 1)"
+    )
+    return parser
+
+
+def interleaved(
+    methods: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Mapping[str, Callable[[], object]] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of every method in every round; each method is called once unmeasured, then once measured.
+
+    In turns (A, B, A, B …), since the machine may be shared: compare within a round, then take the median. A
+    method with a function in `before` is not warmed up: that function runs instead.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(rounds):
+        for name, method in methods.items():
+            (before or {}).get(name, method)()
+            started = time.perf_counter()
+            method()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
+    """The median over the rounds of numerator / denominator."""
+    return median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, and what it lacks of what the numbers were set for."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = told.get("flags", "").split()
+    return {
+        "processor": told.get("model name", platform.processor() or platform.machine()),
+        "cores": os.cpu_count(),
+        "lacks": [name for flag, name in WANTED.items() if flag not in flags],
+        "python": platform.python_version(),
+    }
+
+
+def show(report: Report, *, as_json: bool, **versions: str) -> None:
+    """Prints the table, or one object with the keys, machine, date and command."""
+    here = {**machine(), **versions}
+    command = shlex.join(["python", *sys.argv])
+    if as_json:
+        rounded = {key: round(value, 4) for key, value in report.keys.items()}
+        print(json.dumps({**rounded, "machine": here, "date": date.today().isoformat(), "command": command}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=report.title)
+    for number, column in enumerate(report.columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in report.rows:
+        table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(table)
+    for key, value in report.keys.items():
+        asked = f"   (asked for: {report.wanted[key]})" if key in report.wanted else ""
+        console.print(f"{key} = {value:.4g}{asked}", highlight=False)
+    for note in report.notes:
+        console.print(note, highlight=False)
+    lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    console.print(
+        f"{here['processor']}, {here['cores']} cores{lacks}. {told}. {date.today()}. {command}",
+        highlight=False,
+    )
