@@ -119,7 +119,7 @@ class Registry:
         return factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
 
     def current(self, ref: Ref) -> Ref:
-        """The Ref as this installation spells it: another patch of the release an index was made with will do.
+        """The Ref as this installation spells it: another patch of the same release will do.
 
         Raises PluginError for another release, or when the package is missing.
         """
@@ -129,9 +129,9 @@ class Registry:
         here = replace(ref, module=entry.module, version=entry.version)
         if (entry.distribution, here.release) != (ref.distribution, ref.release):
             raise PluginError(
-                f"{ref.kind} {ref.name!r} of the index comes from {ref.distribution} {ref.version}, and here is "
-                f"{entry.distribution} {entry.version}; install '{ref.distribution}=={ref.release}.*', or index "
-                "again into another `out`"
+                f"{ref.kind} {ref.name!r} of the index is of {ref.distribution} {ref.version}, and here is "
+                f"{entry.distribution} {entry.version}; install '{ref.distribution}=={ref.release}.*' or"
+                " index again into another `out`"
             )
         return here
 

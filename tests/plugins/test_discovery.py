@@ -59,7 +59,7 @@ def test_a_broken_plugin_that_is_named_is_the_error(installed: Install, sites: P
     [
         (
             "@hookimpl\ndef register_readers(config): yield",
-            "ValueError: Plugin 'made_odd' for hook 'register_readers' hookimpl definition: register_readers(c",
+            "ValueError: Plugin 'made_odd' for hook 'register_readers' hookimpl definition: register_readers(c",  # noqa: E501
         ),
         (READERS + " yield from ()", "ValueError: it registers nothing"),
         ("", "ValueError: it registers nothing"),

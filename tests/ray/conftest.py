@@ -1,4 +1,4 @@
-"""One Ray cluster for the session, whose workers see the rig plugin; jobs run in this process or a real driver's."""
+"""One Ray cluster for the session, whose workers see the rig plugin; jobs run here or in a real driver."""
 
 from __future__ import annotations
 

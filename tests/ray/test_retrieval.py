@@ -1,0 +1,210 @@
+"""What comes out of an index: ranks, explanations, filters, evaluation, neighbours, consumers, the query command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ir_measures import AP, Success
+
+from crater_ray import embed, open_index
+from crater_ray.bench import evaluate
+from crater_ray.cli import main
+from crater_ray.config import Job, NeighboursTable
+from crater_ray.errors import ConfigError, IndexMismatch, QueryError
+from crater_ray.jobs import consume, neighbours
+from crater_ray.jobs.index import run
+from crater_ray.plugins import Index as IndexProtocol
+from crater_ray.retrieve import Index
+
+pytestmark = pytest.mark.ray
+Make = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def indexed(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job whose index is made once for this file."""
+    from crater_ray.config import load_job
+
+    path = tmp_path_factory.mktemp("retrieval") / "job.toml"
+    path.write_text(
+        'out = "index"\n[reader]\nname = "disks"\n[queries]\nname = "disks"\nitems = 20\n[backbone]\nname = "fake"\n'
+        '[shortlist]\nname = "mean"\n[rerank]\nname = "instance_tokens"\nk = 6\ncodec = "fp16"\n'
+        "[cluster]\nencoders = 2\ncpus_per_encoder = 0.5\nthreads = 1\n"
+    )
+    job = load_job(path)
+    run(job, quiet=True)
+    return job
+
+
+@pytest.fixture
+def index(indexed: Job) -> Index:
+    return open_index(indexed.out)
+
+
+def brute(query: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """(N,) mean over query tokens of the best of each image's tokens (s_LI, CraterBench-R), slowly."""
+    return np.array([np.mean([max(float(q @ g) for g in image) for q in query]) for image in tokens])
+
+
+def test_an_exhaustive_search_is_brute_force(index: Index) -> None:
+    _, tokens = index.stored(np.arange(len(index)))
+    for id in ("i00004", "i00033"):
+        row = index.row(id)
+        expected = brute(tokens[row], tokens)
+        hits = index.search(id=id, top=39, mode="exact")
+        assert [hit.rank for hit in hits] == list(range(1, 40))
+        assert id not in {hit.id for hit in hits}
+        rows = [index.row(hit.id) for hit in hits]
+        np.testing.assert_allclose([hit.score for hit in hits], expected[rows], atol=1e-5)
+        assert all(a.score > b.score or a.id < b.id for a, b in zip(hits, hits[1:], strict=False))
+        np.testing.assert_allclose(index.score([(id, hit.id) for hit in hits]), expected[rows], atol=1e-5)
+
+
+def test_a_query_image_finds_itself_and_says_which_tokens_matched(index: Index, indexed: Job) -> None:
+    picture = index.image("i00007")
+    vectors, tokens = embed(indexed, [picture], side="query")
+    hits = index.search(picture, top=3, mode="exact", explain=True)
+    assert "i00007" in {hit.id for hit in hits[:2]}  # two views of a crater differ by noise only
+    assert hits[0].score == pytest.approx(1, abs=2e-3)
+    assert {hit.group for hit in hits[:2]} == {"c00003"}
+    matches = hits[0].matches
+    assert len(matches) == tokens.shape[1]
+    assert np.mean([match.similarity for match in matches]) == pytest.approx(hits[0].score, abs=1e-4)
+    assert all(a.similarity >= b.similarity for a, b in zip(matches, matches[1:], strict=False))
+    assert vectors.shape == (1, 1, 16)
+
+
+def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
+    allowed = np.zeros(len(index), bool)
+    allowed[:5] = True
+    vectors, tokens = index.stored(np.array([index.row("i00030")]))
+    for mode in ("exact", "shortlist"):
+        hits = index.answer(vectors[0], tokens[0], top=10, mode=mode, candidates=10, mask=allowed)
+        assert sorted(hit.id for hit in hits) == sorted(index.ids[:5])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"id": "nobody"}, "nobody"),
+        ({}, "one image or one id"),
+        ({"id": "i00000", "top": 0}, "1 or more"),
+        ({"id": "i00000", "mode": "guess"}, "guess"),
+        ({"image": b""}, "cannot be used"),
+        ({"image": b"\xff\xd8\xff\xe0 half a picture"}, "cannot be used"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_says_why(index: Index, asked: dict, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        index.search(**asked)
+
+
+def test_it_is_what_consumers_are_promised(index: Index) -> None:
+    assert isinstance(index, IndexProtocol)
+    assert index.items(["id", "radius"]).column_names == ["id", "radius"]
+    assert index.vectors().shape == (40, 1, 16)
+
+
+def test_an_outside_tool_scores_the_run_to_evaluates_own_map(indexed: Job, tmp_path: Path) -> None:
+    for mode, candidates in (("exact", 100), ("shortlist", 5)):
+        report = evaluate.run(
+            indexed,
+            mode=mode,
+            candidates=candidates,
+            run_file=tmp_path / "run",
+            qrels=tmp_path / "qrels",
+            quiet=True,
+        )
+        outside = ir_measures.calc_aggregate(
+            [AP, Success @ 1],
+            list(ir_measures.read_trec_qrels(str(tmp_path / "qrels"))),
+            list(ir_measures.read_trec_run(str(tmp_path / "run"))),
+        )
+        assert report.means["image_map"] == pytest.approx(outside[AP], abs=1e-6)
+        assert report.means["hit@1"] == pytest.approx(outside[Success @ 1], abs=1e-6)
+        assert report.queries == 20
+        assert set(report.as_dict()) >= {"image_map", "id_map", "hit@5", "recall_frac@10", "bytes_per_image"}
+        json.dumps(report.as_dict(), allow_nan=False)
+        assert "seconds a query" in report.as_text()
+
+
+def test_depth_cuts_the_ranking_and_what_lies_below_counts_zero(indexed: Job) -> None:
+    whole = evaluate.run(indexed, quiet=True).means
+    one = evaluate.run(indexed, depth=1, quiet=True).means
+    assert one["hit@1"] == whole["hit@1"]
+    assert one["hit@10"] == one["hit@1"]
+    assert one["image_map"] == pytest.approx(one["hit@1"] / 2)
+
+
+def test_evaluate_before_index_and_without_queries(make_job: Make) -> None:
+    with pytest.raises(IndexMismatch, match="crater-ray index"):
+        evaluate.run(make_job("fresh"), quiet=True)
+    job = make_job("bare").model_copy(update={"queries": None})
+    with pytest.raises(ConfigError, match="queries"):
+        evaluate.run(job, quiet=True)
+
+
+def test_queries_of_another_catalogue_are_an_error_and_not_a_nan(make_job: Make) -> None:
+    job = make_job(queries={"step": 1000, "items": 10}, reader={"items": 10})
+    run(job, quiet=True)
+    with pytest.raises(ConfigError, match="no query"):
+        evaluate.run(job, quiet=True)
+
+
+def test_neighbours_are_those_of_a_search_and_never_oneself(
+    indexed: Job, index: Index, tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "table.parquet"
+    rows = neighbours.run(indexed.out, NeighboursTable(top=3, mode="exact"), out, indexed.cluster, quiet=True)
+    table = pq.read_table(out).to_pylist()
+    assert rows == len(table) == 40 * 3
+    for id in ("i00000", "i00039"):
+        expected = [(hit.rank, hit.id) for hit in index.search(id=id, top=3, mode="exact")]
+        assert [(row["rank"], row["id"]) for row in table if row["query_id"] == id] == expected
+
+
+def test_a_consumer_gets_the_index_and_its_neighbours(indexed: Job) -> None:
+    written = consume.run("pairs", indexed, quiet=True)
+    lines = written.read_text().splitlines()
+    assert ["i00000", "i00001"] in [line.split() for line in lines]
+    assert len(set(lines)) == len(lines)
+
+
+def test_the_query_command_answers_files_and_ids_and_draws(
+    indexed: Job, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    photo = tmp_path / "photo.png"
+    Image.fromarray(index.image("i00010")).save(photo)
+    sheet = tmp_path / "sheet.png"
+    arguments = [
+        "query",
+        str(indexed.out),
+        str(photo),
+        "--id",
+        "i00020",
+        "--top",
+        "2",
+        "--sheet",
+        str(sheet),
+        "--json",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert not end.value.code
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["hits"][0]["id"] == "i00010"
+    assert second["query"] == "i00020"
+    assert [hit["rank"] for hit in second["hits"]] == [1, 2]
+    with Image.open(sheet) as drawn:
+        assert min(drawn.size) > 200
+    with pytest.raises(SystemExit):
+        main(["query", str(indexed.out), str(photo), "--top", "1", "--matches"])
+    assert "token" in capsys.readouterr().out

@@ -1,0 +1,123 @@
+"""The command line: what it prints, its exit codes, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from crater_ray.builtin import COMMANDS
+from crater_ray.cli import app, main
+from crater_ray.plugins import registry
+
+HEAVY = ("torch", "ray", "pyarrow", "faiss", "numpy", "timm", "matplotlib")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of `crater-ray …`, in this process."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib\n"
+        "from crater_ray.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in done.stdout
+    assert "evaluate" in done.stdout
+
+
+def test_the_cores_own_commands_are_registered_so_that_no_plugin_takes_them() -> None:
+    labels = registry().labels("command")
+    assert set(COMMANDS) == set(app.commands)
+    for name, command in app.commands.items():
+        assert labels[name].factory == f"crater_ray.cli:{name}"
+        assert command.help
+
+
+def test_plugins_as_json_names_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "plugins", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {"kind", "name", "distribution", "version", "path", "status", "reason"} == set(rows[0])
+    assert {"reader", "backbone", "aggregator", "consumer", "command"} <= {row["kind"] for row in rows}
+
+
+def test_plugins_as_text_has_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "plugins")
+    assert len(out.splitlines()) == len(registry().rows()) + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "out is required"),
+        ("out = 3", "out"),
+        ("not toml at all", "is not TOML"),
+        ('out = "o"\n[reader]\nname = "foldr"\nroot = "."\n', "did you mean 'folder'"),
+        ('out = "o"\n[reader]\nname = "folder"\nrot = "."\n', "did you mean 'root'"),
+        ('out = "o"\n[reader]\nname = "folder"\nroot = "."\n[indx]\n', "did you mean 'index'"),
+    ],
+)
+def test_a_job_file_that_does_not_hold_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, said: str
+) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(text + ('[backbone]\nname = "timm"\nmodel = "x"\n' if "[reader]" in text else ""))
+    code, _, err = call(capsys, "index", str(job))
+    assert code == 2
+    assert said in err
+    assert err.startswith("Error: ")
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("index", "nowhere.toml"), "cannot read the job file nowhere.toml"),
+        (("info", "."), "is not an index"),
+        (("verify", "."), "is not an index"),
+        (("query", ".", "--id", "x"), "is not an index"),
+        (("query", "."), "name an image file"),
+        (("query", ".", "--top", "0", "--id", "x"), "--top"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_a_callers_mistake_is_exit_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: Sequence[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_fault_of_ours_is_exit_1_and_a_traceback_only_with_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("crater_ray.index.verify.info", broken)
+    code, _, err = call(capsys, "info", ".")
+    assert code == 1
+    assert err.startswith("Error: RuntimeError: a bug")
+    assert "--debug" in err
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["--debug", "info", "."])
