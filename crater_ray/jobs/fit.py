@@ -9,14 +9,18 @@ import ray
 import xxhash
 
 from crater_ray.config import ClusterTable
-from crater_ray.errors import CraterRayError, ReaderError
+from crater_ray.errors import ReaderError
+from crater_ray.jobs.answers import answer
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.part import Work
+from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.types import Item
 
 
-def fit(work: Work, roles: Iterable[str], table: ClusterTable, sample: int, seed: int) -> dict[str, str]:
+def fit(
+    work: Work, roles: Iterable[str], table: ClusterTable, sample: int, seed: int, *, quiet: bool = False
+) -> dict[str, str]:
     """role -> sha of its fitted file, for the roles whose aggregator learns. ReaderError without items."""
     reader: Reader = registry().build(work.reader)
     items = sampled((item for part in reader.parts() for item in reader.read(part)), sample)
@@ -26,10 +30,15 @@ def fit(work: Work, roles: Iterable[str], table: ClusterTable, sample: int, seed
         num_cpus=table.cpus_per_encoder, num_gpus=table.gpus_per_encoder, max_concurrency=2
     ).remote()
     try:
-        return {role: ray.get(actor.fit.remote(work, role, items, seed)) for role in roles}
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        raise (cause if isinstance(cause, CraterRayError) else error) from None
+        shas: dict[str, str] = {}
+        roles = tuple(roles)
+        with Counter(f"fit of {', '.join(roles)} on {len(items)} images", len(roles), quiet) as counter:
+            for role in roles:
+                learning = actor.fit.remote(work, role, items, seed)
+                while not ray.wait([learning], timeout=1.0)[0]:
+                    counter.update(len(shas), answer(actor.encoded.remote()))
+                shas[role] = answer(learning)
+        return shas
     finally:
         ray.kill(actor)
 

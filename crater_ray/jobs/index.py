@@ -84,7 +84,9 @@ def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet:
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
     check_root(out)
     with DriverLock(out), cluster(job.cluster):
-        found = preflight(out, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref())
+        found = preflight(
+            out, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref(), job.path.name
+        )
         work = Work(
             str(out),
             _recipe(job, side, found),
@@ -94,7 +96,7 @@ def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet:
             threads_per_encoder(job.cluster),
             "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
         )
-        work = _fitted(work, job, found, side)
+        work = _fitted(work, job, found, side, quiet)
         reader: Reader = registry().build(reader_ref)
         parts = reader.parts()
         if not parts:
@@ -156,7 +158,7 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
     )
 
 
-def _fitted(work: Work, job: Job, found: Found, side: Side) -> Work:
+def _fitted(work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:
     """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
     from dataclasses import replace
 
@@ -169,7 +171,7 @@ def _fitted(work: Work, job: Job, found: Found, side: Side) -> Work:
             if side == "query":
                 _copy_fits(job.out, out, fits)
         else:
-            fits = fit(work, found.fitted, job.cluster, job.index.sample, job.index.seed)
+            fits = fit(work, found.fitted, job.cluster, job.index.sample, job.index.seed, quiet=quiet)
         recipe = replace(recipe, fits=fits)
     return replace(work, recipe=recipes.create_or_check(out, recipe))
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import ray
 
 from crater_ray.config import ClusterTable, NeighboursTable
-from crater_ray.errors import CraterRayError, UserError
+from crater_ray.errors import UserError
+from crater_ray.jobs.answers import answer
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
 from crater_ray.retrieve import Index
@@ -72,11 +73,7 @@ def _bounded(
                 _search.options(num_cpus=resources.cpus_per_encoder).remote(waiting.pop(), *shared)
             )
         ready, running = ray.wait(running, num_returns=1)
-        try:
-            rows += ray.get(ready[0])
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, BaseException) else error
-            raise (cause if isinstance(cause, CraterRayError) else error) from None
+        rows += answer(ready[0])
         done += 1
         yield done, rows
 

@@ -198,6 +198,7 @@ class PartWorker:
                 good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
                 if good:
                     yield _only(encoded.tokens, good)
+                self.encoded += len(encoded.items)
 
         return write_fitted(self.root, aggregator.fit(sample(), seed))
 

@@ -14,6 +14,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, CraterRayError, StorageFull, UserError
+from crater_ray.jobs.answers import cause as inside
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.part import Done, Work
 
@@ -102,7 +103,7 @@ class _Pool:
             self.idle_deaths = 0
             return actor
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, BaseException) else error
+            cause = inside(error)
             if isinstance(cause, UserError | StorageFull):
                 raise cause from None
             self.tries[part] += 1

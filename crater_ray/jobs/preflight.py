@@ -6,12 +6,12 @@ import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from crater_ray.errors import ClusterError, ConfigError, CraterRayError, PluginError
+from crater_ray.errors import ClusterError, ConfigError, PluginError
+from crater_ray.jobs.answers import answer
 from crater_ray.plugins import Aggregator, Backbone, Ref, registry
 from crater_ray.types import TokenShape
 
@@ -47,11 +47,11 @@ def preflight(
         ]
         asked = [
             _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                str(mark), reader, backbone, shortlist, rerank
+                str(mark), job, reader, backbone, shortlist, rerank
             )
             for node in nodes
         ]
-        found = [_answer(ref) for ref in asked]
+        found: list[Found] = [answer(ref) for ref in asked]
     finally:
         mark.unlink(missing_ok=True)
     for other in found[1:]:
@@ -63,19 +63,8 @@ def preflight(
     return found[0]
 
 
-def _answer(ref: Any) -> Found:
-    try:
-        answer: Found = ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        if isinstance(cause, CraterRayError):
-            raise cause from None
-        raise
-    return answer
-
-
 @ray.remote(num_cpus=0, max_retries=1)
-def _look(mark: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) -> Found:
+def _look(mark: str, job: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) -> Found:
     node = os.uname().nodename
     if not Path(mark).exists():
         raise ClusterError(
@@ -89,17 +78,11 @@ def _look(mark: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) ->
     for role, ref in (("shortlist", shortlist), ("rerank", rerank)):
         try:
             roles[role] = registry().build(ref, shape)
-        except ValueError as error:
+        except (ValueError, ConfigError) as error:
             raise ConfigError(
-                f"[{role}] {ref.name!r} does not fit backbone {backbone.name!r}: {error}"
+                f"[{role}] {ref.name!r} in {job} does not fit backbone {backbone.name!r}: {error}"
             ) from None
     one, many = roles["shortlist"], roles["rerank"]
-    for role, aggregator in roles.items():
-        if aggregator.k > shape.tokens and not hasattr(aggregator, "fit"):
-            raise ConfigError(
-                f"{role}.k is {aggregator.k}, but {backbone.name!r} gives {shape.tokens} tokens; "
-                f"use {shape.tokens} or less"
-            )
     return Found(
         node,
         built.digest,

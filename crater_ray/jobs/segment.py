@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from crater_ray.errors import CraterRayError
 from crater_ray.index.parts import PartEntry, open_part
 from crater_ray.index.segments import read_segment, write_segment
 from crater_ray.index.versions import Version
+from crater_ray.jobs.answers import answer
 from crater_ray.jobs.part import Work
 
 
@@ -33,16 +33,8 @@ def segments_for(
             covered |= holds
     new = tuple(part for part in parts if (part.name, part.digest) not in covered and part.rows)
     if new:
-        kept.append(_answer(_build.options(num_cpus=1).remote(work, new, factory)))
+        kept.append(answer(_build.options(num_cpus=1).remote(work, new, factory)))
     return tuple(kept)
-
-
-def _answer(ref: ray.ObjectRef) -> str:
-    try:
-        return str(ray.get(ref))
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        raise (cause if isinstance(cause, CraterRayError) else error) from None
 
 
 @ray.remote(max_retries=2)

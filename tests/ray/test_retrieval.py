@@ -1,7 +1,8 @@
-"""What comes out of an index: ranks, explanations, filters, evaluation, neighbours, consumers, the query command."""
+"""What comes out of an index: ranks, explanations, filters, scores, neighbours, consumers."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,8 @@ def indexed(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
     path = tmp_path_factory.mktemp("retrieval") / "job.toml"
     path.write_text(
-        'out = "index"\n[reader]\nname = "disks"\n[queries]\nname = "disks"\nitems = 20\n[backbone]\nname = "fake"\n'
+        'out = "index"\n[reader]\nname = "disks"\n'
+        '[queries]\nname = "disks"\nitems = 20\n[backbone]\nname = "fake"\n'
         '[shortlist]\nname = "mean"\n[rerank]\nname = "instance_tokens"\nk = 6\ncodec = "fp16"\n'
         "[cluster]\nencoders = 2\ncpus_per_encoder = 0.5\nthreads = 1\n"
     )
@@ -62,7 +64,7 @@ def test_an_exhaustive_search_is_brute_force(index: Index) -> None:
         assert id not in {hit.id for hit in hits}
         rows = [index.row(hit.id) for hit in hits]
         np.testing.assert_allclose([hit.score for hit in hits], expected[rows], atol=1e-5)
-        assert all(a.score > b.score or a.id < b.id for a, b in zip(hits, hits[1:], strict=False))
+        assert all(a.score > b.score or a.id < b.id for a, b in itertools.pairwise(hits))
         np.testing.assert_allclose(index.score([(id, hit.id) for hit in hits]), expected[rows], atol=1e-5)
 
 
@@ -76,7 +78,7 @@ def test_a_query_image_finds_itself_and_says_which_tokens_matched(index: Index, 
     matches = hits[0].matches
     assert len(matches) == tokens.shape[1]
     assert np.mean([match.similarity for match in matches]) == pytest.approx(hits[0].score, abs=1e-4)
-    assert all(a.similarity >= b.similarity for a, b in zip(matches, matches[1:], strict=False))
+    assert all(a.similarity >= b.similarity for a, b in itertools.pairwise(matches))
     assert vectors.shape == (1, 1, 16)
 
 
