@@ -61,7 +61,7 @@ def speed(root: Path, files: Sequence[Path], threads: int) -> Report:
     ]
     keys = {"job_vs_loop": job_rate / loop_rate, "bf16_vs_fp32": bf16 / fp32}
     notes = [
-        f"DINOv2 ViT-S/14 at 224 px, batch {BATCH}, {len(files)} JPEGs, {threads} torch threads, one encoder; "
+        f"DINOv2 ViT-S/14 at 224 px, batch {BATCH}, {len(files)} JPEGs, {threads} torch threads; "
         "the job's time includes starting its worker and loading the model"
     ]
     return Report("Embedding", ("what", "images/s", "over the loop"), rows, keys, WANTED, notes)

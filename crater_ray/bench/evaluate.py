@@ -136,7 +136,7 @@ def run(
     summary = summarise(concatenate(scores))
     if not summary.queries:
         raise ConfigError(
-            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of [queries] and [reader] "
+            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
             "do not meet; are they of the same catalogue?"
         )
     return Report(

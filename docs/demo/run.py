@@ -55,7 +55,7 @@ def main() -> None:
         )
         print(f"{name:<22}{numbers}")
     print(
-        f"\n{exact['queries']} queries against {exact['gallery']} views, {time.monotonic() - start:.0f} s in all. "
+        f"\n{exact['queries']} queries against {exact['gallery']} views, {time.monotonic() - start:.0f} s. "
         f"Queries, hits and matched tokens: {SHEET.relative_to(Path.cwd())}"
     )
 
