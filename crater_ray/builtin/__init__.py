@@ -9,6 +9,10 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Label, Options, hookimpl
 
+Heads = Literal["mean", "max"]  # how the attention of several heads becomes one
+Seeds = Literal["attention", "norm_attention", "norm", "random", "farthest", "medoids", "grid"]
+Assign = Literal["none", "mean", "residual", "soft"]
+
 
 class FolderOptions(Options):
     root: File

@@ -1,17 +1,16 @@
-"""K vectors an image: all patch tokens, or those of highest class attention, alone or with their kin."""
+"""K vectors an image: all patch tokens, or K seeds, alone or with their kin."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from crater_ray.builtin import Assign, Heads, Seeds
+from crater_ray.builtin.assignments import ASSIGNMENTS, picked
+from crater_ray.builtin.seeds import NEED_ATTENTION, SEEDS
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
-
-Heads = Literal["mean", "max"]
 
 
 class All:
@@ -27,63 +26,75 @@ class All:
 
     def locate(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, T) int64: each token stands for its own patch."""
-        count, total = tokens.patches.shape[:2]
-        return torch.arange(total, device=tokens.patches.device).expand(count, total)
+        return _every(tokens)
 
 
 class TopK:
-    """The K patch tokens of highest class attention, highest first.
+    """K patch tokens, chosen as `seeds` says (crater_ray.builtin.seeds); `query_k` of a query's.
 
-    Raises ConfigError for K > T or a backbone without attention.
+    Raises ConfigError for K > T or seeds that need attention of a backbone without it.
     """
 
-    def __init__(self, shape: TokenShape, k: int = 64, heads: Heads = "mean") -> None:
-        if k > shape.tokens:
+    def __init__(
+        self,
+        shape: TokenShape,
+        k: int = 64,
+        heads: Heads = "mean",
+        seeds: Seeds = "attention",
+        query_k: int | None = None,
+        draw: int = 0,
+    ) -> None:
+        for name, count in (("k", k), ("query_k", query_k or 0)):
+            if count > shape.tokens:
+                raise ConfigError(
+                    f"{name} is {count}, but the backbone gives {shape.tokens} tokens an image; "
+                    f"use {shape.tokens} or less"
+                )
+        if shape.heads == 0 and seeds in NEED_ATTENTION:
             raise ConfigError(
-                f"k is {k}, but the backbone gives {shape.tokens} tokens an image; use {shape.tokens} or less"
-            )
-        if shape.heads == 0:
-            raise ConfigError(
-                "seeds are chosen by class-to-patch attention, but the backbone gives none; "
-                "use a ViT with a class token, or the aggregator all"
+                f"seeds = {seeds!r} are chosen by class-to-patch attention, but the backbone gives none; "
+                "use a ViT with a class token, seeds = 'farthest', or the aggregator all"
             )
         self.k = k
+        self.query_k = query_k or k
         self.dim = shape.dim
-        self.heads = heads
+        self._chosen_by = SEEDS[seeds]
+        self._heads = heads
+        self._draw = draw
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, k, dim) float32, unit rows."""
-        return _picked(_unit(tokens), self.locate(tokens, side))
+        return picked(_unit(tokens), self.locate(tokens, side))
 
     def locate(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k) int64, the patches of highest attention; of equals the first in row order."""
-        if tokens.attention is None:
-            raise ValueError("seeds need class-to-patch attention, but these Tokens have none")
-        attention = tokens.attention.float()
-        score = attention.mean(1) if self.heads == "mean" else attention.amax(1)
-        # torch.topk breaks ties as it likes
-        return score.sort(dim=-1, descending=True, stable=True).indices[:, : self.k]
+        """(N, k) int64, the patches chosen; all T of them in row order, so that k = T equals All exactly."""
+        k = self.k if side == "gallery" else self.query_k
+        if k == tokens.patches.shape[1]:
+            return _every(tokens)
+        return self._chosen_by(tokens, k, self._heads, self._draw)
 
 
 class InstanceTokens(TopK):
-    """K attention seeds, each with the mean of the tokens nearest to it (CraterBench-R, steps 1 to 3)."""
+    """K seeds, each with the tokens nearest to it (CraterBench-R, steps 1 to 3), joined as `assign` says."""
+
+    def __init__(
+        self,
+        shape: TokenShape,
+        k: int = 64,
+        heads: Heads = "mean",
+        seeds: Seeds = "attention",
+        query_k: int | None = None,
+        draw: int = 0,
+        assign: Assign = "residual",
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__(shape, k, heads, seeds, query_k, draw)
+        self._join = ASSIGNMENTS[assign]
+        self._temperature = temperature
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k, dim) float32, unit rows, in the order of the seeds.
-
-        z_k = l2(t_seed + mean of the non-seed tokens whose nearest seed is k); a seed nobody is nearest to
-        stays itself, so k = T gives exactly the tokens.
-        """
-        located = self.locate(tokens, side)
-        patches = _unit(tokens)
-        seeds = _picked(patches, located)
-        nearest = (patches @ seeds.transpose(1, 2)).argmax(2, keepdim=True)  # (N, T, 1)
-        member = torch.zeros(*patches.shape[:2], self.k, device=patches.device).scatter_(2, nearest, 1.0)
-        member.scatter_(1, located[:, :, None].expand(-1, -1, self.k), 0.0)  # seeds belong to no cluster
-        size = member.sum(1)[:, :, None]  # (N, k, 1)
-        # a product, since scatter-adds differ from run to run on a GPU
-        gathered = member.transpose(1, 2) @ patches
-        return torch.where(size > 0, normalize(seeds + gathered / size.clamp(min=1.0), dim=-1), seeds)
+        """(N, k, dim) float32, unit rows, in the order of the seeds."""
+        return self._join(_unit(tokens), self.locate(tokens, side), self._temperature)
 
 
 def _unit(tokens: Tokens) -> Tensor:
@@ -91,5 +102,6 @@ def _unit(tokens: Tokens) -> Tensor:
     return normalize(tokens.patches.float(), dim=-1)
 
 
-def _picked(patches: Tensor, located: Tensor) -> Tensor:
-    return patches.gather(1, located[:, :, None].expand(-1, -1, patches.shape[2]))
+def _every(tokens: Tokens) -> Tensor:
+    count, total = tokens.patches.shape[:2]
+    return torch.arange(total, device=tokens.patches.device).expand(count, total)
