@@ -133,6 +133,7 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
 
     # queries are quantised by the kernel, not on disk
     chosen = codec(job.rerank.codec if side == "gallery" else "fp16")
+    m, k = (found.shortlist_m, found.k) if side == "gallery" else (found.query_m, found.query_k)
     backbone, shortlist, rerank = job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
     return Recipe(
         side=side,
@@ -142,12 +143,12 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
         backbone_digest=found.digest,
         files=recipes.file_digests(backbone=backbone, shortlist=shortlist, rerank=rerank),
         grid=found.shape.grid,
-        shortlist_m=found.shortlist_m,
+        shortlist_m=m,
         shortlist_dim=found.shortlist_dim,
-        k=found.k,
+        k=k,
         dim=found.dim,
         codec=chosen.name,
-        record_bytes=chosen.record_bytes(found.k, found.dim),
+        record_bytes=chosen.record_bytes(k, found.dim),
         scales=chosen.scales,
         match=job.rerank.match,
         batch=job.backbone.batch,

@@ -27,6 +27,8 @@ class Found:
     shortlist_m: int
     k: int
     dim: int
+    query_m: int  # shortlist vectors and tokens of a query, where they are not the gallery's
+    query_k: int
     fitted: tuple[str, ...]  # the roles that learn from a sample
 
 
@@ -91,5 +93,7 @@ def _look(mark: str, job: str, reader: Ref, backbone: Ref, shortlist: Ref, reran
         one.k,
         many.k,
         many.dim,
+        getattr(one, "query_k", one.k),
+        getattr(many, "query_k", many.k),
         tuple(role for role, aggregator in roles.items() if hasattr(aggregator, "fit")),
     )

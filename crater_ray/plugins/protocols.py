@@ -57,7 +57,7 @@ class Aggregator(Protocol):
 
     @property
     def k(self) -> int:
-        """Vectors an image on the gallery side; a query may return another number."""
+        """Vectors an image on the gallery side; where a query has another number, `query_k` says it."""
 
     @property
     def dim(self) -> int: ...
