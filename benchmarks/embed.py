@@ -36,7 +36,7 @@ def main() -> None:
         root = Path(folder)
         files = write_files(root / "images", options.images)
         report = memory(root, threads) if options.memory else speed(root, files, threads)
-    show(report, as_json=options.json, torch=torch.__version__, timm=version("timm"), ray=version("ray"))
+    show(report, options, torch=torch.__version__, timm=version("timm"), ray=version("ray"))
 
 
 def speed(root: Path, files: Sequence[Path], threads: int) -> Report:

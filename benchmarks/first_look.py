@@ -66,7 +66,7 @@ def main() -> None:
     )
     show(
         Report("First look at the Moon", columns, table, {**keys, "largest_difference": off}, {}, (note,)),
-        as_json=options.json,
+        options,
         **{name: version(name) for name in ("torch", "timm", "faiss-cpu")},
     )
 

@@ -32,9 +32,10 @@ class Report:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with --json and --threads."""
+    """A parser with --json, --markdown and --threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one object instead of the table")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/results.md has it")
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of torch and of the peers (default 1)"
     )
@@ -80,13 +81,28 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(report: Report, *, as_json: bool, **versions: str) -> None:
+def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
     """Prints the table, or one object with the keys, machine, date and command."""
     here = {**machine(), **versions}
-    command = shlex.join(["python", *sys.argv])
-    if as_json:
+    command = shlex.join(["python", *(word for word in sys.argv if word != "--markdown")])
+    if options.json:
         rounded = {key: round(value, 4) for key, value in report.keys.items()}
         print(json.dumps({**rounded, "machine": here, "date": date.today().isoformat(), "command": command}))
+        return
+    cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in report.rows]
+    found = [
+        f"{key} = {value:.4g}" + (f" (asked for: {report.wanted[key]})" if key in report.wanted else "")
+        for key, value in report.keys.items()
+        if not options.markdown or key in report.wanted
+    ]
+    lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    machine_line = f"{here['processor']}, {here['cores']} cores{lacks}. {told}. {date.today()}."
+    if options.markdown:
+        lines = [report.columns, ["---", *["---:"] * (len(report.columns) - 1)], *cells]
+        print("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        print("\n" + "\n".join(f"- {line}" for line in [*found, *report.notes]))
+        print(f"\n{machine_line} `{command}`")
         return
     from rich.console import Console
     from rich.table import Table
@@ -95,17 +111,8 @@ def show(report: Report, *, as_json: bool, **versions: str) -> None:
     table = Table(title=report.title)
     for number, column in enumerate(report.columns):
         table.add_column(column, justify="right" if number else "left")
-    for row in report.rows:
-        table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row))
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
-    for key, value in report.keys.items():
-        asked = f"   (asked for: {report.wanted[key]})" if key in report.wanted else ""
-        console.print(f"{key} = {value:.4g}{asked}", highlight=False)
-    for note in report.notes:
-        console.print(note, highlight=False)
-    lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    console.print(
-        f"{here['processor']}, {here['cores']} cores{lacks}. {told}. {date.today()}. {command}",
-        highlight=False,
-    )
+    for line in [*found, *report.notes, f"{machine_line} {command}"]:
+        console.print(line, highlight=False)
