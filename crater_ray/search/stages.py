@@ -14,7 +14,7 @@ from crater_ray.search.kernel import Queries, score
 
 Rows = NDArray[np.int64]
 Gather = Callable[[Rows], tuple[Bytes, Floats]]  # rows -> codes (n, record_bytes), scales (n, s)
-BLOCK_BYTES = 8 << 20  # of codes gathered at a time: they are still in the cache when they are scored
+BLOCK_BYTES = 64 << 20  # of codes gathered at a time: a usual shortlist at once, a long one within bounds
 NOWHERE = np.float32(-np.inf)  # the score of a row that is not there
 
 
@@ -53,7 +53,7 @@ def rerank(
 ) -> Floats:
     """Scores (B, S) float32 of each query (B, Q, D) against its own rows (B, S); -inf where the row is -1.
 
-    `gather(rows)` gives the codes and scales of those rows, in that order; it is asked for some 8 MiB at a
+    `gather(rows)` gives the codes and scales of those rows, in that order; it is asked for 64 MiB at a
     time. Raises ValueError when queries and rows do not pair, and as `score` does.
     """
     if rows.ndim != 2 or len(rows) != len(queries):
