@@ -14,7 +14,7 @@ from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 
 Codec = Literal["int8", "fp16"]
-Matching = Literal["maxsim"]
+Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Precision = Literal["bf16", "fp32"]
 Mode = Literal["exact", "shortlist"]
 

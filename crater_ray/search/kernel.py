@@ -20,7 +20,7 @@ from torch import Tensor
 
 from crater_ray.search.codecs import Bytes, Codec, Floats, checked
 from crater_ray.search.codecs import codec as named_codec
-from crater_ray.search.matchings import matching
+from crater_ray.search.matchings import OfTokens, matching
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 8192  # gallery tokens of one GEMM at most: 128 images at K = 64
@@ -45,9 +45,13 @@ def score(
     queries (B, Q, D) float, codes (C, record_bytes) uint8 (a memmap will do), scales (C, s) float32.
     Raises ValueError for shapes that do not fit, unknown names, and queries that are not finite.
     """
-    keeper, compare = named_codec(codec), matching(match)
+    keeper, chosen = named_codec(codec), matching(match)
     tokens = _checked_queries(queries, dim)
     _check_gallery(codes, scales, keeper, k, dim)
+    if chosen.of_tokens is not None:
+        return _of_tokens(chosen.of_tokens, tokens, codes, keeper, k, dim)
+    compare = chosen.of_products
+    assert compare is not None  # a matching is one or the other
     count, width = tokens.shape[:2]
     out = torch.empty((len(codes), count))
     multiply, right, query_scales = _prepared(tokens, keeper)
@@ -67,6 +71,15 @@ def score(
             out[start:stop, group.place] = compare(products.view(shape), group.scales)
     scores: Floats = out.numpy().T
     return np.ascontiguousarray(scores * scales[:, 0] if keeper.scales else scores)
+
+
+def _of_tokens(compare: OfTokens, queries: Tensor, codes: Bytes, keeper: Codec, k: int, dim: int) -> Floats:
+    """Scores (B, C) of a matching that needs no products."""
+    out = torch.empty((len(codes), len(queries)))
+    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, dim)):
+        out[start:stop] = compare(left.view(stop - start, k, dim), queries)
+    scores: Floats = np.ascontiguousarray(out.numpy().T)
+    return scores
 
 
 def explain(

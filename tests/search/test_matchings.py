@@ -1,0 +1,135 @@
+"""The four matchings against the sums written out, for both codecs and any two numbers of tokens."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from crater_ray import config
+from crater_ray.search import kernel
+from crater_ray.search.codecs import codec
+from crater_ray.search.kernel import score
+from crater_ray.search.matchings import MATCHINGS, mutual
+from crater_ray.search.stages import exact, rerank
+
+torch.set_num_threads(1)
+
+NAMES = tuple(MATCHINGS)
+DRAWS = np.random.default_rng(6)
+# B, Q, C, K, D
+SHAPES = [
+    (1, 1, 1, 1, 1),
+    (1, 1, 3, 5, 7),
+    (1, 9, 3, 1, 7),
+    (0, 3, 2, 2, 4),
+    (2, 3, 0, 2, 4),
+    (3, 256, 2, 64, 5),
+] + [tuple(int(DRAWS.integers(1, most)) for most in (4, 20, 12, 20, 40)) for _ in range(12)]
+
+
+def unit(*shape: int, seed: int = 0) -> np.ndarray:
+    tokens = np.random.default_rng([seed, *shape]).normal(size=shape)
+    return (tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def slow(name: str, query: np.ndarray, image: np.ndarray) -> float:
+    """Of one query (Q, D) and one image (K, D)."""
+    if name == "mean_token":
+        here, there = query.mean(0), image.mean(0)
+        return float(here @ there / (np.linalg.norm(here) * np.linalg.norm(there)))
+    similarity = [[float(a @ b) for b in image] for a in query]
+    best = [max(row) for row in similarity]
+    back = [max(column) for column in zip(*similarity, strict=True)]
+    if name == "maxsim":
+        return float(np.mean(best))
+    if name == "chamfer":
+        return float((np.mean(best) + np.mean(back)) / 2)
+    nearest = [row.index(max(row)) for row in similarity]
+    returned = [column.index(max(column)) for column in zip(*similarity, strict=True)]
+    return float(np.mean([best[q] for q, k in enumerate(nearest) if returned[k] == q]))
+
+
+def quantised(queries: np.ndarray) -> np.ndarray:
+    """One scale a query token, as the int8 kernel does."""
+    scales = np.abs(queries).max(-1, keepdims=True) / 127
+    return np.rint(queries / np.where(scales > 0, scales, 1)) * scales
+
+
+def test_the_config_knows_every_matching() -> None:
+    assert get_args(config.Matching) == NAMES
+
+
+@pytest.mark.parametrize("kept", ["int8", "fp16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_are_the_sums_written_out(name: str, kept: str) -> None:
+    for b, q, c, k, dim in SHAPES:
+        queries = unit(b, q, dim)
+        codes, scales = codec(kept).encode(unit(c, k, dim, seed=1))
+        scores = score(queries, codes, scales, codec=kept, k=k, dim=dim, match=name)
+        assert scores.shape == (b, c)
+        assert scores.dtype == np.float32
+        asked = quantised(queries) if kept == "int8" and name != "mean_token" else queries
+        images = codec(kept).decode(codes, scales, k, dim).astype(np.float64)
+        expected = [[slow(name, query.astype(np.float64), image) for image in images] for query in asked]
+        np.testing.assert_allclose(scores, np.reshape(expected, (b, c)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_most_like_itself_and_symmetric_ones_know_no_side(name: str) -> None:
+    images = unit(6, 8, 32)
+    codes, scales = codec("fp16").encode(images)
+    scores = score(images, codes, scales, codec="fp16", k=8, dim=32, match=name)
+    np.testing.assert_allclose(np.diag(scores), 1.0, atol=1e-3)
+    assert (scores.argmax(1) == np.arange(6)).all()
+    if name != "maxsim":
+        np.testing.assert_allclose(scores, scores.T, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_stages_hand_the_matching_on(name: str) -> None:
+    queries = unit(2, 5, 16)
+    codes, scales = codec("int8").encode(unit(9, 3, 16, seed=1))
+    whole = score(queries, codes, scales, codec="int8", k=3, dim=16, match=name)
+    blocks = [(0, codes[:4], scales[:4]), (4, codes[4:], scales[4:])]
+    found = exact(queries, blocks, codec="int8", k=3, dim=16, rows=9, match=name)
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+    rows = np.array([[3, 8, -1], [0, 3, 5]])
+    again = rerank(queries, rows, lambda r: (codes[r], scales[r]), codec="int8", k=3, dim=16, match=name)
+    np.testing.assert_allclose(again[rows >= 0], whole[[0, 0, 1, 1, 1], rows[rows >= 0]], atol=1e-6)
+    assert again[0, 2] == -np.inf
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_without_int_mm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = unit(3, 7, 24)
+    codes, scales = codec("int8").encode(unit(5, 4, 24, seed=1))
+    scores = score(queries, codes, scales, codec="int8", k=4, dim=24, match=name)
+    monkeypatch.setattr(kernel, "has_int_mm", lambda: False)
+    assert np.array_equal(score(queries, codes, scales, codec="int8", k=4, dim=24, match=name), scores)
+
+
+def test_of_equal_pairs_the_first_are_mutual() -> None:
+    one = torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.9, 0.9]])  # (K, Q): 0 is nearest to 0, and 1 to 1
+    scores = mutual(one[None, :, None], torch.ones(1, 3))
+    assert scores.item() == pytest.approx((0.5 + 0.9) / 2)
+    for seed in range(50):  # small integers: ties everywhere
+        products = torch.randint(-2, 3, (2, 5, 1, 9), generator=torch.Generator().manual_seed(seed))
+        scores = mutual(products.int(), torch.ones(1, 9))
+        for image, score_ in zip(products[:, :, 0], scores[:, 0], strict=True):
+            nearest, back = image.argmax(0).tolist(), image.argmax(1).tolist()
+            pairs = [float(image[k, q]) for q, k in enumerate(nearest) if back[k] == q]
+            assert pairs
+            assert score_.item() == pytest.approx(np.mean(pairs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_of_nothing_score_nothing(name: str) -> None:
+    queries, images = unit(2, 3, 8), unit(3, 2, 8, seed=1)
+    queries[0], images[1] = 0, 0
+    codes, scales = codec("int8").encode(images)
+    scores = score(queries, codes, scales, codec="int8", k=2, dim=8, match=name)
+    assert (scores[0] == 0).all()
+    assert scores[1, 1] == 0
