@@ -1,4 +1,4 @@
-"""Regenerates docs/results.md: `python benchmarks/results.py [NAME …]` runs those benches and replaces their sections."""
+"""Regenerates docs/results.md: `python benchmarks/results.py [NAME …]` replaces the named sections."""
 
 from __future__ import annotations
 
