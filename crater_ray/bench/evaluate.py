@@ -17,6 +17,7 @@ from crater_ray.config import Job
 from crater_ray.errors import ConfigError, IndexMismatch
 from crater_ray.index.versions import latest
 from crater_ray.jobs import index as index_job
+from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.query import SHEET_HITS, sheet_row
 from crater_ray.retrieve import Index
@@ -112,6 +113,7 @@ def run(
             begin = time.perf_counter()
             found = gallery.rank(vectors, tokens, mode=mode, candidates=candidates, top=depth or len(gallery))
             seconds += time.perf_counter() - begin
+            counter.update(int(rows[-1]) + 1)
             relevant = relevance(codes, names, wanted[start : start + TOGETHER])
             scores.append(score_queries(_padded([rows for rows, _ in found]), relevant, codes))
             best.extend((rows[:SHEET_HITS], values[:SHEET_HITS]) for rows, values in found)
@@ -125,10 +127,11 @@ def run(
                     ),
                 )
 
-    if run_file is not None:
-        write_run(run_file, rankings())
-    else:
-        deque(rankings(), maxlen=0)
+    with Counter(f"score {mode}", len(asked), quiet, unit="queries") as counter:
+        if run_file is not None:
+            write_run(run_file, rankings())
+        else:
+            deque(rankings(), maxlen=0)
     if qrels is not None:
         write_qrels(qrels, _judgements(gallery, asked, wanted))
     if sheet is not None:

@@ -20,11 +20,15 @@ PLAIN_SECONDS = 20.0
 
 
 class Counter:
-    """Parts done of parts listed, images so far, images a second, time left. Use it as a context manager."""
+    """Parts done of parts listed, images so far, images a second, time left. Use it as a context manager.
 
-    def __init__(self, what: str, parts: int, quiet: bool = False) -> None:
-        self.what, self.parts, self.quiet = what, parts, quiet
-        self.done = self.images = 0
+    `unit` is what is counted where it is not parts.
+    """
+
+    def __init__(self, what: str, total: int, quiet: bool = False, *, unit: str = "parts") -> None:
+        self.what, self.total, self.quiet, self.unit = what, total, quiet, unit
+        self.done = 0
+        self.images: int | None = None
         self._start = self._last = time.monotonic()
         console = Console(stderr=True)
         self._bar = None
@@ -34,12 +38,12 @@ class Counter:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("parts"),
+                TextColumn(unit),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task(what, total=parts, rate="")
+            self._task = self._bar.add_task(what, total=total, rate="")
 
     def __enter__(self) -> Counter:
         if self._bar:
@@ -54,28 +58,30 @@ class Counter:
         if not self.quiet and kind is None:
             self._say()
 
-    def update(self, done: int, images: int) -> None:
+    def update(self, done: int, images: int | None = None) -> None:
         """`images` were encoded in this run (parts that were there already do not count)."""
         self.done, self.images = done, images
         if self._bar:
-            self._bar.update(self._task, completed=done, rate=f"{images} images, {self._rate():.1f}/s")
+            self._bar.update(self._task, completed=done, rate=self._rate())
         elif not self.quiet and time.monotonic() - self._last > PLAIN_SECONDS:
             self._last = time.monotonic()
             self._say()
 
-    def _rate(self) -> float:
-        return self.images / max(1e-9, time.monotonic() - self._start)
+    def _rate(self) -> str:
+        spent = max(1e-9, time.monotonic() - self._start)
+        if self.images is None:
+            return f"{self.done / spent:.1f} {self.unit}/s"
+        return f"{self.images} images, {self.images / spent:.1f} images/s"
 
     def _say(self) -> None:
         spent = time.monotonic() - self._start
         left = (
-            f", about {spent / self.done * (self.parts - self.done):.0f} s left"
-            if 0 < self.done < self.parts
+            f", about {spent / self.done * (self.total - self.done):.0f} s left"
+            if 0 < self.done < self.total
             else ""
         )
         print(
-            f"{self.what}: {self.done} of {self.parts} parts, {self.images} images, "
-            f"{self._rate():.1f} images/s{left}",
+            f"{self.what}: {self.done} of {self.total} {self.unit}, {self._rate()}{left}",
             file=sys.stderr,
             flush=True,
         )
