@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from crater_ray.plugins import File, Label, Options, hookimpl
 Heads = Literal["mean", "max"]  # how the attention of several heads becomes one
 Seeds = Literal["attention", "norm_attention", "norm", "random", "farthest", "medoids", "grid"]
 Assign = Literal["none", "mean", "residual", "soft"]
+Pooled = Literal["cls", "mean", "max", "gem"]
+OfTokens = Literal["instance_tokens", "topk", "all", "mean", "max", "gem"]
 
 
 class FolderOptions(Options):
@@ -46,9 +48,34 @@ class GemOptions(Options):
     eps: float = Field(1e-6, gt=0)
 
 
+class VladOptions(Options):
+    words: int = Field(32, ge=1)
+    whiten: int | None = Field(None, ge=1)  # dimensions to keep
+
+
+class WhitenedOptions(Options):
+    of: Pooled = "cls"
+    dim: int = Field(256, ge=1)
+
+
 class TopKOptions(Options):
     k: int = Field(64, ge=1)
-    heads: Literal["mean", "max"] = "mean"
+    heads: Heads = "mean"
+    seeds: Seeds = "attention"
+    query_k: int | None = Field(None, ge=1)  # tokens of a query, where they differ from the gallery's
+    draw: int = 0  # of seeds = "random"
+
+
+class InstanceTokensOptions(TopKOptions):
+    assign: Assign = "residual"
+    temperature: float = Field(0.1, gt=0)  # of assign = "soft"
+
+
+class WhitenedTokensOptions(Options):
+    of: OfTokens = "instance_tokens"
+    of_options: dict[str, Any] = Field(default_factory=dict)
+    dim: int | None = Field(None, ge=1)  # axes to keep
+    power: float = Field(0.5, ge=0, le=1)  # 0 only centres, 0.5 makes every axis count alike
 
 
 class PairsOptions(Options):
@@ -87,6 +114,15 @@ def register_aggregators() -> Iterable[Label]:
     yield Label("mean", "the mean of the patch tokens", "crater_ray.builtin.poolings:Mean")
     yield Label("max", "the maximum over the patch tokens", "crater_ray.builtin.poolings:Max")
     yield Label("gem", "generalised mean of the patch tokens", "crater_ray.builtin.poolings:Gem", GemOptions)
+    yield Label(
+        "whitened",
+        "one of cls, mean, max and gem, PCA-whitened",
+        "crater_ray.builtin.poolings:Whitened",
+        WhitenedOptions,
+    )
+    yield Label(
+        "vlad", "VLAD over a k-means vocabulary of tokens", "crater_ray.builtin.vlad:Vlad", VladOptions
+    )
     yield Label("all", "every patch token", "crater_ray.builtin.selections:All")
     yield Label(
         "topk",
@@ -98,7 +134,13 @@ def register_aggregators() -> Iterable[Label]:
         "instance_tokens",
         "K attention seeds with residual aggregation (CraterBench-R)",
         "crater_ray.builtin.selections:InstanceTokens",
-        TopKOptions,
+        InstanceTokensOptions,
+    )
+    yield Label(
+        "whitened_tokens",
+        "tokens centred and whitened, then another aggregator of them",
+        "crater_ray.builtin.whitened_tokens:WhitenedTokens",
+        WhitenedTokensOptions,
     )
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from crater_ray.builtin import Pooled
+from crater_ray.builtin.learnt import Learnt, whitened, whitening
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 
@@ -68,6 +75,43 @@ class Gem(_Pooling):
         peak = patches.amax(1, keepdim=True)  # a large p overflows float32 without it
         powers = (patches / peak).pow(self.p).mean(1).pow(1.0 / self.p)
         return _unit(powers * peak[:, 0])
+
+
+class Whitened:
+    """Another pooling's vector, PCA-whitened to `dim` numbers. Learns its axes from a sample.
+
+    Raises ConfigError for more dimensions than the pooling has, and as the pooling does.
+    """
+
+    k = 1
+
+    def __init__(self, shape: TokenShape, of: Pooled = "cls", dim: int = 256) -> None:
+        if dim > shape.dim:
+            raise ConfigError(
+                f"dim is {dim}, but the backbone gives {shape.dim} dimensions; use that or less"
+            )
+        poolings: dict[Pooled, type[Cls | Mean | Max | Gem]] = {
+            "cls": Cls,
+            "mean": Mean,
+            "max": Max,
+            "gem": Gem,
+        }
+        self._pooling = poolings[of](shape)
+        self._learnt = Learnt("whitened")
+        self.dim = dim
+
+    def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, NDArray[Any]]:
+        """centre and axes of `crater_ray.builtin.learnt.whitening`."""
+        vectors = [self._pooling(tokens, "gallery")[:, 0].cpu().numpy() for tokens in sample]
+        return {**whitening(np.concatenate(vectors), self.dim)}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self._learnt.load(state)
+
+    def __call__(self, tokens: Tokens, side: Side) -> Tensor:
+        """(N, 1, dim) float32, unit rows. Raises ValueError before `load`."""
+        learnt = self._learnt.on(tokens.patches.device)
+        return _unit(whitened(self._pooling(tokens, side)[:, 0], learnt))
 
 
 def _unit(vectors: Tensor) -> Tensor:

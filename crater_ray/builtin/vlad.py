@@ -1,0 +1,96 @@
+"""VLAD over a k-means vocabulary of patch tokens, as AnyLoc has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from crater_ray.builtin.learnt import Floats, Learnt, kept, whitened, whitening
+from crater_ray.errors import ConfigError
+from crater_ray.types import Side, Tokens, TokenShape
+
+POINTS = 1024  # tokens a word is learnt from, at most
+ROUNDS = 25  # of k-means
+CHUNK = 64  # images at a time
+
+
+class Vlad:
+    """One vector of `words` x D numbers, or of `whiten`, the sum of each word's residuals. Learns its words.
+
+    Unit tokens go to the word of highest cosine (of equals the first); the residuals of a word are summed and
+    made unit, then the whole is, then PCA-whitened where `whiten` says to how many dimensions.
+    Raises ConfigError for a whitening to more dimensions than there are.
+    """
+
+    k = 1
+
+    def __init__(self, shape: TokenShape, words: int = 32, whiten: int | None = None) -> None:
+        whole = words * shape.dim
+        if whiten is not None and whiten > whole:
+            raise ConfigError(f"whiten is {whiten}, but {words} words of {shape.dim} give {whole} dimensions")
+        self.dim = whiten or whole
+        self._words = words
+        self._whiten = whiten
+        self._learnt = Learnt("vlad")
+
+    def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, NDArray[Any]]:
+        """words (words, D), unit rows; with `whiten` centre and axes of `crater_ray.builtin.learnt`."""
+        images = kept(sample, seed)
+        words = vocabulary(images.reshape(-1, images.shape[2]), self._words, seed)
+        if self._whiten is None:
+            return {"words": words}
+        chunks = (torch.from_numpy(images[at : at + CHUNK]) for at in range(0, len(images), CHUNK))
+        vectors = torch.cat([vlad(chunk, torch.from_numpy(words)) for chunk in chunks])
+        return {"words": words, **whitening(vectors.numpy(), self._whiten)}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self._learnt.load(state)
+
+    def __call__(self, tokens: Tokens, side: Side) -> Tensor:
+        """(N, 1, dim) float32, unit rows. Raises ValueError before `load`."""
+        learnt = self._learnt.on(tokens.patches.device)
+        vectors = vlad(tokens.patches, learnt["words"])
+        if self._whiten is not None:
+            vectors = normalize(whitened(vectors, learnt), dim=-1)
+        return vectors[:, None]
+
+
+def vlad(patches: Tensor, words: Tensor) -> Tensor:
+    """(N, words x D) float32, unit rows, of patches (N, T, D) and words (words, D)."""
+    tokens = normalize(patches.float(), dim=-1)
+    nearest = (tokens @ words.t()).argmax(2, keepdim=True)
+    member = torch.zeros(*tokens.shape[:2], len(words), device=tokens.device).scatter_(2, nearest, 1.0)
+    residuals = member.transpose(1, 2) @ tokens - member.sum(1)[:, :, None] * words
+    return normalize(normalize(residuals, dim=-1).flatten(1), dim=-1)
+
+
+def vocabulary(tokens: NDArray[np.float16], words: int, seed: int) -> Floats:
+    """(words, D) unit rows: the centres of spherical k-means over unit tokens (n, D).
+
+    Raises ConfigError for fewer tokens than words.
+    """
+    if len(tokens) < words:
+        raise ConfigError(
+            f"words is {words}, but the sample has {len(tokens)} tokens; "
+            "raise [index] sample, or ask for fewer"
+        )
+    drawn = np.random.default_rng(seed).permutation(len(tokens))[: POINTS * words]
+    points = normalize(torch.from_numpy(tokens[np.sort(drawn)]).float(), dim=-1).numpy()
+    means = faiss.Kmeans(
+        points.shape[1],
+        words,
+        niter=ROUNDS,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,  # or it complains of small samples on stderr
+        max_points_per_centroid=POINTS,
+    )
+    means.train(points)
+    return np.array(means.centroids, np.float32)
