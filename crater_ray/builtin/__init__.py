@@ -58,17 +58,22 @@ class WhitenedOptions(Options):
     dim: int = Field(256, ge=1)
 
 
+def _later(default: Any, **checks: Any) -> Any:
+    """An option younger than the indexes in use: at its default it stays out of their recipes."""
+    return Field(default, exclude_if=lambda value: value == default, **checks)
+
+
 class TopKOptions(Options):
     k: int = Field(64, ge=1)
     heads: Heads = "mean"
-    seeds: Seeds = "attention"
-    query_k: int | None = Field(None, ge=1)  # tokens of a query, where they differ from the gallery's
-    draw: int = 0  # of seeds = "random"
+    seeds: Seeds = _later("attention")
+    query_k: int | None = _later(None, ge=1)  # of a query, where it is not k
+    draw: int = _later(0, ge=0)  # which of the random choices
 
 
 class InstanceTokensOptions(TopKOptions):
-    assign: Assign = "residual"
-    temperature: float = Field(0.1, gt=0)  # of assign = "soft"
+    assign: Assign = _later("residual")
+    temperature: float = _later(0.1, gt=0)  # of soft assignment, in cosine
 
 
 class WhitenedTokensOptions(Options):
@@ -126,7 +131,7 @@ def register_aggregators() -> Iterable[Label]:
     yield Label("all", "every patch token", "crater_ray.builtin.selections:All")
     yield Label(
         "topk",
-        "the K patch tokens of highest class attention",
+        "K patch tokens, chosen by attention or one of six other ways",
         "crater_ray.builtin.selections:TopK",
         TopKOptions,
     )

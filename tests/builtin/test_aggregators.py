@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from crater_ray.builtin.backbones.timm_model import TimmBackbone
 from crater_ray.builtin.poolings import Cls, Gem, Max, Mean
 from crater_ray.builtin.selections import All, InstanceTokens, TopK
 from crater_ray.errors import ConfigError
@@ -29,10 +30,23 @@ def test_the_registered_name_builds_and_keeps_its_promises(name):
 
 
 @pytest.mark.parametrize("name", ["topk", "instance_tokens"])
-@pytest.mark.parametrize("options", [{"k": 1}, {"k": 7}, {"k": 20}, {"k": 7, "heads": "max"}])
+@pytest.mark.parametrize(
+    "options", [{"k": 1}, {"k": 20}, {"k": 7, "heads": "max", "seeds": "random", "draw": 3, "query_k": 5}]
+)
 def test_selections_keep_their_promises(name, options):
     known = registry()
     check_aggregator(lambda shape: known.build(known.ref("aggregator", name, options), shape), SHAPE)
+
+
+def test_options_that_came_later_leave_the_recipes_of_older_indexes_alone():
+    known = registry()
+    assert known.ref("aggregator", "instance_tokens").options == {"k": 64, "heads": "mean"}
+    given = {"seeds": "medoids", "query_k": 9, "draw": 1, "assign": "soft", "temperature": 0.2}
+    assert known.ref("aggregator", "instance_tokens", given).options == {"k": 64, "heads": "mean", **given}
+    with pytest.raises(ConfigError, match="unknown option 'seed'; did you mean 'seeds'"):
+        known.ref("aggregator", "topk", {"seed": "norm"})
+    with pytest.raises(ConfigError, match="seeds: input should be 'attention', 'norm_attention'"):
+        known.ref("aggregator", "topk", {"seeds": "best"})
 
 
 def test_poolings_equal_numpy():
@@ -97,3 +111,19 @@ def test_what_a_backbone_does_not_give_is_asked_for_in_vain():
     check_aggregator(All, BARE)
     check_aggregator(Gem, BARE)
     check_aggregator(Mean, BARE)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_a_cnn_has_gap_and_gem_and_seeds_by_everything_but_attention(name):
+    backbone = TimmBackbone(name, image_size=96, pretrained=False)
+    images = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        tokens = backbone(images)
+        maps = backbone.model.forward_features(images)
+        gap = backbone.model.forward_head(maps, pre_logits=True)  # timm's own
+        gem = maps.double().clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)
+        np.testing.assert_allclose(Mean(backbone.shape)(tokens, "query")[:, 0], unit(gap.numpy()), atol=1e-5)
+        np.testing.assert_allclose(Gem(backbone.shape)(tokens, "query")[:, 0], unit(gem.numpy()), atol=1e-5)
+        assert InstanceTokens(backbone.shape, 4, seeds="farthest")(tokens, "gallery").shape[:2] == (2, 4)
+    with pytest.raises(ConfigError, match="needs a class token"):
+        Cls(backbone.shape)
