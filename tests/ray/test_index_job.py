@@ -16,7 +16,7 @@ from crater_ray.config import Job
 from crater_ray.errors import ConfigError, IncompleteJob, IndexMismatch, PluginError, ReaderError
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.verify import verify
-from crater_ray.jobs.index import run
+from crater_ray.jobs.index import queries_folder, run
 from crater_ray.retrieve import Index
 
 pytestmark = pytest.mark.ray
@@ -189,6 +189,19 @@ def test_what_an_aggregator_learns_is_kept_and_used_again(make_job: Make) -> Non
     assert grown.encoded == 20  # the fit is the index's own: parts stand
     with pytest.raises(ConfigError, match="dim is 99"):
         run(make_job("wide", shortlist={"name": "whitened_mean", "dim": 99}), quiet=True)
+
+
+def test_queries_may_have_another_number_of_tokens(make_job: Make) -> None:
+    job = make_job(rerank={"k": 6, "query_k": 3, "match": "mutual"})
+    run(job, quiet=True)
+    run(job, side="query", quiet=True)
+    gallery, queries = Index(job.out), Index(queries_folder(job))
+    assert (gallery.recipe.k, queries.recipe.k) == (6, 3)
+    vectors, tokens = queries.stored(np.arange(20))
+    assert tokens.shape == (20, 3, 16)
+    found = gallery.rank(vectors, tokens, mode="exact", candidates=40, top=1)
+    assert all(0 <= scores[0] <= 1.001 for _, scores in found)
+    assert gallery.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
 
 
 def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
