@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
 
 if TYPE_CHECKING:
@@ -293,6 +294,9 @@ def validate(folder: Path, as_json: bool) -> None:
     _out(problems, as_json, lambda: "\n".join(problems) or f"{folder}: a valid CraterBench-R layout")
     if problems:
         sys.exit(1)
+
+
+app.add_command(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

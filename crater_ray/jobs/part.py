@@ -140,15 +140,7 @@ class PartWorker:
     def _cached(self, items: list[Item], cache: TokenCache) -> Iterator[Encoded]:
         """As `_fresh`, read from the cache where it holds the part and written to it where it does not."""
         recipe, encoder = self.work.recipe, self.encoder
-        key = token_key(
-            items,
-            reader=self.work.reader,
-            backbone=without_paths(recipe.backbone),
-            backbone_digest=recipe.backbone_digest,
-            precision=recipe.precision,
-            batch=recipe.batch,
-            max_pixels=recipe.max_pixels,
-        )
+        key = cache_key(recipe, self.work.reader, items)
         there = cache.find(key)
         if there is not None:
             for rows in there.batches(recipe.batch):
@@ -201,6 +193,19 @@ class PartWorker:
                 self.encoded += len(encoded.items)
 
         return write_fitted(self.root, aggregator.fit(sample(), seed))
+
+
+def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
+    """Where the token cache keeps a part of these items."""
+    return token_key(
+        items,
+        reader=reader,
+        backbone=without_paths(recipe.backbone),
+        backbone_digest=recipe.backbone_digest,
+        precision=recipe.precision,
+        batch=recipe.batch,
+        max_pixels=recipe.max_pixels,
+    )
 
 
 class Journal:

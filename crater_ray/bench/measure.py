@@ -1,0 +1,208 @@
+"""From Tokens to the AP of every query, for one configuration; a run's own arrays, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from crater_ray.bench.cached import Cached
+from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
+from crater_ray.bench.plan import Configuration
+from crater_ray.jobs.fit import sampled
+from crater_ray.plugins import Ref, registry
+from crater_ray.types import Item, Side, Tokens
+
+Array = np.ndarray[Any, Any]
+Scores = dict[str, Array]
+BLOCK = 128  # queries scored in one call
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One configuration's result: the scores of each query (Q,), and what the gallery costs."""
+
+    scores: Scores  # of metrics.score_queries
+    k: int
+    query_k: int
+    dim: int
+    bytes_per_image: int  # of every stage
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A gallery and the queries asked of it."""
+
+    gallery: Cached
+    queries: Cached
+    shortlist: Ref  # of the two stages
+    sample: int  # items that fits learn from
+    seed: int
+
+    def asked(self, places: Sequence[int] | Array) -> list[Item]:
+        return [self.queries.items[place] for place in places]
+
+
+def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> list[Measured]:
+    """A result for each of `members`, which differ in their stages only, over the queries at `places`.
+
+    Raises ConfigError for an aggregator that does not fit the backbone, DamagedIndex for a damaged cache.
+    """
+    from crater_ray.search.codecs import codec as named_codec
+    from crater_ray.search.kernel import score
+
+    first = members[0]
+    aggregator = _built(suite, first.ref())
+    codec = named_codec(first.codec)
+    pairs = [codec.encode(rows) for _, rows in _aggregated(aggregator, suite.gallery, "gallery")]
+    codes, scales = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    del pairs
+    asked = _rows(aggregator, suite.queries, "query", places)
+    staged = any(one.candidates for one in members)
+    near = _shortlist(suite, places) if staged else None  # (Q, N), and its bytes
+
+    ids = np.array([item.id for item in suite.gallery.items])
+    by_id = np.argsort(ids, kind="stable")  # ties go by id
+    groups, names = group_codes([item.group for item in suite.gallery.items])
+    wanted = [item.relevant or {item.group: 1.0} for item in suite.asked(places)]
+    chunks: list[list[Scores]] = [[] for _ in members]
+    for start in range(0, len(places), BLOCK):
+        block = slice(start, start + BLOCK)
+        queries = asked[block].astype(np.float32)
+        with _fast_float32():
+            scores = score(
+                queries, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim, match=first.match
+            )
+        relevant = relevance(groups, names, wanted[block])
+        for one, chunk in zip(members, chunks, strict=True):
+            read = scores if near is None or not one.candidates else _read(scores, near[0][block], by_id, one)
+            chunk.append(score_queries(_order(read, by_id), relevant, groups))
+    kept = codec.record_bytes(aggregator.k, aggregator.dim) + 4 * codec.scales
+    return [
+        Measured(
+            concatenate(chunk),
+            aggregator.k,
+            asked.shape[1],
+            aggregator.dim,
+            kept + (near[1] if near is not None and one.candidates else 0),
+        )
+        for one, chunk in zip(members, chunks, strict=True)
+    ]
+
+
+def rate(k: int, dim: int) -> float:
+    """Products of two tokens scored a second, here and now: K against K at `dim`, in float32."""
+    import time
+
+    from crater_ray.search.codecs import codec
+    from crater_ray.search.kernel import score
+
+    tokens = np.random.default_rng(0).standard_normal((64, k, dim)).astype(np.float32)
+    tokens /= np.linalg.norm(tokens, axis=2, keepdims=True)
+    codes, scales = codec("fp16").encode(tokens)
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        with _fast_float32():
+            score(tokens[:8], codes, scales, codec="fp16", k=k, dim=dim)
+        seconds.append(time.perf_counter() - begin)
+    return 8 * 64 * k * k / min(seconds)
+
+
+def _built(suite: Suite, ref: Ref) -> Any:
+    """The aggregator, fitted where it learns: on the gallery's items of lowest hashed id."""
+    aggregator = registry().build(ref, suite.gallery.shape)
+    if hasattr(aggregator, "fit"):
+        chosen = {item.id for item in sampled(iter(suite.gallery.items), suite.sample)}
+        places = [place for place, item in enumerate(suite.gallery.items) if item.id in chosen]
+        state = aggregator.fit((tokens for _, tokens in suite.gallery.tokens(places)), suite.seed)
+        aggregator.load(state)
+    return aggregator
+
+
+def _aggregated(
+    aggregator: Any, cached: Cached, side: Side, places: Array | None = None
+) -> Iterator[tuple[Array, Array]]:
+    """Places and rows (n, k, D) float32, a batch at a time."""
+    import torch
+
+    def rows(tokens: Tokens) -> Array:
+        with torch.inference_mode():
+            return np.asarray(aggregator(tokens, side).float().numpy())
+
+    for where, tokens in cached.tokens(places):
+        yield where, rows(tokens)
+
+
+def _rows(aggregator: Any, cached: Cached, side: Side, places: Array | None = None) -> Array:
+    """(n, k, D) float16, as an index keeps queries."""
+    return np.concatenate(
+        [rows.astype(np.float16) for _, rows in _aggregated(aggregator, cached, side, places)]
+    )
+
+
+def _shortlist(suite: Suite, places: Array) -> tuple[Array, int]:
+    """Stage one, (Q, N) float32: the best pair of vectors of each query and image; its bytes an image."""
+    aggregator = _built(suite, suite.shortlist)
+    gallery = _rows(aggregator, suite.gallery, "gallery").astype(np.float32)
+    queries = _rows(aggregator, suite.queries, "query", places).astype(np.float32)
+    scores = np.full((len(queries), len(gallery)), -np.inf, np.float32)
+    for one in range(queries.shape[1]):
+        for other in range(gallery.shape[1]):
+            np.maximum(scores, queries[:, one] @ gallery[:, other].T, out=scores)
+    return scores, 2 * gallery.shape[1] * gallery.shape[2]
+
+
+def _read(scores: Array, near: Array, by_id: Array, one: Configuration) -> Array:
+    """The scores of the images whose tokens are read; -inf for the others."""
+    read = np.full_like(scores, -np.inf)
+    rows = _order(near, by_id)[:, : one.candidates]
+    np.put_along_axis(read, rows, np.take_along_axis(scores, rows, 1), 1)
+    return read
+
+
+def _order(scores: Array, by_id: Array) -> Array:
+    """(B, N) rows, best first, ties by id; -1 where a score is -inf."""
+    ordered = by_id[np.argsort(-scores[:, by_id], axis=1, kind="stable")]
+    return np.where(np.take_along_axis(scores, ordered, 1) > -np.inf, ordered, -1)
+
+
+@contextmanager
+def _fast_float32() -> Iterator[None]:
+    """Float32 products by oneDNN where that is exact: several times quicker than MKL on some CPUs."""
+    import torch
+
+    if not _onednn_is_exact():
+        yield
+        return
+    backend: Any = torch.backends.mkldnn
+    settings = backend.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether torch's switch to oneDNN keeps float32: a CPU with bfloat16 matrices rounds to them."""
+    import torch
+
+    settings: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if getattr(settings, "fp32_precision", None) is None:  # an older torch
+        return False
+    left = torch.linspace(-1, 1, 512 * 384).view(512, 384).sin()
+    right = left[:256].t().contiguous()
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        error = (left @ right - left.double() @ right.double()).abs().max()
+    finally:
+        settings.fp32_precision = before
+    return bool(error < 1e-4)  # of sums up to 384; bfloat16 is a thousand times worse

@@ -1,0 +1,166 @@
+"""`crater-ray bench tokens`: the backbone once, then every way to choose, join, match and keep its tokens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crater_ray.bench import figures, tables
+from crater_ray.bench.cached import encoded
+from crater_ray.bench.ledger import Ledger
+from crater_ray.bench.measure import Measured, Suite, measure, rate
+from crater_ray.bench.metrics import interval, summarise
+from crater_ray.bench.plan import Configuration, choices, plan, together, unique, work
+from crater_ray.bench.results import Bench
+from crater_ray.config import ClusterTable, Job
+from crater_ray.errors import ConfigError, UserError
+from crater_ray.jobs.progress import Counter
+
+Array = np.ndarray[Any, Any]
+FEW = 1000  # queries of a dear configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the results are, and what was measured just now."""
+
+    files: tuple[Path, ...]
+    configurations: int
+    measured: int  # in this run
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "files": [str(path) for path in self.files],
+            "configurations": self.configurations,
+            "measured": self.measured,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def as_text(self) -> str:
+        lines = [
+            f"{self.configurations} configurations, {self.measured} of them measured in {self.seconds:.0f} s"
+        ]
+        return "\n".join([*lines, *map(str, self.files)])
+
+
+def run(
+    job: Job,
+    *,
+    queries: int | None = None,
+    few: int = FEW,
+    grid: bool = False,
+    quiet: bool = False,
+    say: Callable[[str], object] = lambda text: None,
+) -> Report:
+    """Measure what is not yet measured and write the tables and figures, into <out>/bench.
+
+    `queries` are evenly spaced among the job's; dear configurations take `few` of them. `say` is told what
+    to expect. Raises ConfigError without [queries] or when no query has a relevant image, StorageFull, and
+    as the index job.
+    """
+    job.queries_ref()  # said before any work
+    gallery, asked = encoded(job, quiet=quiet)
+    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed)
+    groups = {item.group for item in gallery.items}
+    places = _spaced(np.arange(len(asked.items)), queries)
+    if not any(groups & set(item.relevant or {item.group}) for item in suite.asked(places)):
+        raise ConfigError(
+            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
+            "do not meet; are they of the same catalogue?"
+        )
+    left_out: dict[str, str] = {}
+    have = choices(gallery.shape, len(gallery.items), left_out)
+    axes = plan(have, grid=grid)
+    ledger = Ledger(job.out)
+    bench = Bench(job, suite, have, axes, places, _spaced(places, few), ledger, left_out)
+    todo = [one for one in unique(axes) if bench.key(one) not in ledger.results]
+    begin = time.monotonic()
+    with _threads(job.cluster):
+        if todo:
+            say(_expected(bench, todo))
+        with Counter("bench, a configuration a part", len(todo), quiet) as counter:
+            done = images = 0
+            for members in together(todo):
+                try:
+                    images += _measure(bench, members)
+                except UserError as error:
+                    left_out[members[0].title] = error.message
+                done += len(members)
+                counter.update(done, images)
+    files = (*tables.write(bench), *figures.draw(bench))
+    measured = sum(bench.key(one) in ledger.results for one in todo)
+    return Report(files, len(bench.finished()), measured, time.monotonic() - begin)
+
+
+def _measure(bench: Bench, members: Sequence[Configuration]) -> int:
+    """Measures and files the members, which share a scoring and its queries; how many those are."""
+    places = bench.places_of(members[0])
+    begin = time.monotonic()
+    results = measure(bench.suite, members, places)
+    seconds = (time.monotonic() - begin) / len(members)
+    clusters = [item.group for item in bench.suite.asked(places)]
+    for one, found in zip(members, results, strict=True):
+        told = _told(one, found, clusters) | {"seconds": round(seconds, 2)}
+        bench.ledger.add(bench.key(one), told, found.scores["image_ap"])
+    return len(places)
+
+
+def _told(one: Configuration, found: Measured, clusters: Sequence[str]) -> dict[str, Any]:
+    summary = summarise(found.scores)
+    bounds = interval(found.scores["image_ap"], clusters=clusters)
+    return {
+        **one.words(),
+        "k": found.k,
+        "query_k": found.query_k,
+        "dim": found.dim,
+        "bytes": found.bytes_per_image,
+        "queries": summary.queries,
+        "excluded": summary.excluded,
+        **summary.means,
+        "low": bounds.low,
+        "high": bounds.high,
+    }
+
+
+def _expected(bench: Bench, todo: Sequence[Configuration]) -> str:
+    have = bench.have
+    speed = rate(have.k, bench.suite.gallery.shape.dim)
+    products = sum(work(members[0], have) * len(bench.places_of(members[0])) for members in together(todo))
+    minutes = products * len(bench.suite.gallery.items) / speed / 60
+    return (
+        f"{len(todo)} configurations to measure, {len(bench.finished())} there; "
+        f"about {max(1.0, minutes):.0f} minutes of scoring as fast as this machine is now"
+    )
+
+
+def _spaced(places: Array, count: int | None) -> Array:
+    """`count` of the places, evenly spaced; all where there are no more."""
+    if count is None or count >= len(places):
+        return places
+    chosen: Array = places[np.unique(np.linspace(0, len(places) - 1, count).round().astype(np.int64))]
+    return chosen
+
+
+class _threads:
+    """Torch's threads inside: all that the job's encoders may use together."""
+
+    def __init__(self, table: ClusterTable) -> None:
+        self.count = max(1, (table.threads or 0) * table.encoders or os.cpu_count() or 1)
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.count)
+
+    def __exit__(self, *error: object) -> None:
+        import torch
+
+        torch.set_num_threads(self.before)

@@ -1,0 +1,149 @@
+"""`crater-ray bench`: one command, resumed after a death, against slow formulas."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crater_ray.bench import evaluate, tokens
+from crater_ray.bench.cached import encoded
+from crater_ray.cli import main
+from crater_ray.config import Job
+from crater_ray.errors import ConfigError
+from crater_ray.jobs import index as index_job
+
+Make = Callable[..., Job]
+Array = np.ndarray[Any, Any]
+
+
+def lines(job: Job) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (job.out / "bench" / "tokens.jsonl").read_text().splitlines()]
+
+
+def unit(rows: Array) -> Array:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def average_precision(scores: Array, right: Array) -> float:
+    """By the definition; scores of this test never tie."""
+    hits = right[np.argsort(-scores)]
+    return float(sum(hits[: n + 1].sum() / (n + 1) for n in np.flatnonzero(hits)) / right.sum())
+
+
+def test_the_bench_runs_from_one_command_and_goes_on_where_it_died(
+    make_job: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job("toy")
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "tokens", str(job.path), "--json"])
+    told, err = capsys.readouterr()
+    assert not end.value.code, err
+    report = json.loads(told)
+    assert report["measured"] == report["configurations"] == len(lines(job))
+    assert "minutes" in err
+    names = {Path(path).name for path in report["files"]}
+    assert names == {"tokens.md", "tokens.csv", "map_by_k.png", "map_by_bytes.png", "two_stages.png"}
+    for path in report["files"]:
+        if path.endswith(".png"):
+            with Image.open(path) as drawn:
+                assert drawn.size == (960, 630)
+
+    before = {line["key"]: line for line in lines(job)}
+    path = job.out / "bench" / "tokens.jsonl"
+    table = (job.out / "bench" / "tokens.csv").read_text()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])  # killed while a line was being written
+    kept = path.read_bytes().count(b"\n")
+    again = tokens.run(job, quiet=True)
+    assert again.measured == len(before) - kept
+    after = {line["key"]: line for line in lines(job)}
+    assert {key: line["image_map"] for key, line in after.items()} == {
+        key: line["image_map"] for key, line in before.items()
+    }
+    rows = [
+        list(csv.DictReader(text.splitlines()))
+        for text in (table, (job.out / "bench" / "tokens.csv").read_text())
+    ]
+    assert [row["image_map"] for row in rows[0]] == [row["image_map"] for row in rows[1]]
+    assert tokens.run(job, quiet=True).measured == 0
+
+
+def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> None:
+    job = make_job("slow", rerank={"k": 6, "codec": "fp16"}, shortlist={"name": "mean"})
+    tokens.run(job, quiet=True)
+    found = lines(job)
+    gallery, queries = encoded(job, quiet=True)
+    (images, asked) = (
+        np.concatenate([batch.patches.numpy() for _, batch in side.tokens()]) for side in (gallery, queries)
+    )
+    right = np.array([[q.group == g.group for g in gallery.items] for q in queries.items])
+
+    def mean_ap(scores: Array) -> float:
+        return float(np.mean([average_precision(s, r) for s, r in zip(scores, right, strict=True)]))
+
+    every = np.einsum("qad,gbd->qgab", unit(asked), unit(images)).max(3).mean(2)
+    pooled = unit(asked.mean(1)) @ unit(images.mean(1)).T
+    whole = next(line for line in found if line["aggregator"] == "all")
+    mean = next(line for line in found if line["aggregator"] == "mean")
+    assert whole["image_map"] == pytest.approx(mean_ap(every), abs=2e-3)  # float16 may swap neighbours
+    assert mean["image_map"] == pytest.approx(mean_ap(pooled), abs=2e-3)
+    assert whole["bytes"] == 16 * 16 * 2
+    assert whole["queries"] == 20
+
+    # K = 8 of the toy's 16 tokens is the default; stages read as many images as they say
+    same = make_job("slow", rerank={"k": 8, "codec": "fp16"}, shortlist={"name": "mean"})
+    default = next(line for line in found if line["options"] == "k=8 seeds=attention assign=residual")
+    staged = next(line for line in found if line["candidates"] == 10 and line["k"] == 8)
+    same = same.model_copy(update={"out": same.out.with_name("again")})
+    index_job.run(same, quiet=True)
+    exact = evaluate.run(same, quiet=True)
+    assert default["image_map"] == pytest.approx(exact.means["image_map"], abs=1e-6)
+    assert default["hit@1"] == pytest.approx(exact.means["hit@1"], abs=1e-6)
+    two = evaluate.run(same, mode="shortlist", candidates=10, quiet=True)
+    assert staged["image_map"] == pytest.approx(two.means["image_map"], abs=1e-6)
+    assert staged["bytes"] == two.bytes_per_image["total"] - two.bytes_per_image["items"]
+
+
+def test_queries_are_evenly_spaced_and_counted(make_job: Make) -> None:
+    job = make_job("some")
+    tokens.run(job, queries=5, quiet=True)
+    assert {line["queries"] for line in lines(job)} == {5}
+    assert "Queries: 5 of 20" in (job.out / "bench" / "tokens.md").read_text()
+
+
+def test_an_index_older_than_its_cache_is_left_alone(make_job: Make) -> None:
+    job = make_job("old")
+    index_job.run(job, quiet=True)
+    before = sorted(path.name for path in (job.out / "parts").iterdir())
+    gallery, queries = encoded(job, quiet=True)
+    assert (len(gallery.items), len(queries.items)) == (40, 20)
+    assert sorted(path.name for path in (job.out / "parts").iterdir()) == before
+
+
+def test_bad_images_are_left_out_of_both_sides(make_job: Make) -> None:
+    job = make_job("bad", reader={"bad": ["i00003"]}, queries={"bad": ["i00012"]})
+    gallery, queries = encoded(job, quiet=True)
+    assert "i00003" not in [item.id for item in gallery.items]
+    assert "i00012" not in [item.id for item in queries.items]
+    places = np.concatenate([where for where, _ in gallery.tokens()])
+    np.testing.assert_array_equal(places, np.arange(39))
+    some = np.array([2, 3, 20])
+    every = np.concatenate([batch.patches.numpy() for _, batch in gallery.tokens()])
+    picked = list(gallery.tokens(some))
+    np.testing.assert_array_equal(np.concatenate([where for where, _ in picked]), some)
+    np.testing.assert_array_equal(np.concatenate([batch.patches.numpy() for _, batch in picked]), every[some])
+
+
+def test_a_job_whose_readers_do_not_meet_is_an_error(make_job: Make) -> None:
+    job = make_job("apart", queries={"step": 1000, "items": 10}, reader={"items": 10})
+    with pytest.raises(ConfigError, match="no query"):
+        tokens.run(job, quiet=True)
+    with pytest.raises(ConfigError, match="queries"):
+        tokens.run(make_job("bare").model_copy(update={"queries": None}), quiet=True)
