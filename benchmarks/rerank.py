@@ -85,21 +85,22 @@ def tiles() -> list[np.ndarray]:
 
 
 def real_tokens() -> np.ndarray:
-    """(N, REAL_K, D) instance tokens of the tiles."""
+    """(N, REAL_K, D) instance tokens of the tiles, as an index job makes them."""
     import torch
 
+    from crater_ray.encode.encoder import Encoder
     from crater_ray.plugins import registry
 
-    backbone = registry().build(registry().ref("backbone", "dinov2_offline"))
-    aggregator = registry().build(
-        registry().ref("aggregator", "instance_tokens", {"k": REAL_K}), backbone.shape
-    )
+    known = registry()
+    backbone = known.build(known.ref("backbone", "dinov2_offline"))
+    shortlist = known.build(known.ref("aggregator", "cls"), backbone.shape)
+    rerank = known.build(known.ref("aggregator", "instance_tokens", {"k": REAL_K}), backbone.shape)
+    encoder = Encoder(backbone, shortlist, rerank, batch=8)
     squares = tiles()
     parts = []
-    with torch.inference_mode():
-        for start in range(0, len(squares), 8):
-            batch = torch.stack([backbone.preprocess(tile) for tile in squares[start : start + 8]])
-            parts.append(aggregator(backbone(batch), "gallery").float().numpy())
+    for start in range(0, len(squares), encoder.batch):
+        images = torch.stack([backbone.preprocess(tile) for tile in squares[start : start + encoder.batch]])
+        parts.append(encoder.rows(encoder.tokens(images), "gallery", len(images)).tokens)
     return np.concatenate(parts)
 
 

@@ -1,6 +1,6 @@
 """Late interaction on a CPU: chunked GEMMs over kept tokens, small enough that the products stay in cache.
 
-int8 codes go through `torch._int_mm`, 16 to 128 images at a time at K = 64; the maximum is taken in int32,
+int8 codes go through `torch._int_mm`, 16 to 256 images at a time at K = 64; the maximum is taken in int32,
 and scales meet the maxima only. Where `_int_mm` is not to be had, the same integers are multiplied in
 float32: exact up to dim = 1040 (1040 x 127^2 < 2^24), so both roads give the same scores. fp16 codes are
 scored in float32.
@@ -23,7 +23,7 @@ from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.matchings import OfTokens, matching
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
-ROWS = 8192  # gallery tokens of one GEMM at most: 128 images at K = 64
+ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
 COLUMNS = 256  # query tokens of one GEMM at most, when several queries share it
 
 Queries = Tensor | NDArray[Any]

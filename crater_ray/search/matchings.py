@@ -18,6 +18,8 @@ OfProducts = Callable[[Tensor, Tensor], Tensor]
 # tokens (n, K, D) int8 or float32, of any length an image, and queries (B, Q, D) float32 -> (n, B) float32
 OfTokens = Callable[[Tensor, Tensor], Tensor]
 
+WIDE = 64  # columns: four AVX-512 registers
+
 
 @dataclass(frozen=True, slots=True)
 class Matching:
@@ -29,8 +31,19 @@ class Matching:
 
 def maxsim(products: Tensor, scales: Tensor) -> Tensor:
     """Mean over the query's tokens of the best gallery token (s_LI, CraterBench-R)."""
-    best = products.amax(1)  # in the integers: the query scales are positive and change no maximum
+    best = _best(products)  # in the integers: the query scales are positive and change no maximum
     return (best * scales).mean(-1)
+
+
+def _best(products: Tensor) -> Tensor:
+    """products.amax(1), (n, B, Q); few columns are folded first, for a maximum over rows of 64 is quicker."""
+    n, k, count, width = products.shape
+    fold = 1
+    while k % (2 * fold) == 0 and 2 * fold * count * width <= WIDE:
+        fold *= 2
+    if fold == 1:
+        return products.amax(1)
+    return products.view(n, k // fold, -1).amax(1).view(n, fold, count, width).amax(1)
 
 
 def chamfer(products: Tensor, scales: Tensor) -> Tensor:
