@@ -14,6 +14,7 @@ from crater_ray.errors import IndexMismatch
 from crater_ray.index.recipe import Recipe, find_recipe, read_recipe
 from crater_ray.index.token_cache import CachedTokens, TokenCache
 from crater_ray.jobs import index as index_job
+from crater_ray.jobs.cluster import cluster
 from crater_ray.jobs.part import TOKEN_FIELDS, cache_key
 from crater_ray.plugins import Reader, Ref, registry
 from crater_ray.types import Item, Side, Tokens, TokenShape
@@ -81,8 +82,9 @@ def encoded(job: Job, *, quiet: bool = False) -> tuple[Cached, Cached]:
     found = _read(job) if _current(job) else None
     for one in (job, beside):  # beside it, where the index was there before its cache
         if found is None:
-            for side in SIDES:
-                index_job.run(one, side=side, quiet=quiet)
+            with cluster(job.cluster):
+                for side in SIDES:
+                    index_job.run(one, side=side, quiet=quiet)
             found = _read(one)
     if found is None:
         raise IndexMismatch(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,13 +15,33 @@ def bench() -> None:
     """Measure what the paper measures, on any job: tables, figures, intervals."""
 
 
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="A.B=VALUE",
+            help="Replace one value of the job file; may be given again.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option(
+            "--queries",
+            type=click.IntRange(1),
+            help="Take this many queries, evenly spaced; all if left out.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
 @bench.command()
 @click.argument("job", type=click.Path(path_type=Path))
-@click.option(
-    "--queries",
-    type=click.IntRange(1),
-    help="Take this many queries, evenly spaced; all if left out.",
-)
+@_shared
 @click.option(
     "--few",
     type=click.IntRange(1),
@@ -29,14 +50,6 @@ def bench() -> None:
     help="Queries of a dear configuration, such as K = 128 of a selection.",
 )
 @click.option("--grid", is_flag=True, help="Every selection with every assignment, at every K.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="A.B=VALUE",
-    help="Replace one value of the job file; may be given again.",
-)
 def tokens(
     job: Path, queries: int | None, few: int, grid: bool, as_json: bool, overrides: Sequence[str]
 ) -> None:
@@ -48,11 +61,72 @@ def tokens(
     from crater_ray.bench.tokens import run
     from crater_ray.config import load_job
 
+    report = run(load_job(job, overrides), queries=queries, few=few, grid=grid, say=_say)
+    click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+
+
+@bench.command()
+@click.argument("job", metavar="JOB|FOLDER", type=click.Path(path_type=Path))
+@_shared
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="A backbone of the list, or any timm model; may be given again. All of the list if left out.",
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A safetensors file for one of them, such as a MarsDINO checkpoint; may be given again.",
+)
+@click.option(
+    "--largest",
+    type=click.FloatRange(0),
+    default=400.0,
+    show_default=True,
+    metavar="MILLION",
+    help="Leave out models of the list with more parameters.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Results; <out of the job>-backbones if left out."
+)
+def backbones(
+    job: Path,
+    queries: int | None,
+    as_json: bool,
+    overrides: Sequence[str],
+    models: Sequence[str],
+    weights: Sequence[str],
+    largest: float,
+    out: Path | None,
+) -> None:
+    """Score one vector an image of every backbone whose weights can be had; draw size against mAP.
+
+    JOB is a job file, whose own backbone is scored too, or a FOLDER in the CraterBench-R layout. What has no
+    weights here is listed with the reason. Run it again to resume.
+    """
+    from crater_ray.bench.sizes import folder_job, run
+    from crater_ray.config import load_job
+
+    files = {}
+    for text in weights:
+        name, equals, file = text.rpartition("=")
+        if not equals or not name or not file:
+            raise click.UsageError(f"--weights {text!r}: write it as NAME=FILE")
+        files[name] = Path(file)
+    named = job.is_file() or job.suffix == ".toml"
+    if not named and overrides:
+        raise click.UsageError("--set changes a job file, and a folder was given")
     report = run(
-        load_job(job, overrides),
+        load_job(job, overrides) if named else folder_job(job),
+        own=named,
+        models=models,
+        weights=files,
+        largest=largest,
         queries=queries,
-        few=few,
-        grid=grid,
-        say=lambda text: click.echo(text, err=True),
+        out=out,
+        say=_say,
     )
     click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())

@@ -63,7 +63,7 @@ def _by_k(bench: Bench) -> Figure | None:
     }
     figure, plot = axes(_title(bench, "tokens kept"), "K, tokens an image", "mAP")
     drawn = [
-        _line(plot, [(found["k"], found) for one in line if (found := _found(bench, one))], name, colour)
+        points(plot, [(found["k"], found) for one in line if (found := _found(bench, one))], name, colour)
         for (name, line), colour in zip(lines.items(), COLOURS, strict=False)
     ]
     whole = bench.find(have.instance(have.total))
@@ -93,13 +93,13 @@ def _by_bytes(bench: Bench) -> Figure | None:
     figure, plot = axes(_title(bench, "what an image costs"), "bytes an image, every stage", "mAP")
     drawn = []
     for (name, members), colour in zip(families.items(), COLOURS, strict=False):
-        points = sorted(
+        there = sorted(
             ((found["bytes"], found, _label(one, found)) for one in members if (found := _found(bench, one))),
             key=lambda point: point[0],
         )
         joined = name.startswith("instance")
-        drawn.append(_line(plot, [(x, found) for x, found, _ in points], name, colour, joined=joined))
-        for x, found, label in points:
+        drawn.append(points(plot, [(x, found) for x, found, _ in there], name, colour, joined=joined))
+        for x, found, label in there:
             plot.annotate(
                 label,
                 (x, found["image_map"]),
@@ -140,7 +140,7 @@ def _stages(bench: Bench) -> Figure | None:
     return figure
 
 
-def _line(
+def points(
     plot: Axes, points: Sequence[tuple[float, dict[str, Any]]], name: str, colour: str, *, joined: bool = True
 ) -> bool:
     """Points with their intervals; whether there were any."""

@@ -25,10 +25,10 @@ COLUMNS = (
 def write(bench: Bench) -> tuple[Path, Path]:
     """The paths of tokens.md and tokens.csv."""
     folder = bench.ledger.folder
-    markdown, table = folder / "tokens.md", folder / "tokens.csv"
+    markdown, listed = folder / "tokens.md", folder / "tokens.csv"
     write_whole(bench.job.out, markdown, as_markdown(bench).encode())
-    write_whole(bench.job.out, table, as_csv(bench).encode())
-    return markdown, table
+    write_whole(bench.job.out, listed, as_csv(bench).encode())
+    return markdown, listed
 
 
 def as_csv(bench: Bench) -> str:
@@ -49,14 +49,14 @@ def as_markdown(bench: Bench) -> str:
     default = have.instance(have.k)
     pages = [f"# Tokens: {bench.job.out.name}", _protocol(bench)]
 
-    def section(title: str, note: str, table: str) -> None:
-        if table:
-            pages.append(f"## {title}\n\n{note} {_short(bench)}\n\n{table}")
+    def section(title: str, note: str, rows: str) -> None:
+        if rows:
+            pages.append(f"## {title}\n\n{note} {_short(bench)}\n\n{rows}")
 
     def listed(axis: str, name: Callable[[Configuration], str], first: str) -> str:
         members = [one for one in axes[axis] if bench.find(one) is not None]
         rows = [[name(one), *_numbers(bench, one, default)] for one in dict.fromkeys(members)]
-        return _table([first, "K", "bytes an image", "mAP", "hit@1", "hit@10", "− default"], rows)
+        return table([first, "K", "bytes an image", "mAP", "hit@1", "hit@10", "− default"], rows)
 
     section(f"K = {have.k} against all tokens", "The paper's falsifier.", _falsifier(bench))
     section(
@@ -168,7 +168,7 @@ def _by_k(bench: Bench, what: str, names: Sequence[str], made: Callable[[str, in
             rows.append([name, *cells])
     if all(row[1:-1] == [NONE] * (len(row) - 2) for row in rows):
         return ""  # K = T alone, which every selection shares
-    return _table([what, *(str(k) for k in bench.have.ks[:-1]), f"all {bench.have.total}"], rows)
+    return table([what, *(str(k) for k in bench.have.ks[:-1]), f"all {bench.have.total}"], rows)
 
 
 def _cell(bench: Bench, one: Configuration) -> str:
@@ -180,7 +180,7 @@ def _query_by_gallery(bench: Bench) -> str:
     have = bench.have
     ks = [k for k in (16, 64) if k < have.total] + [have.total]
     rows = [[str(q), *(_cell(bench, have.instance(k, query_k=q)) for k in ks)] for q in ks]
-    return _table(["query K", *(f"gallery {k}" for k in ks)], rows)
+    return table(["query K", *(f"gallery {k}" for k in ks)], rows)
 
 
 def _stages(bench: Bench) -> str:
@@ -202,7 +202,7 @@ def _stages(bench: Bench) -> str:
         )
     if rows and base is not None:
         rows.append(["all (exact)", f"{base['bytes']:,}", _map(base, exact), "100 %", NONE])
-    return _table(["S", "bytes an image", "mAP", "of exact", "− exact"], rows)
+    return table(["S", "bytes an image", "mAP", "of exact", "− exact"], rows)
 
 
 def _falsifier(bench: Bench) -> str:
@@ -211,7 +211,7 @@ def _falsifier(bench: Bench) -> str:
     lost = bench.difference(some, every)
     if lost is None or some == every:
         return ""
-    return _table(
+    return table(
         [f"mAP(K = {have.k})", f"mAP(all {have.total})", "difference"],
         [[_map(bench.find(some), some), _map(bench.find(every), every), _signed(lost)]],
     )
@@ -221,7 +221,7 @@ def _signed(difference: Interval) -> str:
     return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown; nothing without rows."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines]) if lines else ""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crater_ray.bench import evaluate, tokens
+from crater_ray.bench import evaluate, sizes, tokens
 from crater_ray.bench.cached import encoded
 from crater_ray.cli import main
 from crater_ray.config import Job
@@ -40,7 +40,7 @@ def average_precision(scores: Array, right: Array) -> float:
 def test_the_bench_runs_from_one_command_and_goes_on_where_it_died(
     make_job: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = make_job("toy")
+    job = make_job("toy", cluster={"encoders": 1})
     with pytest.raises(SystemExit) as end:
         main(["bench", "tokens", str(job.path), "--json"])
     told, err = capsys.readouterr()
@@ -112,18 +112,18 @@ def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> No
 
 
 def test_queries_are_evenly_spaced_and_counted(make_job: Make) -> None:
-    job = make_job("some")
+    job = make_job("some", cluster={"encoders": 1})
     tokens.run(job, queries=5, quiet=True)
     assert {line["queries"] for line in lines(job)} == {5}
     assert "Queries: 5 of 20" in (job.out / "bench" / "tokens.md").read_text()
 
 
 def test_an_index_older_than_its_cache_is_left_alone(make_job: Make) -> None:
-    job = make_job("old")
+    job = make_job("old", reader={"items": 10}, queries={"items": 4}, cluster={"encoders": 1})
     index_job.run(job, quiet=True)
     before = sorted(path.name for path in (job.out / "parts").iterdir())
     gallery, queries = encoded(job, quiet=True)
-    assert (len(gallery.items), len(queries.items)) == (40, 20)
+    assert (len(gallery.items), len(queries.items)) == (10, 4)
     assert sorted(path.name for path in (job.out / "parts").iterdir()) == before
 
 
@@ -147,3 +147,43 @@ def test_a_job_whose_readers_do_not_meet_is_an_error(make_job: Make) -> None:
         tokens.run(job, quiet=True)
     with pytest.raises(ConfigError, match="queries"):
         tokens.run(make_job("bare").model_copy(update={"queries": None}), quiet=True)
+
+
+def test_backbones_run_where_weights_can_be_had_and_say_why_where_not(
+    make_job: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit2", pretrained=False).state_dict(), tmp_path / "tiny.safetensors")
+    job = make_job("sizes", cluster={"encoders": 1})
+    arguments = ["bench", "backbones", str(job.path), "--json"]
+    for name in ("test_vit2", "ViT-S/16 DINO", "ViT-B/16 MarsDINO"):
+        arguments += ["--model", name]
+    arguments += ["--weights", f"test_vit2={tmp_path / 'tiny.safetensors'}"]
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    told, err = capsys.readouterr()
+    assert not end.value.code, err
+    report = json.loads(told)
+    assert report["ran"] == ["fake", "test_vit2"]
+    assert "FILE.safetensors" in report["not_available"]["ViT-S/16 DINO"]
+    assert "not published" in report["not_available"]["ViT-B/16 MarsDINO"]
+    folder = tmp_path / "sizes-backbones"
+    assert {path.name for path in folder.iterdir() if path.is_dir()} <= {"bench", "tmp"}  # no tokens stay
+    page = (folder / "bench" / "backbones.md").read_text()
+    assert "| test_vit2 | " in page
+    assert "MarsDINO" in page
+    rows = list(csv.DictReader((folder / "bench" / "backbones.csv").read_text().splitlines()))
+    assert {row["pooling"] for row in rows if row["backbone"] == "fake"} == {"cls", "mean", "max", "gem"}
+    with Image.open(folder / "bench" / "size_map.png") as drawn:
+        assert drawn.size == (960, 630)
+    again = sizes.run(
+        job, models=["test_vit2"], weights={"test_vit2": tmp_path / "tiny.safetensors"}, quiet=True
+    )
+    assert again.ran == ("fake", "test_vit2")
+    assert len((folder / "bench" / "backbones.jsonl").read_text().splitlines()) == len(rows)
