@@ -73,7 +73,7 @@ class TopKOptions(Options):
 
 class InstanceTokensOptions(TopKOptions):
     assign: Assign = _later("residual")
-    temperature: float = _later(0.1, gt=0)  # of soft assignment, in cosine
+    temperature: float = _later(0.02, gt=0)  # of soft assignment, in cosine
 
 
 class WhitenedTokensOptions(Options):

@@ -86,7 +86,7 @@ class InstanceTokens(TopK):
         query_k: int | None = None,
         draw: int = 0,
         assign: Assign = "residual",
-        temperature: float = 0.1,
+        temperature: float = 0.02,
     ) -> None:
         super().__init__(shape, k, heads, seeds, query_k, draw)
         self._join = ASSIGNMENTS[assign]
