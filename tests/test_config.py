@@ -64,7 +64,7 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
         (
             "rerank.kk=3",
             r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
-            "known: k, heads, name, codec, match",
+            "known: k, heads, seeds, query_k, draw, assign, temperature, name, codec, match",
         ),
         ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
         ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),
