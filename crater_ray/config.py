@@ -51,6 +51,7 @@ class ShortlistTable(_PluginTable):
 
     name: str = "cls"
     index: str = "Flat"  # a FAISS factory string
+    whiten: bool = True  # compare vectors centred and evened out, learnt from the first ones indexed
 
 
 class RerankTable(_PluginTable):

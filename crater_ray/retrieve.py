@@ -11,6 +11,7 @@ import numpy as np
 
 from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, QueryError
+from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
 from crater_ray.plugins import Located, Reader, registry
 from crater_ray.types import Hit, Match, Side, Tokens
@@ -69,20 +70,22 @@ class Index:
         return [registry().build(registry().current(ref)) for ref in self.snapshot.version.readers]
 
     @cached_property
-    def _stage_one(self) -> list[tuple[Shortlist, Array]]:
-        """Each segment's FAISS index, and the row of the version (-1: dropped) for each of its rows."""
+    def _stage_one(self) -> list[tuple[Shortlist, Array, Arrays | None]]:
+        """Each segment's FAISS index, its rows' rows in the version (-1: dropped), and its whitening."""
         from crater_ray.search.shortlist import Shortlist
+        from crater_ray.search.whitening import whiten
 
         opened = []
         for segment in self.snapshot.segments:
             rows = self.snapshot.segment_rows(segment)
+            learnt = self.snapshot.fitted(segment)
             if segment.file is not None:
-                opened.append((Shortlist.load(segment.file), rows))
+                opened.append((Shortlist.load(segment.file, segment.m), rows, learnt))
             else:  # Flat: the rows' own vectors are the index
                 kept = rows[rows >= 0]
-                opened.append(
-                    (Shortlist.build(self.snapshot.vectors(kept), segment.factory, segment.seed), kept)
-                )
+                vectors = self.snapshot.vectors(kept)
+                compared = vectors if learnt is None else whiten(vectors, learnt)
+                opened.append((Shortlist.build(compared, segment.factory, segment.seed), kept, learnt))
         return opened
 
     # one query
@@ -244,12 +247,15 @@ class Index:
 
     def shortlist(self, vectors: Array, count: int, mask: Array | None = None) -> tuple[Array, Array]:
         """Stage one over all segments: rows (B, count) int64 (-1: fewer), scores (B, count)."""
+        from crater_ray.search.whitening import whiten
+
         found_rows, found_scores = [], []
-        for segment, rows in self._stage_one:
+        for segment, rows, learnt in self._stage_one:
             keep = rows >= 0
             if mask is not None:
                 keep = keep & mask[np.maximum(rows, 0)]
-            local, scores = segment.search(vectors, count, None if keep.all() else keep)
+            asked = vectors if learnt is None else whiten(vectors, learnt)
+            local, scores = segment.search(asked, count, None if keep.all() else keep)
             found_rows.append(np.where(local >= 0, rows[np.maximum(local, 0)], -1))
             found_scores.append(np.where(local >= 0, scores, -np.inf))
         if not found_rows:

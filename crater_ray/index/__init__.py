@@ -22,15 +22,17 @@ versions     Version(number, parent, parts, segments=(), readers=(), allow_missi
              publish(root, version) -> Version           VersionTaken: recompute on the new parent
              latest(root) -> Version | None; read(root, number); numbers(root)
              check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
-segments     segment_key(parts, *, factory, seed, m, dim) -> sha
-             write_segment(root, parts, *, factory, seed, m, dim, write=None) -> sha; write(path) saves it
-             read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, rows)
+segments     segment_key(parts, *, factory, seed, m, dim, fitted=None) -> sha
+             write_segment(root, parts, *, factory, seed, m, dim, fitted=None, write=None) -> sha
+                 write(path) saves the FAISS file; fitted: sha of what is done to the vectors first
+             read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, fitted, rows)
              check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
 opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()
              ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)
              gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…
              vectors(rows=None)
-             scales; segment_rows(segment); bytes_per_image() -> {stage: bytes}
+             scales; segment_rows(segment); fitted(segment) -> arrays | None
+             bytes_per_image() -> {stage: bytes}
 gather       gather(codes, rows, *, willneed) -> (len(rows), R)
 token_cache  token_key(items, *, reader, backbone, backbone_digest, precision, batch, max_pixels) -> key
              TokenCache(root).find(key) -> CachedTokens | None: ids, shape, bad, batches(batch), check()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import IndexMismatch, QueryError
+from crater_ray.index.fitted import Arrays, fitted_path, read_fitted
 from crater_ray.index.gather import gather
 from crater_ray.index.parts import BASE_COLUMNS, Array, Part, open_part
 from crater_ray.index.recipe import read_recipe
@@ -190,6 +191,10 @@ class Snapshot:
         ]
         return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
 
+    def fitted(self, segment: Segment) -> Arrays | None:
+        """What is done to a segment's vectors and to queries first; None: nothing. Raises DamagedIndex."""
+        return None if segment.fitted is None else read_fitted(self.root, segment.fitted)
+
     def bytes_per_image(self) -> dict[str, float]:
         """Bytes on the disk for one image, by stage, "total" last; every stage counted."""
         sizes: dict[str, int] = {"vectors": 0, "shortlist": 0, "codes": 0, "scales": 0, "items": 0}
@@ -197,6 +202,8 @@ class Snapshot:
             for name, told in part.record.files.items():
                 sizes[name.split(".")[0]] += told.bytes
         sizes["shortlist"] = sum(segment.sum.bytes for segment in self.segments if segment.sum is not None)
+        for sha in {segment.fitted for segment in self.segments if segment.fitted}:
+            sizes["shortlist"] += fitted_path(self.root, sha).stat().st_size
         shares = {stage: size / max(len(self), 1) for stage, size in sizes.items()}
         return {**shares, "total": sum(shares.values())}
 

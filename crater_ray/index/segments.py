@@ -41,19 +41,19 @@ class Segment:
     dim: int
     file: Path | None  # shortlist.faiss; None: the parts' own vectors are enough
     sum: Sum | None = None  # of the file
+    fitted: str | None = None  # sha of what is done to vectors before they are compared; None: nothing
 
     @property
     def rows(self) -> int:
         return sum(rows for _, _, rows in self.parts)
 
 
-def segment_key(parts: Sequence[PartEntry], *, factory: str, seed: int, m: int, dim: int) -> str:
+def segment_key(
+    parts: Sequence[PartEntry], *, factory: str, seed: int, m: int, dim: int, fitted: str | None = None
+) -> str:
     """xxh3_128 hex of the parts in order and of how stage one is built over them."""
-    return str(
-        xxhash.xxh3_128_hexdigest(
-            canonical([[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim])
-        )
-    )
+    made_of = [[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim]
+    return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, fitted] if fitted else made_of)))
 
 
 def write_segment(
@@ -64,13 +64,14 @@ def write_segment(
     seed: int,
     m: int,
     dim: int,
+    fitted: str | None = None,
     write: Callable[[Path], None] | None = None,
 ) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.
     """
-    sha = segment_key(parts, factory=factory, seed=seed, m=m, dim=dim)
+    sha = segment_key(parts, factory=factory, seed=seed, m=m, dim=dim, fitted=fitted)
     if _stands(root, sha):
         return sha
     target = root / SEGMENTS / sha
@@ -85,6 +86,7 @@ def write_segment(
             "seed": seed,
             "m": m,
             "dim": dim,
+            "fitted": fitted,
             "file": None if made is None else made.payload(),
         }
         with Stream(root, folder / SEGMENT) as stream:
@@ -124,6 +126,7 @@ def read_record(root: Path, sha: str) -> Segment:
             plain["dim"],
             None if made is None else folder / SHORTLIST,
             made,
+            plain.get("fitted"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{folder / SEGMENT} lacks a field ({error}); {_AGAIN}") from None

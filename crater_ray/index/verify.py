@@ -25,7 +25,7 @@ from crater_ray.index.parts import (
     read_record,
 )
 from crater_ray.index.recipe import Recipe, read_recipe
-from crater_ray.index.segments import SEGMENT, check_segment
+from crater_ray.index.segments import SEGMENT, Segment, check_segment
 from crater_ray.index.segments import read_record as read_segment
 from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, sum_of
 from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
@@ -73,8 +73,9 @@ class _Check:
         if versions:
             newest = versions[-1]
             self._parts(newest, recipe)
-            for sha in newest.segments:
-                self._segment(sha, newest)
+            fitted = {self._segment(sha, newest) for sha in newest.segments}
+            for learnt in sorted(sha for sha in fitted if sha is not None):
+                self._fitted(learnt)
         self._leftovers(versions)
         return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
 
@@ -83,8 +84,7 @@ class _Check:
             return read_recipe(self.root)  # raises: this is no index
         recipe: Recipe | None = self._try(RECIPE, lambda: read_recipe(self.root))
         for sha in recipe.fits.values() if recipe else ():
-            path = fitted_path(self.root, sha)
-            self._try(str(path.relative_to(self.root)), lambda sha=sha: read_fitted(self.root, sha))
+            self._fitted(sha)
         return recipe
 
     def _versions(self) -> list[Version]:
@@ -172,11 +172,12 @@ class _Check:
             self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
         return column
 
-    def _segment(self, sha: str, version: Version) -> None:
+    def _segment(self, sha: str, version: Version) -> str | None:
+        """The sha of what its vectors go through first; segments share it."""
         name = f"{SEGMENTS}/{sha}"
-        segment = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.root, sha))
+        segment: Segment | None = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.root, sha))
         if segment is None:
-            return
+            return None
         if segment.file is not None:
             file = str(segment.file.relative_to(self.root))
             self._try(file, lambda: check_segment(segment))
@@ -185,6 +186,11 @@ class _Check:
         gone = [part for part, digest, _ in segment.parts if (part, digest) not in there]
         if gone:
             self.notes.append(Problem(name, f"{len(gone)} of its parts are not in force: masked"))
+        return segment.fitted
+
+    def _fitted(self, sha: str) -> None:
+        path = fitted_path(self.root, sha)
+        self._try(str(path.relative_to(self.root)), lambda: read_fitted(self.root, sha))
 
     def _leftovers(self, versions: list[Version]) -> None:
         parts = {part.folder for version in versions for part in version.parts}
@@ -234,7 +240,7 @@ def info(root: Path) -> dict[str, Any]:
         "parts": len(version.parts),
         "missing": list(version.allow_missing),
         "segments": [
-            {"sha": segment.sha, "factory": segment.factory, "rows": segment.rows}
+            {"sha": segment.sha, "factory": segment.factory, "rows": segment.rows, "fitted": segment.fitted}
             for segment in snapshot.segments
         ],
         "backbone": asdict(recipe.backbone),

@@ -193,7 +193,9 @@ def _publish(out: Path, work: Work, parts: list[str], outcome: Outcome, reader: 
         parent = latest(out)
         missing = tuple(sorted(outcome.failed))
         segments = (
-            () if work.recipe.side == "query" else segments_for(work, entries, parent, job.shortlist.index)
+            ()
+            if work.recipe.side == "query"
+            else segments_for(work, entries, parent, job.shortlist.index, job.shortlist.whiten)
         )
         if parent and (parent.parts, parent.segments, parent.allow_missing) == (entries, segments, missing):
             return parent

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import IndexMismatch
-from crater_ray.index.fitted import write_fitted
+from crater_ray.index.fitted import fitted_path, write_fitted
 from crater_ray.index.recipe import create_or_check
+from crater_ray.index.segments import write_segment
 from crater_ray.index.verify import verify
+from crater_ray.index.versions import latest, publish
 
 KINDS = [
     "recipe.json",
@@ -85,6 +87,18 @@ def test_several_bad_files_are_all_named(root):
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
         names.append(name)
     assert sorted(problem.path for problem in verify(root).problems) == sorted(names)
+
+
+def test_what_stage_one_learnt_is_looked_for_once(root, recipe, make):
+    """Two segments share it; only segments name it."""
+    version = latest(root)
+    sha = write_fitted(root, {"centre": np.zeros(3, np.float32)})
+    like = {"factory": "Flat", "seed": 0, "m": 1, "dim": 3, "fitted": sha}
+    halves = tuple(write_segment(root, parts, **like) for parts in (version.parts[:2], version.parts[2:]))
+    publish(root, replace(version, number=3, parent=2, segments=halves))
+    assert not verify(root).problems
+    fitted_path(root, sha).unlink()
+    assert [problem.path for problem in verify(root).problems] == [f"fitted/{sha}.safetensors"]
 
 
 def test_a_missing_part_and_a_missing_segment(root):

@@ -118,10 +118,10 @@ def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
         segment_key(version.parts[:1], **same),
         *(
             segment_key(version.parts, **{**same, key: value})
-            for key, value in {"factory": "Flat", "seed": 1, "m": 2, "dim": 4}.items()
+            for key, value in {"factory": "Flat", "seed": 1, "m": 2, "dim": 4, "fitted": "a"}.items()
         ),
     ]
-    assert len({sha, *others}) == 7
+    assert len({sha, *others}) == 8
     segment = read_segment(tmp_path, sha)
     assert (segment.rows, segment.factory, segment.dim) == (5, "SQ8", 3)
     assert segment.file is not None

@@ -155,6 +155,7 @@ def test_growth_adds_a_segment_and_leaves_the_old_parts(make_job: Make) -> None:
     assert before.items() <= files(job.out).items()
     index = audit(job.out, 40)
     assert len(index.snapshot.segments) == 2
+    assert_shortlist_is_brute_force(index)
     shrunk = run(make_job(reader={"items": 10}), quiet=True)
     assert (shrunk.version, shrunk.encoded) == (3, 0)
     small = audit(job.out, 10)
@@ -162,6 +163,30 @@ def test_growth_adds_a_segment_and_leaves_the_old_parts(make_job: Make) -> None:
         f"i{number:05d}" for number in range(1, 10)
     }
     assert len(Index(job.out, version=2)) == 40  # rollback is a number
+
+
+def assert_shortlist_is_brute_force(index: Index) -> None:
+    """Over whitened vectors, merged over the segments, under a mask."""
+    learnt = [index.snapshot.fitted(segment) for segment in index.snapshot.segments]
+    assert len({segment.fitted for segment in index.snapshot.segments}) == 1
+    assert learnt[0] is not None
+    slow = (index.vectors()[:, 0].astype(np.float64) - learnt[0]["centre"]) @ learnt[0]["axes"].T
+    slow /= np.linalg.norm(slow, axis=1, keepdims=True)
+    mask = np.arange(len(index)) % 3 != 0
+    expected = np.where(mask, slow @ slow.T, -np.inf)
+    rows, scores = index.shortlist(index.vectors(), 12, mask)
+    np.testing.assert_allclose(scores, -np.sort(-expected, 1)[:, :12], atol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(expected, rows, 1), scores, atol=1e-4)
+
+
+def test_a_whitening_is_learnt_again_when_the_index_outgrows_it(make_job: Make) -> None:
+    run(make_job(reader={"items": 5}), quiet=True)
+    run(make_job(reader={"items": 40}), quiet=True)
+    grown = audit(make_job().out, 40)
+    assert len(grown.snapshot.segments) == 1
+    assert_shortlist_is_brute_force(grown)
+    run(make_job(shortlist={"whiten": False}), quiet=True)
+    assert [segment.fitted for segment in audit(grown.root, 40).snapshot.segments] == [None]
 
 
 def test_a_faiss_shortlist_over_everything_is_the_exact_search(make_job: Make) -> None:

@@ -1,0 +1,64 @@
+"""Stage one's vectors freed of what all of them share: centred, evened out along their axes, unit again.
+
+Vectors of a frozen backbone differ along few axes, and those tell light and texture rather than place. On
+20,000 views of the Moon (benchmarks/stages.py) a whitened class token finds more of what a late interaction
+would than the centroid codes, the fixed-dimensional encodings or the low-dimensional tokens it was compared
+with, in fewer bytes than any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Learnt = dict[str, NDArray[Any]]  # centre (G,), axes (A, G)
+SAMPLE: Final = 8192  # vectors learnt from at most
+WIDEST: Final = 1024  # axes kept at most; wider vectors are learnt from through their inner products
+FLOOR: Final = 10.0  # of the mean variance, over the size of the sample: a small one knows its axes badly
+
+
+def learn(vectors: NDArray[np.floating[Any]], seed: int) -> Learnt:
+    """centre (G,) and axes (A, G) float32 of a seeded sample of vectors (N, m, G); A = min(G, 1024).
+
+    Axis i is the i-th principal one over sqrt(variance_i + 10 / n of the mean variance), n vectors learnt
+    from; wider vectors keep no more axes than the sample spans. Raises ValueError without vectors, or when
+    one is not finite.
+    """
+    flat = vectors.reshape(-1, vectors.shape[-1])
+    if not len(flat):
+        raise ValueError("there is no vector to learn a whitening from")
+    width = flat.shape[1]
+    drawn = np.random.default_rng(seed).permutation(len(flat))[: SAMPLE if width <= WIDEST else 2 * WIDEST]
+    sample = flat[np.sort(drawn)].astype(np.float64)
+    if not np.isfinite(sample).all():
+        raise ValueError("a shortlist vector is not finite; no whitening can be learnt from it")
+    count, centre = len(sample), sample.mean(0)
+    spread = sample - centre
+    if width <= WIDEST:
+        values, columns = np.linalg.eigh(spread.T @ spread / count)
+        axes = columns.T[::-1]
+    else:  # the same eigenvalues, of the smaller matrix
+        values, columns = np.linalg.eigh(spread @ spread.T / count)
+        spanned = np.flatnonzero(values > 1e-9 * values[-1])[-WIDEST:]
+        values = values[spanned]
+        axes = (columns[:, spanned].T @ spread)[::-1] / np.sqrt(values[::-1, None] * count)
+    floor = max(FLOOR / count * (spread**2).sum() / count / width, 1e-12)
+    scaled = axes / np.sqrt(np.maximum(values[::-1], 0.0) + floor)[:, None]
+    return {"centre": centre.astype(np.float32), "axes": scaled.astype(np.float32)}
+
+
+def whiten(vectors: NDArray[np.floating[Any]], learnt: Learnt) -> Floats:
+    """(N, m, A) float32 unit rows of vectors (N, m, G); one that is the centre itself becomes zeros.
+
+    Raises ValueError for vectors of another width than was learnt.
+    """
+    centre, axes = learnt["centre"], learnt["axes"]
+    if vectors.ndim != 3 or vectors.shape[2] != len(centre):
+        raise ValueError(f"vectors are {vectors.shape}; (images, vectors, {len(centre)}) are asked for")
+    rows = (vectors.astype(np.float32).reshape(-1, len(centre)) - centre) @ axes.T
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(lengths > 0, lengths, np.float32(1))
+    return rows.reshape(*vectors.shape[:2], len(axes))
