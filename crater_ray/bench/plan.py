@@ -6,7 +6,7 @@ the code, so that a new selection, matching or codec is swept as soon as it is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, get_args
@@ -33,7 +33,7 @@ class Configuration:
     match: str = "maxsim"
     codec: str = "fp16"
     candidates: int = 0  # images whose tokens are read, after the job's shortlist; 0: all
-    few: bool = field(default=False, compare=False)  # dear, and not half of a paired difference
+    few: bool = field(default=False, compare=False)  # dear, and not of the default's own curve
 
     def ref(self) -> Ref:
         """Raises ConfigError when the options do not hold here."""
@@ -124,8 +124,7 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
     first = SEEDS if shape.heads else SEEDS_WITHOUT_ATTENTION
 
     def possible(seeds: str) -> bool:
-        options = {"k": 1, "seeds": seeds}
-        return _built(registry().ref("aggregator", "topk", options), shape, left_out) is not None
+        return _built(f"seeds {seeds}", "topk", {"k": 1, "seeds": seeds}, shape, left_out) is not None
 
     return Choices(
         total=shape.tokens,
@@ -163,7 +162,7 @@ def plan(have: Choices, *, grid: bool = False) -> dict[str, list[Configuration]]
             have.instance(k, seeds=seeds, assign=assign)
             for seeds, assign, k in product(have.seeds, have.assigns, have.ks)
         ]
-    every = axes["falsifier"]  # half of a paired difference: all queries
+    every = [have.instance(k) for k in have.ks]  # the default's own curve and the falsifier: all queries
     return {
         axis: [one if one in every else replace(one, few=work(one, have) > DEAR) for one in members]
         for axis, members in axes.items()
@@ -178,7 +177,7 @@ def work(one: Configuration, have: Choices) -> int:
 
 
 def unique(axes: Mapping[str, Sequence[Configuration]]) -> list[Configuration]:
-    """Every configuration once, the cheap axes first."""
+    """Every configuration once, in the order of the axes."""
     return list(dict.fromkeys(one for members in axes.values() for one in members))
 
 
@@ -193,19 +192,15 @@ def together(pending: Iterable[Configuration]) -> list[list[Configuration]]:
 def _poolings(shape: TokenShape, left_out: dict[str, str]) -> Iterator[str]:
     """Every registered aggregator that gives one vector an image by its defaults."""
     for name in registry().labels("aggregator"):
-        built = _built_by(lambda name=name: registry().ref("aggregator", name), name, shape, left_out)  # type: ignore[misc]
+        built = _built(name, name, {}, shape, left_out)
         if built is not None and built.k == 1:
             yield name
 
 
-def _built(ref: Ref, shape: TokenShape, left_out: dict[str, str]) -> Any:
-    what = f"{ref.name} {ref.options.get('seeds', '')}".strip()
-    return _built_by(lambda: ref, what, shape, left_out)
-
-
-def _built_by(named: Callable[[], Ref], what: str, shape: TokenShape, left_out: dict[str, str]) -> Any:
+def _built(what: str, name: str, options: dict[str, Any], shape: TokenShape, left_out: dict[str, str]) -> Any:
+    """The aggregator; None, and the reason told, where it does not fit."""
     try:
-        return registry().build(named(), shape)
+        return registry().build(registry().ref("aggregator", name, options), shape)
     except UserError as error:
         left_out[what] = error.message
         return None

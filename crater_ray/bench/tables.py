@@ -161,13 +161,8 @@ def _map(found: Result | None, one: Configuration) -> str:
 
 
 def _by_k(bench: Bench, what: str, names: Sequence[str], made: Callable[[str, int], Configuration]) -> str:
-    rows = []
-    for name in names:
-        cells = [_cell(bench, made(name, k)) for k in bench.have.ks]
-        if set(cells) != {NONE}:
-            rows.append([name, *cells])
-    if all(row[1:-1] == [NONE] * (len(row) - 2) for row in rows):
-        return ""  # K = T alone, which every selection shares
+    rows = [[name, *(_cell(bench, made(name, k)) for k in bench.have.ks)] for name in names]
+    rows = [row for row in rows if set(row[1:-1]) != {NONE}]  # K = T alone is shared by all
     return table([what, *(str(k) for k in bench.have.ks[:-1]), f"all {bench.have.total}"], rows)
 
 
