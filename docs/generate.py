@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,14 +20,18 @@ def commands() -> str:
     """Every command's help text."""
     context = click.Context(app, info_name="crater-ray", max_content_width=100)
     pages = [f"# Commands\n\n{NOTE}\n```\n{app.get_help(context)}\n```\n"]
-    for name in app.list_commands(context):
-        command = app.get_command(context, name)
-        if command is not None:
-            page = command.get_help(
-                click.Context(command, info_name=name, parent=context, max_content_width=100)
-            )
-            pages.append(f"## {name}\n\n```\n{page}\n```\n")
-    return "\n".join(pages)
+    return "\n".join([*pages, *_pages(app, context, "")])
+
+
+def _pages(group: click.Group, context: click.Context, before: str) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            continue
+        inside = click.Context(command, info_name=name, parent=context, max_content_width=100)
+        yield f"## {before}{name}\n\n```\n{command.get_help(inside)}\n```\n"
+        if isinstance(command, click.Group):
+            yield from _pages(command, inside, f"{before}{name} ")
 
 
 def plugins() -> str:
