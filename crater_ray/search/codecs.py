@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+from crater_ray.search.records import Bytes, Floats, checked, finite
+from crater_ray.search.residual import Learnt, Residual
 
 TURNS = 2  # codes a token that may be rounded the other way
 EVEN = np.float32(0.1)  # weight of all other directions together beside the token's own
@@ -60,7 +60,7 @@ class Int8:
         return k * dim
 
     def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
-        values = _finite(tokens)
+        values = finite(tokens)
         n, k, dim = values.shape
         scales = (np.abs(values).max(axis=(1, 2), initial=0.0) / 127).astype(np.float32)
         steps = np.where(scales > 0, scales, np.float32(1))[:, None, None]  # an image of zeros stays zeros
@@ -89,7 +89,7 @@ class Fp16:
         return 2 * k * dim
 
     def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
-        values = _finite(tokens)
+        values = finite(tokens)
         n, k, dim = values.shape
         largest = float(np.abs(values).max(initial=0.0))
         if largest > float(np.finfo(np.float16).max):
@@ -107,17 +107,25 @@ class Fp16:
 
 
 _CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (Int8(), Fp16())}
+_LEARNING: Final = {codec.name: codec for codec in (Residual(48), Residual(16))}
 NAMES: Final = tuple(_CODECS)
+LEARNING: Final = tuple(_LEARNING)  # codecs that are made of what their fit gives
 
 
-def codec(name: str | Codec) -> Codec:
-    """The codec of that name; a codec is given back. Raises ValueError for an unknown one."""
+def codec(name: str | Codec, learnt: Learnt | None = None) -> Codec:
+    """The codec of that name, one that learns made of what it `learnt`; a codec is given back.
+
+    Raises ValueError for an unknown one.
+    """
     if not isinstance(name, str):
         return name
+    if name in _LEARNING:
+        return _LEARNING[name] if learnt is None else Residual(_LEARNING[name].token_bytes, learnt)
     if name not in _CODECS:
-        close = get_close_matches(name, NAMES, 1)
+        known = (*NAMES, *LEARNING)
+        close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(NAMES)}")
+        raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(known)}")
     return _CODECS[name]
 
 
@@ -140,28 +148,6 @@ def _rounded(values: Floats, steps: Floats) -> Floats:
         np.put_along_axis(integers, best, np.take_along_axis(integers, best, 2) + turns, 2)
         np.put_along_axis(errors, best, np.take_along_axis(errors, best, 2) - turns * steps, 2)
     return integers
-
-
-def _finite(tokens: ArrayLike) -> Floats:
-    values = np.ascontiguousarray(tokens, dtype=np.float32)
-    if values.ndim != 3:
-        raise ValueError(f"tokens are {values.shape}; a codec takes (images, tokens, dimensions)")
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
-    if len(broken):
-        raise ValueError(
-            f"tokens of image {broken[0]} are not finite ({len(broken)} such images of {len(values)}); "
-            "leave them out"
-        )
-    return values
-
-
-def checked(codec: Codec, codes: Bytes, k: int, dim: int) -> None:
-    """Raises ValueError unless the codes are (N, record_bytes) uint8."""
-    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != codec.record_bytes(k, dim):
-        raise ValueError(
-            f"codes are {codes.shape} {codes.dtype}; {codec.name} at k = {k}, dim = {dim} keeps "
-            f"(images, {codec.record_bytes(k, dim)}) uint8"
-        )
 
 
 def _records(codec: Codec, codes: Bytes, k: int, dim: int) -> Bytes:

@@ -18,9 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crater_ray.search.codecs import Bytes, Codec, Floats, checked
+from crater_ray.search.codecs import Codec, Fp16, Int8
 from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.matchings import OfTokens, matching
+from crater_ray.search.records import Bytes, Floats, checked
+from crater_ray.search.residual import Residual
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
@@ -48,6 +50,8 @@ def score(
     keeper, chosen = named_codec(codec), matching(match)
     tokens = _checked_queries(queries, dim)
     _check_gallery(codes, scales, keeper, k, dim)
+    if isinstance(keeper, Residual) and match != "maxsim":
+        keeper = _Decoded(keeper)
     if chosen.of_tokens is not None:
         return _of_tokens(chosen.of_tokens, tokens, codes, keeper, k, dim)
     compare = chosen.of_products
@@ -58,7 +62,11 @@ def score(
     together = max(1, COLUMNS // width)  # queries that share a GEMM
     places = [slice(first, first + together) for first in range(0, count, together)]
     groups = [
-        _Group(place, right.view(count, -1)[place].reshape(-1, dim).t().contiguous(), query_scales[place])
+        _Group(
+            place,
+            right.view(count, -1)[place].reshape(-1, right.shape[1]).t().contiguous(),
+            query_scales[place],
+        )
         for place in places
     ]
     step = _images(k, width * min(together, max(count, 1)))
@@ -69,6 +77,8 @@ def score(
             products = buffer[: math.prod(shape)]
             multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
             out[start:stop, group.place] = compare(products.view(shape), group.scales)
+    if isinstance(keeper, Residual):  # what all tokens of an image share changes no maximum
+        out += torch.from_numpy(keeper.base(codes, k, dim)) @ tokens.mean(1).t()
     scores: Floats = out.numpy().T
     return np.ascontiguousarray(scores * scales[:, 0] if keeper.scales else scores)
 
@@ -104,6 +114,8 @@ def explain(
         similarity[start:stop] = (values * query_scales).numpy()
     if keeper.scales:
         similarity *= scales[:, :1]
+    if isinstance(keeper, Residual):
+        similarity += keeper.base(codes, k, dim) @ tokens[0].numpy().T
     return best, similarity
 
 
@@ -126,6 +138,8 @@ def _prepared(tokens: Tensor, keeper: Codec) -> tuple[Multiply, Tensor, Tensor]:
     """The multiplication, the query tokens (B * Q, D) it takes, and their scales (B, Q) float32."""
     count, width, dim = tokens.shape
     flat = tokens.reshape(count * width, dim)
+    if isinstance(keeper, Residual):
+        flat = keeper.asked(flat)
     if not keeper.integers:
         return _multiply_floats, flat, torch.ones(count, width)
     scales = flat.abs().amax(1) / 127
@@ -155,8 +169,8 @@ def _images(k: int, columns: int) -> int:
 
 def _chunks(codes: Bytes, keeper: Codec, k: int, dim: int, step: int) -> Iterator[tuple[int, int, Tensor]]:
     """First image, last image + 1, and their tokens ((last - first) * K, D), a chunk at a time."""
-    # integers are a view of the codes; floats are a copy, so never of more than a chunk
-    whole = _tensor(keeper.operand(codes, k, dim)) if keeper.integers else None
+    # int8 codes are viewed; the others' operands are copies, so never of more than a chunk
+    whole = _tensor(keeper.operand(codes, k, dim)) if isinstance(keeper, Int8) else None
     for start in range(0, len(codes), step):
         stop = min(start + step, len(codes))
         some = (
@@ -165,6 +179,19 @@ def _chunks(codes: Bytes, keeper: Codec, k: int, dim: int, step: int) -> Iterato
             else whole[start * k : stop * k]
         )
         yield start, stop, some
+
+
+class _Decoded(Fp16):
+    """A codec whose tokens are decoded before they are compared, for what needs more than their maxima."""
+
+    def __init__(self, kept: Codec) -> None:
+        self.kept = kept
+
+    def record_bytes(self, k: int, dim: int) -> int:
+        return self.kept.record_bytes(k, dim)
+
+    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
+        return self.kept.decode(codes, np.empty((len(codes), 0), np.float32), k, dim).reshape(-1, dim)
 
 
 class _Group(NamedTuple):
