@@ -13,7 +13,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 
-Codec = Literal["int8", "fp16"]
+Codec = Literal["int8", "fp16", "residual48", "residual16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Precision = Literal["bf16", "fp32"]
 Mode = Literal["exact", "shortlist"]

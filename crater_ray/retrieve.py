@@ -11,8 +11,9 @@ import numpy as np
 
 from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, QueryError
-from crater_ray.index.fitted import Arrays
+from crater_ray.index.fitted import Arrays, read_fitted
 from crater_ray.index.opened import Snapshot
+from crater_ray.index.recipe import CODEC, Recipe
 from crater_ray.plugins import Located, Reader, registry
 from crater_ray.types import Hit, Match, Side, Tokens
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from crater_ray.encode.encoder import Encoder, Rows
+    from crater_ray.search.codecs import Codec
     from crater_ray.search.shortlist import Shortlist
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +66,10 @@ class Index:
     def encoder(self) -> Encoder:
         """One image at a time: a query does not wait for a batch."""
         return build_encoder(self.root, self.recipe, threads=self.threads, batch=1)
+
+    @cached_property
+    def codec(self) -> Codec:
+        return build_codec(self.root, self.recipe)
 
     @cached_property
     def _readers(self) -> list[Reader]:
@@ -188,7 +194,7 @@ class Index:
 
         codes, scales = self.snapshot.gather(rows)
         best, similarity = explain(
-            tokens, codes, scales, codec=self.recipe.codec, k=self.recipe.k, dim=self.recipe.dim
+            tokens, codes, scales, codec=self.codec, k=self.recipe.k, dim=self.recipe.dim
         )
         return [
             tuple(
@@ -214,7 +220,7 @@ class Index:
         from crater_ray.search.stages import exact, ranked, rerank
 
         recipe = self.recipe
-        codec, k, dim, match = recipe.codec, recipe.k, recipe.dim, recipe.match
+        codec, k, dim, match = self.codec, recipe.k, recipe.dim, recipe.match
         id_ranks = self.snapshot.id_ranks
         answers: list[tuple[Array, Array]] = []
         if mode == "exact":
@@ -268,10 +274,8 @@ class Index:
 
     def stored(self, rows: Array) -> tuple[Array, Array]:
         """The vectors (n, m, G) and decoded tokens (n, K, D) of rows of this index, to be used as queries."""
-        from crater_ray.search.codecs import codec
-
         codes, scales = self.snapshot.gather(rows)
-        tokens = codec(self.recipe.codec).decode(codes, scales, self.recipe.k, self.recipe.dim)
+        tokens = self.codec.decode(codes, scales, self.recipe.k, self.recipe.dim)
         return np.asarray(self.snapshot.vectors(rows), np.float32), tokens
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
@@ -287,7 +291,7 @@ class Index:
                 tokens,
                 block[:, 1:],
                 self.snapshot.gather,
-                codec=self.recipe.codec,
+                codec=self.codec,
                 k=self.recipe.k,
                 dim=self.recipe.dim,
             )[:, 0]
@@ -310,6 +314,14 @@ class Index:
             return pixels(reader.load(uri), self.recipe.max_pixels)
         except (BadImage, OSError) as error:
             raise QueryError(f"the image of {id!r} cannot be read: {error}") from None
+
+
+def build_codec(root: Path, recipe: Recipe) -> Codec:
+    """The codec a recipe names, made of what it learnt. Raises DamagedIndex when that is missing."""
+    from crater_ray.search.codecs import codec
+
+    sha = recipe.fits.get(CODEC)
+    return codec(recipe.codec, None if sha is None else read_fitted(root, sha))
 
 
 def open_index(root: str | Path, version: int | None = None) -> Index:

@@ -19,6 +19,7 @@ from crater_ray.types import Side
 
 Role = Literal["backbone", "shortlist", "rerank"]
 ROLES: tuple[Role, ...] = ("backbone", "shortlist", "rerank")
+CODEC = "codec"  # the role of what a codec learns, beside those of the aggregators
 _WHAT = "the recipe of the index"
 _MARK = "crater-ray recipe"
 
@@ -45,7 +46,9 @@ class Recipe:
     precision: str
     max_pixels: int
     seed: int
-    fits: Mapping[str, str] = field(default_factory=dict)  # "shortlist" | "rerank" -> sha of the fitted file
+    fits: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "shortlist" | "rerank" | "codec" -> sha of the fitted file
     files: Mapping[str, str] = field(default_factory=dict)  # of file_digests()
     format: int = FORMAT
 

@@ -163,16 +163,19 @@ def _fitted(work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work
     """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
     from dataclasses import replace
 
+    from crater_ray.search.codecs import LEARNING
+
     out = Path(work.root)
     recipe = work.recipe
-    if found.fitted:
+    learning = (*found.fitted, *([recipes.CODEC] if recipe.codec in LEARNING else []))
+    if learning:
         there = recipes.find_recipe(out if side == "gallery" else job.out)
-        if there is not None and set(there.fits) == set(found.fitted):
-            fits = there.fits
+        if there is not None and set(there.fits) >= set(learning):
+            fits = {role: there.fits[role] for role in learning}
             if side == "query":
                 _copy_fits(job.out, out, fits)
         else:
-            fits = fit(work, found.fitted, job.cluster, job.index.sample, job.index.seed, quiet=quiet)
+            fits = fit(work, learning, job.cluster, job.index.sample, job.index.seed, quiet=quiet)
         recipe = replace(recipe, fits=fits)
     return replace(work, recipe=recipes.create_or_check(out, recipe))
 

@@ -14,13 +14,15 @@ once by `back` is compared with the integers themselves. Three things make few b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from crater_ray.search.records import Bytes, Floats, checked, finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Learnt = Mapping[str, NDArray[Any]]
 
@@ -107,8 +109,10 @@ class Residual:
         base: Floats = self._mean + some.astype(np.float32) @ self._image.wide
         return base
 
-    def asked(self, queries: torch.Tensor) -> torch.Tensor:
+    def asked(self, queries: Tensor) -> Tensor:
         """Query tokens (n, D) as the operand takes them, (n, 8 * token_bytes)."""
+        import torch
+
         return queries @ torch.from_numpy(self._token.wide).t()
 
     def _check(self, dim: int) -> None:
@@ -147,8 +151,8 @@ class _Axes:
                 np.int64
             )
             table[self._byte[axis], :, columns[axis] % 8] = value * units[axis]
-        self._table = torch.from_numpy(table.view(np.int64).reshape(-1))
-        self._starts = torch.arange(width, dtype=torch.int32) * 256
+        self._table = table.view(np.int64).reshape(-1)
+        self._starts = np.arange(width, dtype=np.int32) * 256
 
     def nearest(self, rest: Floats) -> Floats:
         """Odd integers (n, A), as floats."""
@@ -159,7 +163,7 @@ class _Axes:
         return decoded
 
     def turned(self, tokens: Floats, bases: Floats) -> Floats:
-        """Odd integers (n, A), decoded to what has with tokens (n, D) the product they have with themselves."""
+        """Odd integers (n, A), decoded to what has with tokens (n, D) the product these have themselves."""
         wanted = (tokens - bases) @ self.forward
         integers = _odd(wanted, self.largest)
         products = tokens @ self.back.T
@@ -188,8 +192,12 @@ class _Axes:
 
     def unpack(self, codes: Bytes) -> NDArray[np.int8]:
         """(rows, 8 * width) int8 of codes (n, some rows * width)."""
-        index = torch.from_numpy(codes.reshape(-1, self.width).astype(np.int32)) + self._starts
-        found = torch.index_select(self._table, 0, index.view(-1))
+        import torch
+
+        index = codes.reshape(-1, self.width).astype(np.int32)
+        index += self._starts
+        # eight columns at a time; numpy's take is slower
+        found = torch.index_select(torch.from_numpy(self._table), 0, torch.from_numpy(index).view(-1))
         return found.numpy().view(np.int8).reshape(-1, 8 * self.width)
 
 
