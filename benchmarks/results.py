@@ -11,10 +11,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results.md"
 COMMANDS = {  # section: the command that prints it
-    "embed": "benchmarks/embed.py --threads 2",
+    "embed": "benchmarks/embed.py",
     "memory": "benchmarks/embed.py --memory --images 20000 --threads 2",
     "rerank": "benchmarks/rerank.py",
     "store": "benchmarks/store.py",
+    "stages": "benchmarks/stages.py indexes/moon20k near=indexes/moon20k/queries@1 "
+    "any=indexes/moon20k/queries@2",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
 }
 

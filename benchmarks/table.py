@@ -93,7 +93,7 @@ def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
     found = [
         f"{key} = {value:.4g}" + (f" (asked for: {report.wanted[key]})" if key in report.wanted else "")
         for key, value in report.keys.items()
-        if not options.markdown or key in report.wanted
+        if not options.markdown or key in report.wanted or len(report.keys) < 9
     ]
     lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
