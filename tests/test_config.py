@@ -60,7 +60,7 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
         ),
         ("path=/x", "unknown option 'path'"),
         ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
-        ("rerank.codec=int4", r"rerank.codec: input should be 'int8', 'fp16', 'residual48' or 'residual16' \(got 'int4'\)"),
+        ("rerank.codec=int4", r"rerank.codec: input should be 'int8', 'fp16', .* \(got 'int4'\)"),
         (
             "rerank.kk=3",
             r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
