@@ -294,6 +294,7 @@ class Index:
                 codec=self.codec,
                 k=self.recipe.k,
                 dim=self.recipe.dim,
+                match=self.recipe.match,
             )[:, 0]
         return scores
 
