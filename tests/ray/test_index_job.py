@@ -292,5 +292,9 @@ def test_a_node_with_other_plugin_versions_is_refused(make_job: Make) -> None:
 
 
 def _pid_at(gate: Path) -> int:
-    with gate.open() as fifo:  # blocks until a worker has come to the gate
-        return int(fifo.readline())
+    """The process that has come to the gate. Blocks until one has."""
+    while True:
+        with gate.open() as fifo:
+            line = fifo.readline()
+        if line:  # else the one before was still letting go of its end
+            return int(line)
