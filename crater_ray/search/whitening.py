@@ -1,9 +1,9 @@
 """Stage one's vectors freed of what all of them share: centred, evened out along their axes, unit again.
 
 Vectors of a frozen backbone differ along few axes, and those tell light and texture rather than place. On
-20,000 views of the Moon (benchmarks/stages.py) a whitened class token finds more of what a late interaction
-would than the centroid codes, the fixed-dimensional encodings or the low-dimensional tokens it was compared
-with, in fewer bytes than any of them.
+20,000 views of the Moon a whitened class token finds more of what a late interaction would than the means,
+signs and low-dimensional tokens it was compared with, in no more bytes. benchmarks/stages.py sets it beside
+centroid codes and fixed-dimensional encodings too.
 """
 
 from __future__ import annotations
