@@ -1,0 +1,260 @@
+"""What is asked over HTTP and what is answered: the OpenAPI document is made of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_TOP = 1_000
+MOST_CANDIDATES = 10_000
+MOST_FILTERS = 16
+MOST_VALUES = 256  # of one filter's `any_of`
+MOST_BATCH = 32  # queries of one batch
+MOST_ITEMS = 10_000  # items of one page
+
+Mode = Literal["exact", "shortlist"]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+Value = str | int | float | bool | None  # of a column; dates and the like are given as text
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Filter(_Asked):
+    """Keeps the items whose column is one of some values, or lies in a range, ends included."""
+
+    column: Annotated[str, Field(min_length=1, max_length=128)]
+    any_of: Annotated[list[str | int | Finite], Field(min_length=1, max_length=MOST_VALUES)] | None = None
+    min: Finite | None = None
+    max: Finite | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.any_of is None) == (self.min is None and self.max is None):
+            raise ValueError("a filter is any_of, or min and max, or one of these two")
+        return self
+
+
+class Box(_Asked):
+    """Keeps the items whose lat and lon, in degrees, lie inside; across 180° west is the greater."""
+
+    west: Annotated[float, Field(ge=-360, le=360)]
+    south: Annotated[float, Field(ge=-90, le=90)]
+    east: Annotated[float, Field(ge=-360, le=360)]
+    north: Annotated[float, Field(ge=-90, le=90)]
+
+    @model_validator(mode="after")
+    def _upright(self) -> Self:
+        if self.south > self.north:
+            raise ValueError("south lies above north")
+        return self
+
+
+class Options(_Asked):
+    """How a query is answered, whatever it is."""
+
+    top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
+    mode: Mode = "shortlist"
+    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 100  # images that stage two scores
+    strict: bool = False  # 503 rather than an answer that lacks a shard
+    explain: bool = False  # which query token matched which gallery token
+    filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
+    box: Box | None = None
+
+
+class SearchRequest(Options):
+    """An item of the index as a query. With an image (multipart), `id` is left out."""
+
+    id: Id | None = None
+
+
+class BatchRequest(Options):
+    """Items of the index as queries, all under the same options."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_BATCH)]
+
+
+class VersionRequest(_Asked):
+    """Which version is to be in force: a number that the index has, or null for its newest."""
+
+    version: Annotated[int, Field(ge=1, le=10**9)] | None = None
+
+
+class TokenMatch(_Told):
+    """One query token, the gallery token it is most similar to, and their cosine."""
+
+    query_token: int
+    gallery_token: int
+    similarity: float
+
+
+class Grid(_Told):
+    """The patch tokens of one image: equal cells over the whole of it, row by row from the upper left."""
+
+    rows: int
+    columns: int
+
+
+class Places(_Told):
+    """Where tokens lie: `places[token]` is x and y, 0 to 1 from the upper left; null: unknown."""
+
+    grid: Grid
+    places: list[tuple[float, float]] | None
+
+
+class SearchHit(_Told):
+    rank: int
+    id: str
+    group: str
+    score: float
+    columns: dict[str, Value]  # the item's own, such as lat, lon, diameter_km, body
+    matches: list[TokenMatch] | None = None  # most similar first, one a query token; only with explain
+
+
+class IndexVersion(_Told):
+    name: str
+    version: int
+
+
+class Shards(_Told):
+    """How many searchers the index is spread over, and how many had a part in this answer."""
+
+    answered: int
+    total: int
+
+
+class Query(_Told):
+    """The query as it was understood."""
+
+    id: str | None  # None: an image
+    group: str | None = None
+    columns: dict[str, Value] | None = None  # of an item
+    tokens: int  # Q
+    where: Places | None = None  # of an image, only with explain; an item's: GET /v1/items/{id}/tokens
+
+
+class SearchReply(_Told):
+    request_id: str
+    index: IndexVersion
+    mode: Mode
+    query: Query
+    hits: list[SearchHit]
+    shards: Shards
+    seconds: dict[str, float]  # by stage: decode, encode, search, describe, total
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    request_id: str | None = None
+
+
+class BatchReply(_Told):
+    """An answer or a problem for each query, in the order asked."""
+
+    request_id: str
+    replies: list[SearchReply | Problem]
+
+
+class Item(_Told):
+    id: str
+    group: str
+    columns: dict[str, Value]
+    index: IndexVersion
+    image: str  # where its image is
+
+
+class ItemTokens(_Told):
+    """Where the tokens that the index keeps of an item lie in its image."""
+
+    id: str
+    where: Places
+
+
+class Items(_Told):
+    """One page of items, as a table: `rows[i][j]` is the value of `columns[j]`."""
+
+    index: IndexVersion
+    columns: list[str]
+    rows: list[list[Value]]
+    total: int  # items that pass the filters, on all pages
+    next: str | None  # the next page's cursor; null: this was the last
+
+
+class Column(_Told):
+    """One of the items' own columns, with what a filter over it may name."""
+
+    name: str
+    type: Literal["number", "text", "boolean", "other"]
+    min: float | None = None  # of numbers
+    max: float | None = None
+    values: list[str] | None = None  # of text, where there are few
+
+
+class BaseMap(_Told):
+    """A simple-cylindrical image of the body: the whole globe unless [serve] says otherwise."""
+
+    url: str
+    body: str | None
+    width: int
+    height: int
+    west: float  # degrees of the left edge
+    east: float
+    south: float
+    north: float
+
+
+class Limits(_Told):
+    bytes: int  # of a request's body
+    pixels: int  # of a query image
+    top: int = MOST_TOP
+    candidates: int = MOST_CANDIDATES
+    batch: int = MOST_BATCH
+    seconds: float  # of a request
+
+
+class Recipe(_Told):
+    """How views became what is searched."""
+
+    backbone: str
+    shortlist: str
+    rerank: str
+    k: int
+    dim: int
+    codec: str
+    match: str
+    grid: Grid
+
+
+class IndexReply(_Told):
+    name: str
+    version: int  # in force: every answer is of one version
+    held: list[int]  # open in every searcher; more than one while a version is being changed
+    published: list[int]  # on disk
+    items: int
+    parts: int
+    segments: int
+    shards: Shards  # answering now
+    columns: list[Column]
+    recipe: Recipe
+    limits: Limits
+    basemap: BaseMap | None
+
+
+class Ready(_Told):
+    ready: bool
+    version: int | None = None
+    shards: Shards | None = None
