@@ -1,0 +1,68 @@
+"""SupScene for crater-ray: trainable aggregators, the backbone they were trained with, `crater-ray train`.
+
+Importing this imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from crater_ray.plugins import File, Label, Options, hookimpl
+
+Attention = Literal["row", "column"]  # class token to patches as published, or patches to class as coded
+Norm = Literal["batch", "none"]  # after the descriptor's first L2
+
+
+class TrainedOptions(Options):
+    """None: as the folder at `path` says, or the default where there is no folder."""
+
+    path: File | None = None  # the model folder of a training run: weights and config
+
+
+class DivladOptions(TrainedOptions):
+    clusters: int | None = Field(None, ge=1)  # 32
+    attention: Attention | None = None  # row
+    gate: bool | None = None  # true
+    norm: Norm | None = None  # batch
+
+
+class NetvladOptions(TrainedOptions):
+    clusters: int | None = Field(None, ge=1)  # 32
+    alpha: float | None = Field(None, gt=0)  # 100; of the assignment, until words are learnt
+    norm: Norm | None = None  # batch
+
+
+class SaladOptions(TrainedOptions):
+    clusters: int | None = Field(None, ge=1)  # 64
+    local_dim: int | None = Field(None, ge=1)  # 128
+    global_dim: int | None = Field(None, ge=1)  # 256
+    hidden: int | None = Field(None, ge=1)  # 512
+    dropout: float | None = Field(None, ge=0, lt=1)  # 0.3
+
+
+class GemOptions(TrainedOptions):
+    p: float | None = Field(None, gt=0)  # 3, where training starts
+
+
+class BackboneOptions(Options):
+    path: File  # the model folder of a training run
+    attention_column: bool = False
+
+
+AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
+    "divlad": ("gated VLAD weighted by attention (SupScene)", "divlad:Divlad", DivladOptions),
+    "netvlad": ("VLAD with soft, learnt assignment", "netvlad:Netvlad", NetvladOptions),
+    "salad": ("optimal transport to learnt clusters, and the class token", "salad:Salad", SaladOptions),
+    "trained_gem": ("generalised mean with a learnt power", "poolings:TrainedGem", GemOptions),
+    "trained_avg": ("mean of the patch tokens, for training", "poolings:TrainedAvg", TrainedOptions),
+    "cls_mean": ("class token and mean of patch tokens, side by side", "poolings:ClsMean", TrainedOptions),
+}
+
+
+@hookimpl
+def register_aggregators() -> Iterable[Label]:
+    for name, (summary, where, options) in AGGREGATORS.items():
+        yield Label(name, summary, f"crater_ray_supscene.aggregators.{where}", options)

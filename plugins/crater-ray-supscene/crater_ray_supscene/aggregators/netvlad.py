@@ -1,0 +1,82 @@
+"""NetVLAD: soft assignment to learnt words, residuals, intra-normalisation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from crater_ray.types import Side, Tokens, TokenShape
+from crater_ray_supscene.aggregators.saved import Trained, seeded
+
+ROUNDS = 20  # of k-means
+
+
+class Netvlad(Trained):
+    """One vector of clusters x D numbers of unit tokens; batch norm after the first L2, as in SupScene."""
+
+    name = "netvlad"
+    defaults = {"clusters": 32, "alpha": 100.0, "norm": "batch"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        shape: TokenShape,
+        path: Path | None = None,
+        clusters: int | None = None,
+        alpha: float | None = None,
+        norm: str | None = None,
+    ) -> None:
+        self._begin(shape, path, clusters=clusters, alpha=alpha, norm=norm)
+        count = int(self.options["clusters"])
+        self.dim = count * shape.dim
+        with seeded():
+            self.centres = nn.Parameter(normalize(torch.randn(count, shape.dim), dim=1))
+        self.assign = nn.Linear(shape.dim, count)
+        self._start(self.centres.detach().clone(), float(self.options["alpha"]))
+        self.norm = nn.BatchNorm1d(self.dim) if self.options["norm"] == "batch" else nn.Identity()
+        self._end(path)
+
+    def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
+        """(N, 1, dim) float32, unit rows."""
+        patches = normalize(tokens.patches.float(), dim=2)
+        share = self.assignment(tokens)
+        residuals = share @ patches - share.sum(2)[:, :, None] * self.centres
+        vector = normalize(normalize(residuals, dim=2).flatten(1), dim=1)
+        return normalize(self.norm(vector), dim=1)[:, None]
+
+    def assignment(self, tokens: Tokens) -> Tensor:
+        """(N, K, T): the share of each token that goes to each word; sums to one over K."""
+        logits: Tensor = self.assign(normalize(tokens.patches.float(), dim=2))
+        return logits.softmax(2).transpose(1, 2)
+
+    def initialise(self, patches: NDArray[np.float32], seed: int) -> None:
+        """Words by spherical k-means over patches (n, D); the assignment so sharp that the second nearest
+        word gets a hundredth of the nearest's share on average.
+
+        Raises ValueError for fewer tokens than words.
+        """
+        count = len(self.centres)
+        if len(patches) < count:
+            raise ValueError(f"{len(patches)} tokens cannot start {count} words")
+        points = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-12)
+        means = faiss.Kmeans(
+            points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
+        )
+        means.train(np.ascontiguousarray(points, np.float32))
+        words = np.array(means.centroids, np.float32)
+        near = np.sort(points @ words.T, axis=1)
+        gap = float((near[:, -1] - near[:, -2]).mean()) if count > 1 else 1.0
+        with torch.no_grad():
+            self.centres.copy_(torch.from_numpy(words))
+        self._start(torch.from_numpy(words), -math.log(0.01) / max(gap, 1e-6))
+
+    def _start(self, words: Tensor, alpha: float) -> None:
+        with torch.no_grad():
+            self.assign.weight.copy_(alpha * normalize(words, dim=1))
+            self.assign.bias.zero_()

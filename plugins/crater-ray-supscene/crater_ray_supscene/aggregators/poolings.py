@@ -1,0 +1,71 @@
+"""The plain poolings as they are trained: GeM with its power learnt, the mean, and class token with mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from crater_ray.errors import ConfigError
+from crater_ray.types import Side, Tokens, TokenShape
+from crater_ray_supscene.aggregators.saved import Trained
+
+
+class TrainedGem(Trained):
+    """(mean of max(x, 1e-6)^p)^(1/p), p learnt. The clamp drops negative values, as published."""
+
+    name = "trained_gem"
+    defaults = {"p": 3.0}  # noqa: RUF012
+
+    def __init__(self, shape: TokenShape, path: Path | None = None, p: float | None = None) -> None:
+        self._begin(shape, path, p=p)
+        self.dim = shape.dim
+        self.p = nn.Parameter(torch.tensor(float(self.options["p"])))
+        self._end(path)
+
+    def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
+        """(N, 1, dim) float32, unit rows."""
+        patches = tokens.patches.float().clamp(min=1e-6)
+        peak = patches.amax(1, keepdim=True).detach()  # a large p overflows float32 without it
+        pooled = (patches / peak).pow(self.p).mean(1).pow(1.0 / self.p) * peak[:, 0]
+        return normalize(pooled, dim=1)[:, None]
+
+
+class TrainedAvg(Trained):
+    """The mean of the patch tokens: nothing of its own to learn, the backbone learns for it."""
+
+    name = "trained_avg"
+
+    def __init__(self, shape: TokenShape, path: Path | None = None) -> None:
+        self._begin(shape, path)
+        self.dim = shape.dim
+        self._end(path)
+
+    def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
+        """(N, 1, dim) float32, unit rows."""
+        return normalize(tokens.patches.float().mean(1), dim=1)[:, None]
+
+
+class ClsMean(Trained):
+    """The class token and the mean of the patch tokens side by side, 2 D numbers.
+
+    Raises ConfigError for a backbone without a class token.
+    """
+
+    name = "cls_mean"
+
+    def __init__(self, shape: TokenShape, path: Path | None = None) -> None:
+        self._begin(shape, path)
+        if not shape.cls:
+            raise ConfigError("cls_mean needs a class token, but the backbone gives none; use trained_avg")
+        self.dim = 2 * shape.dim
+        self._end(path)
+
+    def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
+        """(N, 1, dim) float32, unit rows. Raises ValueError for Tokens without a class token."""
+        if tokens.cls is None:
+            raise ValueError("cls_mean was given Tokens without a class token")
+        both = torch.cat([tokens.cls.float(), tokens.patches.float().mean(1)], dim=1)
+        return normalize(both, dim=1)[:, None]
