@@ -13,7 +13,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 
-Codec = Literal["int8", "fp16", "residual48", "residual16"]
+Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Precision = Literal["bf16", "fp32"]
 Mode = Literal["exact", "shortlist"]
@@ -91,9 +91,26 @@ class NeighboursTable(_Table):
 
 
 class ServeTable(_Table):
-    """[serve]"""
+    """[serve]: how an index is answered over HTTP. Nothing of it enters the recipe."""
 
-    basemap: Path | None = None
+    basemap: Path | None = None  # a simple-cylindrical JPEG, PNG or WebP image that a browser can show
+    basemap_box: tuple[float, float, float, float] = (-180.0, -90.0, 180.0, 90.0)  # west, south, east, north
+    basemap_body: str | None = None
+    shards: int = Field(default=1, ge=1)  # searcher deployments that the segments are spread over
+    replicas: int = Field(default=2, ge=1)  # of each of them
+    encoders: int = Field(default=2, ge=1)
+    ingresses: int = Field(default=1, ge=1)
+    threads: int | None = Field(default=None, ge=1)  # of torch, a replica; None: the cores there are
+    cpus_per_replica: float = Field(default=0.1, ge=0)
+    gpus_per_encoder: float = Field(default=0.0, ge=0)
+    batch: int = Field(default=8, ge=1)  # query images encoded at once at most
+    max_bytes: int = Field(default=16 << 20, ge=1)  # of a request's body
+    max_pixels: int | None = Field(default=None, ge=1)  # of a query image; None: what the index was made with
+    at_once: int = Field(default=32, ge=1)  # requests an ingress works on; beyond that 429
+    seconds: float = Field(default=30.0, gt=0)  # for a request, then 504
+    body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
+    retries: int = Field(default=2, ge=0)  # of a searcher or encoder that did not answer
+    retry_seconds: float = Field(default=2.0, gt=0)  # that each attempt may take
 
 
 class Job(_Table):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.index.fitted import Arrays, read_fitted
 from crater_ray.index.opened import Snapshot
-from crater_ray.index.recipe import CODEC, Recipe
+from crater_ray.index.recipe import Recipe
 from crater_ray.plugins import Located, Reader, registry
 from crater_ray.types import Hit, Match, Side, Tokens
 
@@ -31,14 +31,22 @@ BLOCK_ROWS = 4096  # images a block of the exact scan
 class Index:
     """One pinned version of an index, searchable. Satisfies crater_ray.plugins.Index.
 
+    With `segments`, only the rows of those: a searcher's share of the version.
     Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
     that is missing.
     """
 
-    def __init__(self, root: str | Path, version: int | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        version: int | None = None,
+        *,
+        threads: int | None = None,
+        segments: Collection[str] | None = None,
+    ) -> None:
         self.root = Path(root)
         self.threads = threads
-        self.snapshot = Snapshot(self.root, version)
+        self.snapshot = Snapshot(self.root, version, segments)
         self.recipe = self.snapshot.recipe
 
     def __len__(self) -> int:
@@ -69,7 +77,9 @@ class Index:
 
     @cached_property
     def codec(self) -> Codec:
-        return build_codec(self.root, self.recipe)
+        from crater_ray.search.codecs import codec
+
+        return codec(self.recipe.codec)
 
     @cached_property
     def _readers(self) -> list[Reader]:
@@ -217,10 +227,9 @@ class Index:
         mask: Array | None = None,
     ) -> list[tuple[Array, Array]]:
         """(rows, scores) of each query, best first, ties by id: vectors (B, m, G), tokens (B, Q, D)."""
-        from crater_ray.search.stages import exact, ranked, rerank
+        from crater_ray.search.stages import exact, ranked
 
         recipe = self.recipe
-        codec, k, dim, match = self.codec, recipe.k, recipe.dim, recipe.match
         id_ranks = self.snapshot.id_ranks
         answers: list[tuple[Array, Array]] = []
         if mode == "exact":
@@ -228,10 +237,10 @@ class Index:
                 tokens,
                 self.snapshot.blocks(BLOCK_ROWS),
                 rows=len(self),
-                codec=codec,
-                k=k,
-                dim=dim,
-                match=match,
+                codec=self.codec,
+                k=recipe.k,
+                dim=recipe.dim,
+                match=recipe.match,
             )
             if mask is not None:
                 scores[:, ~mask] = -np.inf
@@ -243,7 +252,7 @@ class Index:
         if mode != "shortlist":
             raise QueryError(f"mode {mode!r} is not one of exact, shortlist")
         rows, _ = self.shortlist(vectors, candidates, mask)
-        scores = rerank(tokens, rows, self.snapshot.gather, codec=codec, k=k, dim=dim, match=match)
+        scores = self.rerank(tokens, rows)
         for row_rows, row_scores in zip(rows, scores, strict=True):
             valid = row_rows >= 0
             row_rows, row_scores = row_rows[valid], row_scores[valid]
@@ -272,6 +281,21 @@ class Index:
         order = np.argsort(-all_scores, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(all_rows, order, 1), np.take_along_axis(all_scores, order, 1)
 
+    def rerank(self, tokens: Array, rows: Array) -> Array:
+        """Stage two: scores (B, S) float32 of queries (B, Q, D) against their rows (B, S); -inf where -1."""
+        from crater_ray.search.stages import rerank
+
+        recipe = self.recipe
+        return rerank(
+            tokens,
+            rows,
+            self.snapshot.gather,
+            codec=self.codec,
+            k=recipe.k,
+            dim=recipe.dim,
+            match=recipe.match,
+        )
+
     def stored(self, rows: Array) -> tuple[Array, Array]:
         """The vectors (n, m, G) and decoded tokens (n, K, D) of rows of this index, to be used as queries."""
         codes, scales = self.snapshot.gather(rows)
@@ -280,22 +304,12 @@ class Index:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
         """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
-        from crater_ray.search.stages import rerank
-
         rows = np.array([[self.row(a), self.row(b)] for a, b in pairs], np.int64).reshape(-1, 2)
         scores = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), 256):
             block = rows[start : start + 256]
             _, tokens = self.stored(block[:, 0])
-            scores[start : start + len(block)] = rerank(
-                tokens,
-                block[:, 1:],
-                self.snapshot.gather,
-                codec=self.codec,
-                k=self.recipe.k,
-                dim=self.recipe.dim,
-                match=self.recipe.match,
-            )[:, 0]
+            scores[start : start + len(block)] = self.rerank(tokens, block[:, 1:])[:, 0]
         return scores
 
     # items
@@ -315,14 +329,6 @@ class Index:
             return pixels(reader.load(uri), self.recipe.max_pixels)
         except (BadImage, OSError) as error:
             raise QueryError(f"the image of {id!r} cannot be read: {error}") from None
-
-
-def build_codec(root: Path, recipe: Recipe) -> Codec:
-    """The codec a recipe names, made of what it learnt. Raises DamagedIndex when that is missing."""
-    from crater_ray.search.codecs import codec
-
-    sha = recipe.fits.get(CODEC)
-    return codec(recipe.codec, None if sha is None else read_fitted(root, sha))
 
 
 def open_index(root: str | Path, version: int | None = None) -> Index:

@@ -27,10 +27,11 @@ segments     segment_key(parts, *, factory, seed, m, dim, fitted=None) -> sha
                  write(path) saves the FAISS file; fitted: sha of what is done to the vectors first
              read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, fitted, rows)
              check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
-opened       Snapshot(root, version=None): recipe, version, parts, offsets, segments, len()
+opened       Snapshot(root, version=None, segments=None): recipe, version, parts, offsets, segments, len()
              ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)
              gather(rows) -> codes, scales; blocks(max_rows) -> (first row, codes, scales)…
-             vectors(rows=None)
+             vectors(rows=None); check() reads every file: DamagedIndex
+             owners(version, segments) -> each part's segment
              scales; segment_rows(segment); fitted(segment) -> arrays | None
              bytes_per_image() -> {stage: bytes}
 gather       gather(codes, rows, *, willneed) -> (len(rows), R)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from crater_ray.errors import IndexMismatch, QueryError
 from crater_ray.index.fitted import Arrays, fitted_path, read_fitted
 from crater_ray.index.gather import gather
-from crater_ray.index.parts import BASE_COLUMNS, Array, Part, open_part
+from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_part
 from crater_ray.index.recipe import read_recipe
-from crater_ray.index.segments import Segment, read_segment
-from crater_ray.index.versions import latest, read, union_schema
+from crater_ray.index.segments import Segment, check_segment, read_segment
+from crater_ray.index.versions import Version, latest, read, union_schema
 
 _OTHER_FILES = 512  # that a process holds beside its parts'
 _CACHED = 32  # rows copied twice while they are in the processor's cache
@@ -29,10 +29,13 @@ _SUGGEST_BELOW = 50_000  # ids; looking for a close one among more takes too lon
 class Snapshot:
     """Rows of one version: its parts in order, N in all. Read-only, thread-safe once opened.
 
+    With `segments`, only the parts of those of the version's segments: a share of it.
     Raises IndexMismatch when `root` is no index, a newer one, or lacks that version; DamagedIndex.
     """
 
-    def __init__(self, root: Path, version: int | None = None) -> None:
+    def __init__(
+        self, root: Path, version: int | None = None, segments: Collection[str] | None = None
+    ) -> None:
         self.root = Path(root)
         self.recipe = read_recipe(self.root)
         found = latest(self.root) if version is None else read(self.root, version)
@@ -42,9 +45,17 @@ class Snapshot:
                 "run `crater-ray index JOB.toml` again"
             )
         self.version = found
-        _allow_files(len(found.parts))
-        self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in found.parts)
-        self.segments: tuple[Segment, ...] = tuple(read_segment(self.root, sha) for sha in found.segments)
+        every = [read_segment(self.root, sha) for sha in found.segments]
+        self.segments: tuple[Segment, ...] = tuple(
+            segment for segment in every if segments is None or segment.sha in segments
+        )
+        entries = found.parts
+        if segments is not None:
+            entries = tuple(
+                entry for entry, sha in zip(entries, owners(found, every), strict=True) if sha in segments
+            )
+        _allow_files(len(entries))
+        self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in entries)
         self.offsets: Array = np.cumsum([0, *(len(part) for part in self.parts)])  # (parts + 1,), first rows
 
     def __len__(self) -> int:
@@ -191,6 +202,14 @@ class Snapshot:
         ]
         return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
 
+    def check(self) -> None:
+        """Reads every file of its parts and segments. Raises DamagedIndex naming the first bad one."""
+        for part in self.parts:
+            check_part(part)
+        for segment in self.segments:
+            check_segment(segment)
+            self.fitted(segment)
+
     def fitted(self, segment: Segment) -> Arrays | None:
         """What is done to a segment's vectors and to queries first; None: nothing. Raises DamagedIndex."""
         return None if segment.fitted is None else read_fitted(self.root, segment.fitted)
@@ -210,6 +229,15 @@ class Snapshot:
     def _column(self, name: str) -> Any:
         column = self.items([name]).column(name).cast(pa.large_string())
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def owners(version: Version, segments: Sequence[Segment]) -> list[str | None]:
+    """For each part of the version the first of its segments that holds it; None for a part without rows."""
+    first: dict[tuple[str, str], str] = {}
+    for segment in segments:
+        for name, digest, _ in segment.parts:
+            first.setdefault((name, digest), segment.sha)
+    return [first.get((part.name, part.digest)) for part in version.parts]
 
 
 def _allow_files(parts: int) -> None:

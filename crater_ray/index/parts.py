@@ -19,7 +19,7 @@ import xxhash
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.gather import ranges
 from crater_ray.index.sealed import canonical, unseal
-from crater_ray.index.store import PARTS, Sum
+from crater_ray.index.store import PARTS, Sum, sum_of
 from crater_ray.types import Item
 
 ITEMS, VECTORS, CODES, SCALES, PART = "items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"
@@ -151,6 +151,14 @@ def check_sizes(folder: Path, record: Record) -> None:
             raise DamagedIndex(f"{folder / name} is missing; {_AGAIN}") from None
         if size != told.bytes:
             raise DamagedIndex(f"{folder / name} has {size} bytes, not {told.bytes}; {_AGAIN}")
+
+
+def check_part(part: Part) -> None:
+    """Reads every file of a part. Raises DamagedIndex naming the first that is not as it was written."""
+    check_sizes(part.folder, part.record)
+    for name, told in part.record.files.items():
+        if sum_of(part.folder / name) != told:
+            raise DamagedIndex(f"{part.folder / name} does not match its checksum; {_AGAIN}")
 
 
 class Part:

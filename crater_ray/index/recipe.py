@@ -19,7 +19,6 @@ from crater_ray.types import Side
 
 Role = Literal["backbone", "shortlist", "rerank"]
 ROLES: tuple[Role, ...] = ("backbone", "shortlist", "rerank")
-CODEC = "codec"  # the role of what a codec learns, beside those of the aggregators
 _WHAT = "the recipe of the index"
 _MARK = "crater-ray recipe"
 
@@ -48,7 +47,7 @@ class Recipe:
     seed: int
     fits: Mapping[str, str] = field(
         default_factory=dict
-    )  # "shortlist" | "rerank" | "codec" -> sha of the fitted file
+    )  # "shortlist" | "rerank" -> sha of the fitted file
     files: Mapping[str, str] = field(default_factory=dict)  # of file_digests()
     format: int = FORMAT
 
