@@ -1,0 +1,88 @@
+"""What is drawn: enough, whole, related, and the same for the same seed."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
+from crater_ray_supscene.sampling import Sampler, Sampling, anchor_expand, balanced, samples_of
+
+
+def strip(count: int, reach: int, start: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images along a strip: neighbours overlap, the less the farther."""
+    first = np.repeat(np.arange(count), reach)
+    second = first + np.tile(np.arange(1, reach + 1), count)
+    weight = 1 - (second - first) / (reach + 1)
+    keep = second < count
+    return first[keep] + start, second[keep] + start, weight[keep]
+
+
+def two_scenes() -> OverlapGraph:
+    one, other = strip(60, 10), strip(40, 10, 60)
+    rows, columns, weights = (np.concatenate(parts) for parts in zip(one, other, strict=True))
+    return overlap_graph(100, Edges(rows, columns, weights.astype(np.float32)))
+
+
+@pytest.mark.parametrize("method", ["anchor_expand", "balanced", "uniform"])
+def test_a_batch_is_of_distinct_images_of_its_scenes_and_of_seed_and_step_alone(method) -> None:  # type: ignore[no-untyped-def]
+    graph, units = two_scenes(), [np.arange(60), np.arange(60, 100)]
+    how = Sampling(nodes=16, subgraphs=3, method=method)
+    sampler = Sampler(graph, units, how, seed=4)
+    assert sampler.epoch == samples_of(60, 16) + samples_of(40, 16) == 6
+    scenes = []
+    for step in range(4):
+        batch = sampler.batch(step)
+        assert batch.shape == (3, 16)
+        np.testing.assert_array_equal(batch, Sampler(graph, units, how, seed=4).batch(step))
+        for rows in batch:
+            assert len(set(rows.tolist())) == 16
+            assert len({row >= 60 for row in rows.tolist()}) == 1
+            scenes.append(bool(rows[0] >= 60))
+    assert sorted(scenes[:6]) == sorted(scenes[6:]) == [False] * 3 + [True] * 3  # each epoch alike
+    assert (Sampler(graph, units, how, seed=5).batch(0) != sampler.batch(0)).any()
+
+
+def test_a_small_scene_comes_whole_and_is_padded() -> None:
+    sampler = Sampler(two_scenes(), [np.arange(5)], Sampling(nodes=8, subgraphs=2), seed=0)
+    assert sorted(sampler.batch(0)[1].tolist()) == [-1, -1, -1, 0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        Sampler(two_scenes(), [], Sampling(), seed=0)
+
+
+def test_anchor_expansion_stays_near_its_anchor() -> None:
+    graph = two_scenes()
+    for seed in range(20):
+        rows = anchor_expand(graph, np.arange(60), 16, np.random.default_rng(seed))
+        assert np.ptp(rows) <= 6 * 8  # three hops of eight images (overlap 0.2 and more), each way
+        assert (graph.block(rows) >= 0.25).mean() > 0.3
+    lonely = overlap_graph(30, Edges(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32)))
+    assert len(set(anchor_expand(lonely, np.arange(30), 8, np.random.default_rng(0)).tolist())) == 8
+
+
+def share(graph: OverlapGraph, rows: np.ndarray) -> float:
+    upper = np.triu_indices(len(rows), 1)
+    return float((graph.block(rows)[upper] >= 0.25).mean())
+
+
+@pytest.mark.parametrize(("count", "reach", "nodes"), [(60, 24, 16), (600, 220, 128), (400, 350, 64)])
+def test_balanced_sampling_brings_half_of_the_pairs_together(count: int, reach: int, nodes: int) -> None:
+    rows, columns, weights = strip(count, reach)
+    graph = overlap_graph(count, Edges(rows, columns, weights.astype(np.float32)))
+    random = share(graph, np.random.default_rng(0).permutation(count)[:nodes])
+    found = balanced(graph, np.arange(count), nodes, np.random.default_rng(0))
+    assert len(set(found.tolist())) == nodes
+    assert abs(share(graph, found) - 0.5) <= max(0.05, 0.6 * abs(random - 0.5))
+
+
+def test_balanced_sampling_of_128_takes_milliseconds() -> None:
+    rows, columns, weights = strip(2000, 300)
+    graph = overlap_graph(2000, Edges(rows, columns, weights.astype(np.float32)))
+    spent = []
+    for seed in range(5):
+        start = time.process_time()
+        balanced(graph, np.arange(2000), 128, np.random.default_rng(seed))
+        spent.append(time.process_time() - start)
+    assert min(spent) < 0.1
