@@ -104,6 +104,10 @@ class Index:
                 opened.append((Shortlist.build(compared, segment.factory, segment.seed), kept, learnt))
         return opened
 
+    def warm(self) -> None:
+        """Opens what stage one searches, so that the first query does not wait for it."""
+        _ = self._stage_one, self.codec
+
     # one query
 
     def search(

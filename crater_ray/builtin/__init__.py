@@ -168,6 +168,7 @@ COMMANDS = {  # registered so that no plugin can take one of these names unseen
     "neighbours": "write every item's nearest neighbours",
     "consume": "hand an index to a consumer",
     "evaluate": "score an index with its queries",
+    "serve": "answer queries over HTTP",
     "bench": "measure what the paper measures",
     "plugins": "list every plugin",
     "info": "say what an index holds",

@@ -1,0 +1,184 @@
+"""What `crater-ray serve` does: a service here or on a running cluster, until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from crater_ray import errors
+from crater_ray.config import ServeTable, load_job
+from crater_ray.errors import ClusterError, ConfigError, CraterRayError
+from crater_ray.serve.basemap import read_map
+from crater_ray.serve.settings import LOOPBACK, Settings
+from crater_ray.serve.tokens import read_tokens
+
+LOCAL_STORE_BYTES = 200 * 2**20
+APP = "crater-ray"
+
+
+def plan(
+    index: Path,
+    *,
+    host: str,
+    token_file: Path | None,
+    no_auth: bool,
+    version: int | None,
+    changes: dict[str, Any],
+    overrides: Sequence[str] = (),
+) -> Settings:
+    """What is to be served: an index, or a job file's, with its [serve].
+
+    Raises ConfigError, IndexMismatch: everything that can be checked before a process is started.
+    """
+    table = ServeTable()
+    if index.suffix == ".toml" and index.is_file():
+        job = load_job(index, overrides)
+        index, table = job.out, job.serve
+    elif overrides:
+        raise ConfigError("--set changes a job file; name one in place of the index")
+    table = ServeTable.model_validate({**table.model_dump(), **changes})
+    if no_auth and host not in LOOPBACK:
+        raise ConfigError(f"--no-auth opens the service to all who can reach {host}; name a --token-file")
+    if token_file is None and not no_auth:
+        raise ConfigError(
+            "name a file with a token in it, such as `openssl rand -hex 32` prints: --token-file F; "
+            "or, on 127.0.0.1 alone, say --no-auth"
+        )
+    if token_file is not None:
+        read_tokens(token_file)
+    read_map(table)
+    wanted = Settings(
+        index=index.resolve(),
+        version=version,
+        token_file=None if token_file is None else token_file.resolve(),
+        no_auth=no_auth,
+        serve=table,
+    )
+    wanted.first_version()
+    return wanted
+
+
+def run(
+    wanted: Settings,
+    *,
+    host: str,
+    port: int,
+    address: str | None,
+    logs: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Serves until SIGINT or SIGTERM. Raises ClusterError, DamagedIndex and what else a replica dies of."""
+    start = time.monotonic()
+    _free(host, port)
+    os.environ.update({name: value for name, value in environment().items() if name not in os.environ})
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    import ray
+    from ray import serve
+
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(address)
+    try:
+        serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
+        _deploy(wanted, logs)
+        shown = f"[{host}]" if ":" in host else host
+        say(
+            f"{wanted.name}, version {wanted.first_version()}: http://{shown}:{port}/ "
+            f"(API: /docs), ready after {time.monotonic() - start:.1f} s; Ctrl-C stops it"
+        )
+        stop.wait()
+    finally:
+        if address is None:
+            serve.shutdown()
+        else:
+            serve.delete(wanted.app)
+        if ours:
+            ray.shutdown()
+
+
+def environment() -> dict[str, str]:
+    """What the processes of Ray Serve should find in their environment, unless it is there already.
+
+    HAProxy in front: a killed proxy or ingress is not noticed, and a request takes one hop less. What it
+    listens on besides the service itself is moved to free ports. Loops are shared: threads cost latency.
+    """
+    told = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    }
+    if sys.platform == "linux":
+        told |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(_any_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(_any_port()),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_any_port()),
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        }
+    return told
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    local: dict[str, Any] = {}
+    if address is None:
+        local = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **local)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+
+
+def _deploy(wanted: Settings, logs: Path | None) -> None:
+    from ray import serve
+
+    from crater_ray.serve.deploy import build
+
+    logging: dict[str, Any] = {"encoding": "JSON", "enable_access_log": False}
+    if logs is not None:
+        logging["logs_dir"] = str(logs.resolve())
+    try:
+        serve.run(
+            build(wanted.model_dump(mode="json")), name=wanted.app, route_prefix="/", logging_config=logging
+        )
+    except RuntimeError as error:
+        raise _reason(str(error)) from error
+
+
+def _reason(text: str) -> CraterRayError:
+    """The error of ours that a replica died of, out of what Serve says; or all that Serve says."""
+    found = re.findall(r"crater_ray\.errors\.(\w+): (.+)", text)
+    for name, message in reversed(found):
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, CraterRayError):
+            return kind(message.strip().replace("\\n", " "))
+    return ClusterError(f"the service did not start: {text.strip()}")
+
+
+def _free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; use another --port"
+        ) from None
+
+
+def _any_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

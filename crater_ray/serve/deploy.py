@@ -1,0 +1,255 @@
+"""The Serve application: `crater_ray.serve.deploy:build`, what every way to deploy names.
+
+ingress     FastAPI behind the gate; no torch. Its user_config pins the version in force
+encoder     query images, several at once
+searcher-i  shard i; its user_config names the versions it holds
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from crater_ray.serve.calls import Busy
+from crater_ray.serve.settings import Settings, settings
+
+WAITING = (
+    4  # requests a searcher or encoder has at once beyond the one it works on … a handle queues the rest
+)
+
+
+class Encoders:
+    """An encoder replica: one thread encodes, what arrives meanwhile becomes the next batch."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        _calm_threads()
+        from crater_ray.serve.encoder import QueryEncoder
+
+        wanted = settings(plain)
+        table = wanted.serve
+        self._encoder = QueryEncoder(
+            wanted.index,
+            max_pixels=table.max_pixels,
+            threads=_threads(table.threads),
+            device="cuda" if table.gpus_per_encoder else "cpu",
+        )
+        self._encoder.warm()
+        self._thread = ThreadPoolExecutor(1)
+        self._batch.set_max_batch_size(table.batch)
+
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
+    async def _batch(self, asked: list[tuple[bytes, bool]]) -> list[Any]:
+        images, places = zip(*asked, strict=True)
+        answers: list[Any] = await self._run(self._encoder.encode, images, places)
+        return answers
+
+    async def encode(self, image: bytes, places: bool) -> Any:
+        return await self._batch((image, places))
+
+    async def places(self, version: int, reader: int, uri: str) -> Any:
+        return await self._run(self._encoder.places, version, reader, uri)
+
+    async def picture(self, version: int, reader: int, uri: str, size: int | None) -> bytes:
+        png: bytes = await self._run(self._encoder.picture, version, reader, uri, size)
+        return png
+
+    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+class Searchers:
+    """A searcher replica. Not ready, and asked nothing, until its files are checked and opened."""
+
+    def __init__(self, plain: dict[str, Any], shard: int) -> None:
+        _calm_threads()
+        from crater_ray.serve.searcher import Searcher
+
+        wanted = settings(plain)
+        threads = _threads(wanted.serve.threads)
+        import torch
+
+        torch.set_num_threads(threads)
+        self._searcher = Searcher(wanted.index, shard, wanted.serve.shards, threads)
+        self._thread = ThreadPoolExecutor(1)
+        self._opening = ThreadPoolExecutor(1)
+
+    async def reconfigure(self, told: dict[str, Any]) -> None:
+        """Holds just these versions; searches go on while a new one is checked."""
+        await asyncio.get_running_loop().run_in_executor(self._opening, self._searcher.hold, told["versions"])
+
+    async def holds(self, version: int) -> bool:
+        return self._searcher.holds(version)
+
+    async def search(self, ask: Any) -> Any:
+        return await self._run(self._searcher.search, ask)
+
+    async def describe(self, *arguments: Any) -> Any:
+        return await self._run(self._searcher.describe, *arguments)
+
+    async def kept(self, *arguments: Any) -> Any:
+        return await self._run(self._searcher.kept, *arguments)
+
+    async def place(self, *arguments: Any) -> Any:
+        return await self._run(self._searcher.place, *arguments)
+
+    async def page(self, *arguments: Any) -> Any:
+        return await self._run(self._searcher.page, *arguments)
+
+    async def summary(self, *arguments: Any) -> Any:
+        return await self._run(self._searcher.summary, *arguments)
+
+    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+class Ingress:
+    """The HTTP side. Holds no index: a searcher may be anywhere, and an ingress starts at once."""
+
+    def __init__(
+        self, plain: dict[str, Any], encoder: DeploymentHandle, searchers: Sequence[DeploymentHandle]
+    ) -> None:
+        from crater_ray.index.recipe import read_recipe
+        from crater_ray.serve.metrics import RayMetrics
+        from crater_ray.serve.service import Pin, Service
+
+        self._settings = settings(plain)
+        version = self._settings.first_version()
+        self._service = Service(
+            self._settings.index,
+            self._settings.name,
+            self._settings.serve,
+            [_Group(handle) for handle in searchers],
+            _Group(encoder),
+            Pin(version, (version,)),
+            read_recipe(self._settings.index),
+            RayMetrics(),
+        )
+
+    async def __serve_build_asgi_app__(self) -> Any:
+        from crater_ray.serve.application import application
+        from crater_ray.serve.basemap import read_map
+        from crater_ray.serve.settings import LOOPBACK
+        from crater_ray.serve.tokens import Tokens, read_tokens
+
+        wanted = self._settings
+        return application(
+            self._service,
+            tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
+            change=self._change,
+            basemap=read_map(wanted.serve),
+            hosts=LOOPBACK if wanted.no_auth else None,
+            named=True,
+        )
+
+    def reconfigure(self, told: dict[str, Any]) -> None:
+        from crater_ray.serve.service import Pin
+
+        self._service.put(Pin(told["version"], tuple(told["held"])))
+
+    async def _change(self, version: int | None) -> None:
+        from crater_ray.serve.reload import begin
+
+        await asyncio.to_thread(begin, self._settings, self._service.pin, version)
+
+
+class _Group:
+    """A deployment as a Target: what it raises is what its replica raised."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def __call__(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(self._handle, method).remote(*arguments)
+        except BackPressureError as error:
+            raise Busy(str(error)) from None
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, Exception) else error) from None
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application of `Settings`, under its first version. Raises ConfigError, IndexMismatch."""
+    wanted = settings(args)
+    version = wanted.first_version()
+    return bound(wanted, version, (version,))
+
+
+def bound(wanted: Settings, version: int, held: Sequence[int]) -> serve.Application:
+    """The application with `version` in force and searchers that hold all of `held`.
+
+    Deployed again with other versions and nothing else, Serve changes the replicas where they are.
+    """
+    plain, table = wanted.model_dump(mode="json"), wanted.serve
+    actor = {"num_cpus": table.cpus_per_replica}
+    common: dict[str, Any] = {
+        "max_ongoing_requests": 1 + WAITING,
+        "max_queued_requests": table.at_once,
+        "graceful_shutdown_timeout_s": 5.0,
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "health_check_period_s": 2.0,
+        "health_check_timeout_s": 10.0,
+    }
+    encoder = _fixed(
+        serve.deployment(Encoders).options(
+            name="encoder",
+            num_replicas=table.encoders,
+            ray_actor_options={**actor, "num_gpus": table.gpus_per_encoder},
+            **{**common, "max_ongoing_requests": 2 * table.batch},
+        ),
+        wanted,
+    )
+    searchers = [
+        _fixed(
+            serve.deployment(Searchers).options(
+                name=f"searcher-{shard}",
+                num_replicas=table.replicas,
+                ray_actor_options=actor,
+                user_config={"versions": list(held)},
+                **common,
+            ),
+            wanted,
+        ).bind(plain, shard)
+        for shard in range(table.shards)
+    ]
+    ingress = _fixed(
+        serve.deployment(serve.ingress()(Ingress)).options(
+            name="ingress",
+            num_replicas=table.ingresses,
+            ray_actor_options=actor,
+            user_config={"version": version, "held": list(held)},
+            **{**common, "max_ongoing_requests": 16 * table.at_once, "max_queued_requests": -1},
+        ),
+        wanted,
+    )
+    return ingress.bind(plain, encoder.bind(plain), searchers)
+
+
+def _fixed(deployment: Any, wanted: Settings) -> Any:
+    """The deployment, under a name of its code that stays while its settings do.
+
+    Without one, Serve takes every `serve.run` for new code and starts every replica again.
+    """
+    import hashlib
+
+    import crater_ray
+
+    code = hashlib.sha256(f"{crater_ray.__version__}{wanted.model_dump_json()}".encode()).hexdigest()[:16]
+    return deployment.options(_internal=True, version=code)
+
+
+def _threads(told: int | None) -> int:
+    return told or os.cpu_count() or 1
+
+
+def _calm_threads() -> None:
+    """Replicas share the cores: a thread that waits must not spin. Called before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

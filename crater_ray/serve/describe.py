@@ -1,0 +1,43 @@
+"""What GET /v1/index says."""
+
+from __future__ import annotations
+
+from crater_ray.index.versions import numbers
+from crater_ray.serve.basemap import Map
+from crater_ray.serve.models import Grid, IndexReply, Limits, Recipe, Shards
+from crater_ray.serve.service import Service
+
+
+async def index_reply(service: Service, basemap: Map | None) -> IndexReply:
+    """Raises NoAnswer when a shard does not answer."""
+    pin, summary = await service.summary()
+    ready = await service.ready()
+    table, recipe, version = service.table, service.recipe, service.described(pin.version)
+    rows, columns = recipe.grid
+    return IndexReply(
+        name=service.name,
+        version=pin.version,
+        held=list(pin.held),
+        published=numbers(service.root),
+        items=summary.items,
+        parts=len(version.parts),
+        segments=len(version.segments),
+        shards=ready.shards or Shards(answered=0, total=len(service.searchers)),
+        columns=summary.columns,
+        recipe=Recipe(
+            backbone=recipe.backbone.name,
+            shortlist=recipe.shortlist.name,
+            rerank=recipe.rerank.name,
+            k=recipe.k,
+            dim=recipe.dim,
+            codec=recipe.codec,
+            match=recipe.match,
+            grid=Grid(rows=rows, columns=columns),
+        ),
+        limits=Limits(
+            bytes=table.max_bytes,
+            pixels=min(table.max_pixels or recipe.max_pixels, recipe.max_pixels),
+            seconds=table.seconds,
+        ),
+        basemap=basemap.told if basemap else None,
+    )

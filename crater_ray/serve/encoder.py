@@ -1,0 +1,157 @@
+"""Query images become vectors and tokens, several at once; items become pictures. No Ray, no HTTP."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crater_ray.encoders import build_encoder
+from crater_ray.errors import BadImage, QueryError
+from crater_ray.index.recipe import read_recipe
+from crater_ray.index.versions import read
+from crater_ray.plugins import Located, Reader, registry
+from crater_ray.serve.models import Grid, Places
+from crater_ray.types import Side, Tokens
+
+if TYPE_CHECKING:
+    from crater_ray.encode.encoder import Encoder
+
+Array = np.ndarray[Any, Any]
+READERS = 8  # versions whose readers stay open
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One query image."""
+
+    vectors: Array  # (m, G) float16
+    tokens: Array  # (Q, D) float32
+    where: Places | None  # when asked for
+    seconds: dict[str, float]
+
+
+class QueryEncoder:
+    """The recipe's encoder, for images that arrive one by one. One thread at a time may call it.
+
+    Raises IndexMismatch, DamagedIndex, or PluginError for other weights than the index was made with.
+    """
+
+    def __init__(
+        self, root: Path, *, max_pixels: int | None = None, threads: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.root = Path(root)
+        self.recipe = read_recipe(self.root)
+        self.max_pixels = min(max_pixels or self.recipe.max_pixels, self.recipe.max_pixels)
+        self._one = build_encoder(self.root, self.recipe, threads=threads, batch=1, device=device)
+        self._readers: dict[int, list[Reader]] = {}
+
+    def warm(self) -> None:
+        """Encodes a grey picture, so that the first query does not wait for what is set up once."""
+        self.encode([np.full((64, 64, 3), 128, np.uint8)], [True])
+
+    def encode(self, images: Sequence[bytes | Array], places: Sequence[bool]) -> list[Encoded | QueryError]:
+        """What each image is searched with, or why it cannot be used: a bad one leaves the others alone.
+
+        One image gives the same numbers as `Index.encode`; several share a batch of just their number.
+        """
+        from time import perf_counter
+
+        start = perf_counter()
+        ready, answers = {}, dict[int, Encoded | QueryError]()
+        for slot, image in enumerate(images):
+            try:
+                ready[slot] = self._one.backbone.preprocess(self._pixels(image))
+            except BadImage as error:
+                answers[slot] = QueryError(f"the query image cannot be used: {error.message}")
+        decoded = perf_counter()
+        if ready:
+            encoder = self._sized(len(ready))
+            tokens = encoder.tokens(_stacked(list(ready.values())))
+            rows = encoder.rows(tokens, "query", len(ready))
+            shown = self._places(tokens, "query") if any(places[slot] for slot in ready) else None
+            seconds = {"decode": decoded - start, "encode": perf_counter() - decoded}
+            for at, slot in enumerate(ready):
+                if at in rows.bad:
+                    answers[slot] = QueryError(f"the query image cannot be used: {rows.bad[at]}")
+                    continue
+                where = Places(grid=_grid(tokens), places=shown[at] if shown else None)
+                answers[slot] = Encoded(
+                    rows.vectors[at], rows.tokens[at], where if places[slot] else None, seconds
+                )
+        return [answers[slot] for slot in range(len(images))]
+
+    def places(self, version: int, reader: int, uri: str) -> Places:
+        """Where the gallery tokens of an item lie. Raises QueryError when its image cannot be read."""
+        image = self._load(version, reader, uri)
+        tokens = self._one.tokens(self._one.backbone.preprocess(image)[None])
+        shown = self._places(tokens, "gallery")
+        return Places(grid=_grid(tokens), places=shown[0] if shown else None)
+
+    def picture(self, version: int, reader: int, uri: str, size: int | None) -> bytes:
+        """A PNG of an item, its longest side at most `size`. Raises QueryError when it cannot be read."""
+        from PIL import Image
+
+        image = Image.fromarray(self._load(version, reader, uri))
+        if size is not None:
+            image.thumbnail((size, size), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=3)
+        return buffer.getvalue()
+
+    def _sized(self, count: int) -> Encoder:
+        """The same modules for a batch of `count`: a lone image is not padded, and a few share a pass."""
+        if count == self._one.batch:
+            return self._one
+        sized = copy.copy(self._one)
+        sized.batch = count
+        return sized
+
+    def _pixels(self, image: bytes | Array) -> Array:
+        from crater_ray.encode.pixels import pixels
+
+        return pixels(image, self.max_pixels)
+
+    def _places(self, tokens: Tokens, side: Side) -> list[list[tuple[float, float]]] | None:
+        """x and y of each token of each image, None where the aggregator cannot say."""
+        aggregator = self._one.rerank
+        if not isinstance(aggregator, Located):
+            return None
+        patches = aggregator.locate(tokens, side).cpu().numpy()
+        rows, columns = tokens.grid
+        x, y = (patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows
+        return [
+            list(zip(across.tolist(), down.tolist(), strict=True)) for across, down in zip(x, y, strict=True)
+        ]
+
+    def _load(self, version: int, reader: int, uri: str) -> Array:
+        from crater_ray.encode.pixels import pixels
+
+        try:
+            return pixels(self._opened(version)[reader].load(uri), self.recipe.max_pixels)
+        except (BadImage, OSError) as error:
+            reason = error.message if isinstance(error, BadImage) else error.strerror or "it cannot be read"
+            raise QueryError(f"the item's image cannot be shown: {reason}") from error
+
+    def _opened(self, version: int) -> list[Reader]:
+        if version not in self._readers:
+            refs = read(self.root, version).readers
+            while len(self._readers) >= READERS:
+                self._readers.pop(next(iter(self._readers)))
+            self._readers[version] = [registry().build(registry().current(ref)) for ref in refs]
+        return self._readers[version]
+
+
+def _stacked(images: list[Any]) -> Any:
+    import torch
+
+    return torch.stack(images)
+
+
+def _grid(tokens: Tokens) -> Grid:
+    return Grid(rows=tokens.grid[0], columns=tokens.grid[1])

@@ -1,0 +1,87 @@
+"""Another version in force without a dropped or mixed reply: three steps, each awaited on every replica.
+
+1. searchers hold {old, new}    2. ingresses pin new    3. after the request timeout they drop old
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from crater_ray.index.versions import latest, read
+from crater_ray.serve.problems import Refused
+from crater_ray.serve.service import Pin
+from crater_ray.serve.settings import Settings
+
+NAME = "crater-ray-reload"  # of the actor that does it: there is one at a time
+
+
+def begin(wanted: Settings, pin: Pin, version: int | None) -> None:
+    """Starts the change of version in an actor of its own, which outlives this replica.
+
+    Raises Refused for a version that is not there, or while another change is under way.
+    """
+    import ray
+
+    number = _number(wanted, version)
+    if pin.version == number and pin.held == (number,):
+        return
+    plain = wanted.model_dump(mode="json")
+    try:
+        actor = ray.remote(_Reload).options(
+            name=f"{NAME}:{wanted.app}", num_cpus=0, lifetime="detached", namespace=NAME, max_restarts=0
+        )
+        ray.get(actor.remote().begin.remote(plain, pin.version, number), timeout=wanted.serve.seconds)
+    except ValueError:  # the name is taken
+        raise Refused(409, "another change of version is under way; see GET /v1/index") from None
+
+
+def _number(wanted: Settings, version: int | None) -> int:
+    from crater_ray.errors import CraterRayError
+
+    try:
+        found = latest(wanted.index) if version is None else read(wanted.index, version)
+    except CraterRayError:
+        found = None
+    if found is None:
+        raise Refused(404, f"no version {version or 'at all'}; see `published` of GET /v1/index")
+    return found.number
+
+
+def change(
+    wanted: Settings, old: int, new: int, run: Callable[..., Any], wait: Callable[[float], None]
+) -> None:
+    """The three steps; `run` deploys an application and waits until every replica has it."""
+    from crater_ray.serve.deploy import bound
+
+    both = tuple(sorted({old, new}))
+    for version in (old, new):
+        run(bound(wanted, version, both), name=wanted.app, route_prefix="/")
+    wait(wanted.serve.seconds)
+    run(bound(wanted, new, (new,)), name=wanted.app, route_prefix="/")
+
+
+class _Reload:
+    """Lives for one change."""
+
+    def begin(self, plain: dict[str, Any], old: int, new: int) -> None:
+        """Returns at once; a thread does the rest, and ends the actor."""
+        import threading
+
+        threading.Thread(target=self._run, args=(plain, old, new), daemon=True).start()
+
+    def _run(self, plain: dict[str, Any], old: int, new: int) -> None:
+        import logging
+        import os
+
+        from ray import serve
+
+        from crater_ray.serve.settings import settings
+
+        try:
+            change(settings(plain), old, new, serve.run, time.sleep)
+        except Exception:
+            logging.getLogger("ray.serve").exception("the change from version %d to %d failed", old, new)
+        finally:
+            os._exit(0)  # the name is free again; what was deployed stays

@@ -1,0 +1,139 @@
+"""What a request's body and query string say, as models. A request that does not hold raises Refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from crater_ray.serve.models import (
+    MOST_BATCH,
+    MOST_FILTERS,
+    BatchRequest,
+    Box,
+    Filter,
+    Options,
+    SearchRequest,
+)
+from crater_ray.serve.problems import Refused, mistakes
+from crater_ray.serve.service import Asked
+
+Model = TypeVar("Model", bound=BaseModel)
+JSON, FORM = "application/json", "multipart/form-data"
+LONGEST_OPTIONS = 1 << 20  # bytes of `request` beside an image
+_CURSOR = re.compile(r"([0-9]{1,6})\.([0-9]{1,15})")
+_FILTERS = TypeAdapter(list[Filter])
+
+
+async def one_query(request: Request) -> tuple[Asked, Options]:
+    """The query of POST /v1/search: an id in JSON, or an image in a form."""
+    if _media_type(request) == JSON:
+        wanted = await _json(request, SearchRequest)
+        if wanted.id is None:
+            raise Refused(422, f"id: name an item of the index, or send an image as {FORM}")
+        return Asked(id=wanted.id), wanted
+    images, options = await _form(request, "image", 1)
+    return Asked(image=images[0]), options
+
+
+async def many_queries(request: Request) -> tuple[list[Asked], Options]:
+    """The queries of POST /v1/search/batch."""
+    if _media_type(request) == JSON:
+        wanted = await _json(request, BatchRequest)
+        return [Asked(id=id) for id in wanted.ids], wanted
+    images, options = await _form(request, "images", MOST_BATCH)
+    return [Asked(image=image) for image in images], options
+
+
+async def body(request: Request, model: type[Model]) -> Model:
+    """A JSON body."""
+    if _media_type(request) != JSON:
+        raise Refused(415, f"send {JSON}")
+    return await _json(request, model)
+
+
+def page(
+    cursor: str | None, filters: str | None, box: str | None
+) -> tuple[tuple[int, int], list[Filter], Box | None]:
+    """Where a page begins, and what it is narrowed by."""
+    place = _CURSOR.fullmatch(cursor or "0.0")
+    if place is None:
+        raise Refused(422, "cursor: use `next` of the page before")
+    try:
+        listed = _FILTERS.validate_json(filters) if filters else []
+        if len(listed) > MOST_FILTERS:
+            raise Refused(422, f"filters: at most {MOST_FILTERS}")
+        inside = _box(box) if box else None
+    except ValidationError as error:
+        raise Refused(422, mistakes(error.errors())) from None
+    return (int(place[1]), int(place[2])), listed, inside
+
+
+def _box(text: str) -> Box:
+    sides = text.split(",")
+    if len(sides) != 4:
+        raise Refused(422, "box: west,south,east,north in degrees")
+    return Box.model_validate(dict(zip(("west", "south", "east", "north"), sides, strict=True)))
+
+
+def _media_type(request: Request) -> str:
+    told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if told not in (JSON, FORM):
+        raise Refused(415, f"send {JSON} or {FORM}, not {told[:60] or 'a body without a content type'}")
+    return told
+
+
+async def _json(request: Request, model: type[Model]) -> Model:
+    return _parsed(await request.body(), model)
+
+
+def _parsed(text: bytes | str, model: type[Model]) -> Model:
+    try:
+        plain: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise Refused(422, mistakes(error.errors())) from None
+
+
+async def _form(request: Request, field: str, most: int) -> tuple[list[bytes], Options]:
+    """The images of a form, and its options: the part `request`, JSON."""
+    try:
+        form = await request.form(max_files=most, max_fields=4, max_part_size=LONGEST_OPTIONS)
+    except (HTTPException, ValueError) as error:  # python-multipart: a form cut short or malformed
+        told = error.detail if isinstance(error, HTTPException) else "malformed"
+        raise Refused(400, f"the form cannot be read: {told}") from None
+    try:
+        images = [await _image(part) for part in form.getlist(field)]
+        if not images:
+            raise Refused(422, f"{field}: send an image file under this name")
+        return images, _options(form, (field, "request"))
+    finally:
+        await form.close()
+
+
+async def _image(part: UploadFile | str) -> bytes:
+    if isinstance(part, str):
+        raise Refused(422, "an image is sent as a file, with a file name")
+    kind = (part.content_type or "application/octet-stream").partition(";")[0].strip().lower()
+    if not (kind.startswith("image/") or kind == "application/octet-stream"):
+        raise Refused(415, f"a part of {kind[:60]}, not an image")
+    return await part.read()
+
+
+def _options(form: FormData, known: Sequence[str]) -> Options:
+    for name in form:
+        if name not in known:
+            raise Refused(422, f"{name[:60]}: no such part; there are: {', '.join(known)}")
+    told = form.get("request", "{}")
+    if not isinstance(told, str):
+        raise Refused(422, "request: send it as text, without a file name")
+    return _parsed(told, Options)

@@ -1,0 +1,32 @@
+"""Which searcher has which segments of a version: whole ones, evened out by bytes, the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crater_ray.index.opened import owners
+from crater_ray.index.recipe import read_recipe
+from crater_ray.index.segments import read_segment
+from crater_ray.index.versions import read
+
+
+def spread(root: Path, version: int, shards: int) -> list[list[str]]:
+    """The segments' shas of each shard, in the version's order; a shard may have none.
+
+    The largest segment goes first, each to the shard with the fewest bytes so far.
+    Raises IndexMismatch for a version that is not there, DamagedIndex.
+    """
+    recipe, published = read_recipe(root), read(root, version)
+    segments = [read_segment(root, sha) for sha in published.segments]
+    each = recipe.record_bytes + 4 * recipe.scales + 2 * recipe.shortlist_m * recipe.shortlist_dim
+    size = {segment.sha: 0 for segment in segments}
+    for part, sha in zip(published.parts, owners(published, segments), strict=True):
+        if sha is not None:
+            size[sha] += part.rows * each
+    loads, shard_of = [0] * shards, {}
+    for sha in sorted(size, key=lambda sha: (-size[sha], sha)):
+        least = loads.index(min(loads))
+        shard_of[sha], loads[least] = least, loads[least] + size[sha]
+    return [
+        [segment.sha for segment in segments if shard_of[segment.sha] == shard] for shard in range(shards)
+    ]
