@@ -135,13 +135,11 @@ def model(task: dict[str, Any]) -> dict[str, Any]:
     for place, number in enumerate(order):
         one = made[number]
         images = sorted((one.images[i] for i in one.reg_image_ids()), key=lambda image: image.name)
-        points = list(one.points3D.values())
-        step = max(1, len(points) // DRAWN)
+        ids = sorted(one.point3D_ids())
+        points = [one.point3D(i) for i in ids[:: max(1, len(ids) // DRAWN)]]
         shapes[f"centres{place}"] = np.array([image.projection_center() for image in images]).reshape(-1, 3)
-        shapes[f"points{place}"] = np.array([point.xyz for point in points[::step]]).reshape(-1, 3)
-        shapes[f"colours{place}"] = np.array([point.color for point in points[::step]], np.uint8).reshape(
-            -1, 3
-        )
+        shapes[f"points{place}"] = np.array([point.xyz for point in points]).reshape(-1, 3)
+        shapes[f"colours{place}"] = np.array([point.color for point in points], np.uint8).reshape(-1, 3)
         models.append(
             {
                 "folder": str(number),

