@@ -57,7 +57,7 @@ class ShortlistTable(_PluginTable):
 class RerankTable(_PluginTable):
     """[rerank]"""
 
-    name: str = "instance_tokens"
+    name: str = "whitened_tokens"
     codec: Codec = "int8"
     match: Matching = "maxsim"
 
@@ -65,7 +65,7 @@ class RerankTable(_PluginTable):
 class IndexTable(_Table):
     """[index]"""
 
-    sample: int = Field(default=20_000, ge=1)  # items that fits learn from
+    sample: int = Field(default=500, ge=1)  # items that fits learn from
     seed: int = 0
     max_pixels: int = Field(default=64_000_000, ge=1)  # an image with more is refused before it is decoded
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, QueryError
-from crater_ray.index.fitted import Arrays, read_fitted
+from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
-from crater_ray.index.recipe import Recipe
 from crater_ray.plugins import Located, Reader, registry
 from crater_ray.types import Hit, Match, Side, Tokens
 

@@ -26,12 +26,11 @@ def job(tmp_path: Path, text: str = SMALL, *overrides: str) -> Job:
     return load_job(path, overrides)
 
 
-def test_the_small_job_has_the_paper_s_defaults(tmp_path: Path) -> None:
+def test_the_small_job_has_the_measured_defaults(tmp_path: Path) -> None:
     small = job(tmp_path)
     assert (small.shortlist.name, small.shortlist.index) == ("cls", "Flat")
     assert (small.rerank.codec, small.rerank.match) == ("int8", "maxsim")
-    assert small.rerank_ref().name == "instance_tokens"
-    assert small.rerank_ref().options == {"k": 64, "heads": "mean"}
+    assert small.rerank_ref().name == "whitened_tokens"
     assert (small.backbone.batch, small.backbone.precision) == (8, "bf16")
 
 
@@ -60,11 +59,11 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
         ),
         ("path=/x", "unknown option 'path'"),
         ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
-        ("rerank.codec=int4", r"rerank.codec: input should be 'int8', 'fp16', .* \(got 'int4'\)"),
+        ("rerank.codec=int5", r"rerank.codec: input should be 'int8', .* \(got 'int5'\)"),
         (
-            "rerank.kk=3",
-            r"\[rerank\] in moon.toml 'instance_tokens': unknown option 'kk'; did you mean 'k'\? "
-            "known: k, heads, seeds, query_k, draw, assign, temperature, name, codec, match",
+            "rerank.ofoptions.k=3",
+            r"\[rerank\] in moon.toml 'whitened_tokens': unknown option 'ofoptions'; did you mean "
+            r"'of_options'\? known: of, of_options, dim, power, name, codec, match",
         ),
         ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
         ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),
@@ -102,12 +101,12 @@ def test_every_name_is_checked_before_any_work(tmp_path: Path, override: str, wo
 @pytest.mark.parametrize(
     ("override", "value"),
     [
-        ("rerank.k=16", 16),
-        ("rerank.k = 16", 16),
+        ("rerank.dim=16", 16),
+        ("rerank.dim = 16", 16),
     ],
 )
 def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, value: int) -> None:
-    assert job(tmp_path, SMALL, override).rerank_ref().options["k"] == value
+    assert job(tmp_path, SMALL, override).rerank_ref().options["dim"] == value
     assert job(tmp_path, SMALL, "backbone.model=vit_x.y").backbone_ref().options["model"] == "vit_x.y"
     assert job(tmp_path, SMALL, 'backbone.model="vit"').backbone_ref().options["model"] == "vit"
     assert job(tmp_path, SMALL, "out=elsewhere").out == tmp_path / "elsewhere"

@@ -18,6 +18,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.plugins import Aggregator, Located, registry
 from crater_ray.types import Side, Tokens, TokenShape
 
+SPREAD = {"instance_tokens": {"k": 32, "seeds": "farthest"}}  # options of `of` where none are given
 FLOOR = 0.01  # of the mean variance, added to each: directions without signal are not blown up
 
 
@@ -27,7 +28,9 @@ class WhitenedTokens:
     Tokens of a frozen ViT agree at cosine 0.7 and more whatever they show; without their mean and with their
     axes evened out, what is left tells places apart. power 0 only centres, 0.5 whitens. `dim` keeps the
     first axes. The attention and each token's length stay, so seeds are chosen as before.
-    Raises ConfigError for more dimensions than there are, and as `of` does.
+    Without `of_options`, instance_tokens takes 32 seeds that lie farthest apart: among whitened tokens they
+    tell more than the most attended ones. Raises ConfigError for more dimensions than there are, and as `of`
+    does.
     """
 
     def __init__(
@@ -45,7 +48,8 @@ class WhitenedTokens:
         self.dim = dim or shape.dim
         self._width = shape.dim
         here = registry()
-        inner = here.build(here.ref("aggregator", of, of_options), replace(shape, dim=self.dim))
+        ref = here.ref("aggregator", of, of_options or SPREAD.get(of))
+        inner = here.build(ref, replace(shape, dim=self.dim))
         self._inner: Aggregator = inner
         self.k = self._inner.k
         self.query_k: int = getattr(inner, "query_k", inner.k)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import ray
 import xxhash
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ReaderError
-from crater_ray.index.recipe import CODEC
 from crater_ray.jobs.answers import answer
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.part import Work
@@ -19,13 +17,11 @@ from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.types import Item
 
-CODEC_IMAGES = 1000  # a codec learns from at most: their tokens are in memory together
-
 
 def fit(
     work: Work, roles: Iterable[str], table: ClusterTable, sample: int, seed: int, *, quiet: bool = False
 ) -> dict[str, str]:
-    """role -> sha of its fitted file, for the roles that learn: a codec last, from what aggregators give.
+    """role -> sha of its fitted file, for the roles that learn.
 
     Raises ReaderError without items.
     """
@@ -41,9 +37,6 @@ def fit(
         roles = tuple(roles)
         with Counter(f"fit of {', '.join(roles)} on {len(items)} images", len(roles), quiet) as counter:
             for role in roles:
-                if role == CODEC:
-                    items = sampled(iter(items), CODEC_IMAGES)
-                    work = replace(work, recipe=replace(work.recipe, fits=dict(shas)))
                 learning = actor.fit.remote(work, role, items, seed)
                 while not ray.wait([learning], timeout=1.0)[0]:
                     counter.update(len(shas), answer(actor.encoded.remote()))

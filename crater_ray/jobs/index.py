@@ -163,11 +163,9 @@ def _fitted(work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work
     """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
     from dataclasses import replace
 
-    from crater_ray.search.codecs import LEARNING
-
     out = Path(work.root)
     recipe = work.recipe
-    learning = (*found.fitted, *([recipes.CODEC] if recipe.codec in LEARNING else []))
+    learning = found.fitted
     if learning:
         there = recipes.find_recipe(out if side == "gallery" else job.out)
         if there is not None and set(there.fits) >= set(learning):

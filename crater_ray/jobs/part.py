@@ -13,11 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from crater_ray.errors import ReaderError
 from crater_ray.index.parts import PartEntry, done, part_digest
-from crater_ray.index.recipe import CODEC, Recipe, without_paths
+from crater_ray.index.recipe import Recipe, without_paths
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
 from crater_ray.plugins import Reader, Ref, registry
@@ -84,9 +82,9 @@ class PartWorker:
 
     @cached_property
     def codec(self) -> Codec:
-        from crater_ray.retrieve import build_codec
+        from crater_ray.search.codecs import codec
 
-        return build_codec(self.root, self.work.recipe)
+        return codec(self.work.recipe.codec)
 
     def encode(self, part: str, careful: bool) -> Done:
         """The part, committed. With `careful`, one journalled image at a time.
@@ -187,15 +185,10 @@ class PartWorker:
             writer.append([items[slot] for slot in good], rows.vectors[good], codes, scales)
 
     def fit(self, role: str, items: list[Item], seed: int) -> str:
-        """What the aggregator of `role`, or the codec, learns from `items`, stored; the sha of its file."""
+        """What the aggregator of `role` learns from `items`, stored; the sha of its file."""
         from crater_ray.encoders import fitted_roles
         from crater_ray.index.fitted import write_fitted
 
-        if role == CODEC:
-            from crater_ray.search.residual import Residual
-
-            assert isinstance(self.codec, Residual)  # the only one that learns
-            return write_fitted(self.root, self.codec.fit(self._sampled_rows(items), seed))
         aggregator = fitted_roles(self.encoder)[role]
 
         def sample() -> Iterator[Tokens]:
@@ -206,16 +199,6 @@ class PartWorker:
                 self.encoded += len(encoded.items)
 
         return write_fitted(self.root, aggregator.fit(sample(), seed))
-
-    def _sampled_rows(self, items: list[Item]) -> np.ndarray[Any, Any]:
-        """The tokens (n, k, D) float32 of the items that can be used."""
-        found = []
-        for encoded in self._fresh(items):
-            rows = self.encoder.rows(encoded.tokens, "gallery", len(encoded.items))
-            bad = {*rows.bad, *encoded.bad}
-            found.append(rows.tokens[[slot for slot in range(len(encoded.items)) if slot not in bad]])
-            self.encoded += len(encoded.items)
-        return np.concatenate(found)
 
 
 def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crater_ray.search.records import Bytes, Floats, checked, finite
-from crater_ray.search.residual import Learnt, Residual
 
 TURNS = 2  # codes a token that may be rounded the other way
 EVEN = np.float32(0.1)  # weight of all other directions together beside the token's own
 CHUNK = 8  # images rounded at a time: they stay in the cache
+STEPS: Final = {4: 0.335, 2: 0.996, 1: 1.596}  # of the uniform quantiser of least error, of a unit normal
 
 
 class Codec(Protocol):
@@ -106,26 +106,81 @@ class Fp16:
         return _records(self, codes, k, dim).view("<f2").astype(np.float32).reshape(-1, dim)
 
 
-_CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in (Int8(), Fp16())}
-_LEARNING: Final = {codec.name: codec for codec in (Residual(48), Residual(16))}
-NAMES: Final = tuple(_CODECS)
-LEARNING: Final = tuple(_LEARNING)  # codecs that are made of what their fit gives
+class Packed:
+    """1, 2 or 4 bits a dimension and one scale an image: odd integers, so that no level is lost on zero.
 
-
-def codec(name: str | Codec, learnt: Learnt | None = None) -> Codec:
-    """The codec of that name, one that learns made of what it `learnt`; a codec is given back.
-
-    Raises ValueError for an unknown one.
+    A step is the best one for normal values of the image's root mean square. Tokens that are evened out
+    (`whitened_tokens`) are like that: their errors are many, small and independent, and a score averages
+    them. Plain ViT tokens are not: most of what they are is what all of them share.
     """
+
+    scales = 1
+    integers = True
+
+    def __init__(self, bits: int) -> None:
+        self.name = f"int{bits}"
+        self.bits = bits
+        self._word = np.dtype("<u2" if bits == 4 else "u1")  # looked up at once
+        values = np.arange(1 << (8 * self._word.itemsize))[:, None]
+        shifts = np.arange(0, 8 * self._word.itemsize, bits)
+        levels = (values >> shifts) & self._top
+        self._each = len(shifts)  # dimensions of a word
+        self._table = (2 * levels - self._top).astype(np.int8).view(f"<i{self._each}")[:, 0].copy()
+
+    @property
+    def _top(self) -> int:
+        return (1 << self.bits) - 1
+
+    def record_bytes(self, k: int, dim: int) -> int:
+        return k * self._words(dim) * self._word.itemsize
+
+    def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
+        values = finite(tokens)
+        n, k, dim = values.shape
+        spread = (
+            np.sqrt(np.square(values, dtype=np.float64).mean(axis=(1, 2))) if values.size else np.zeros(n)
+        )
+        scales = (spread * (STEPS[self.bits] / 2)).astype(np.float32)
+        halves = np.where(scales > 0, scales, np.float32(1))[:, None, None]
+        levels = np.zeros((n, k, self._words(dim) * self._each), np.uint8)
+        for start in range(0, n, CHUNK):
+            some = slice(start, start + CHUNK)
+            found = np.floor(values[some] / (2 * halves[some])) + (self._top + 1) // 2
+            levels[some, :, :dim] = np.clip(found, 0, self._top)
+        shifts = np.arange(0, 8, self.bits, dtype=np.uint8)
+        packed = np.bitwise_or.reduce(
+            levels.reshape(n, k, levels.shape[2] // len(shifts), len(shifts)) << shifts, axis=3
+        )
+        return packed.reshape(n, self.record_bytes(k, dim)), scales[:, None]
+
+    def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
+        integers = self.operand(codes, k, dim).reshape(len(codes), k, dim)
+        return integers.astype(np.float32) * np.asarray(scales, np.float32)[:, :1, None]
+
+    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
+        words = _records(self, codes, k, dim).view(self._word)
+        rows = np.take(self._table, words, mode="wrap").view(np.int8)
+        rows = rows.reshape(len(codes) * k, self._words(dim) * self._each)
+        return rows if rows.shape[1] == dim else np.ascontiguousarray(rows[:, :dim])
+
+    def _words(self, dim: int) -> int:
+        return -(-dim // self._each)
+
+
+_CODECS: Final[dict[str, Codec]] = {
+    codec.name: codec for codec in (Int8(), Packed(4), Packed(2), Packed(1), Fp16())
+}
+NAMES: Final = tuple(_CODECS)
+
+
+def codec(name: str | Codec) -> Codec:
+    """The codec of that name; a codec is given back. Raises ValueError for an unknown one."""
     if not isinstance(name, str):
         return name
-    if name in _LEARNING:
-        return _LEARNING[name] if learnt is None else Residual(_LEARNING[name].token_bytes, learnt)
     if name not in _CODECS:
-        known = (*NAMES, *LEARNING)
-        close = get_close_matches(name, known, 1)
+        close = get_close_matches(name, NAMES, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(known)}")
+        raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(NAMES)}")
     return _CODECS[name]
 
 

@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crater_ray.search.codecs import Codec, Fp16, Int8
+from crater_ray.search.codecs import Codec, Int8
 from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.matchings import OfTokens, matching
 from crater_ray.search.records import Bytes, Floats, checked
-from crater_ray.search.residual import Residual
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
@@ -50,8 +49,6 @@ def score(
     keeper, chosen = named_codec(codec), matching(match)
     tokens = _checked_queries(queries, dim)
     _check_gallery(codes, scales, keeper, k, dim)
-    if isinstance(keeper, Residual) and match != "maxsim":
-        keeper = _Decoded(keeper)
     if chosen.of_tokens is not None:
         return _of_tokens(chosen.of_tokens, tokens, codes, keeper, k, dim)
     compare = chosen.of_products
@@ -77,8 +74,6 @@ def score(
             products = buffer[: math.prod(shape)]
             multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
             out[start:stop, group.place] = compare(products.view(shape), group.scales)
-    if isinstance(keeper, Residual):  # what all tokens of an image share changes no maximum
-        out += torch.from_numpy(keeper.base(codes, k, dim)) @ tokens.mean(1).t()
     scores: Floats = out.numpy().T
     return np.ascontiguousarray(scores * scales[:, 0] if keeper.scales else scores)
 
@@ -114,8 +109,6 @@ def explain(
         similarity[start:stop] = (values * query_scales).numpy()
     if keeper.scales:
         similarity *= scales[:, :1]
-    if isinstance(keeper, Residual):
-        similarity += keeper.base(codes, k, dim) @ tokens[0].numpy().T
     return best, similarity
 
 
@@ -138,8 +131,6 @@ def _prepared(tokens: Tensor, keeper: Codec) -> tuple[Multiply, Tensor, Tensor]:
     """The multiplication, the query tokens (B * Q, D) it takes, and their scales (B, Q) float32."""
     count, width, dim = tokens.shape
     flat = tokens.reshape(count * width, dim)
-    if isinstance(keeper, Residual):
-        flat = keeper.asked(flat)
     if not keeper.integers:
         return _multiply_floats, flat, torch.ones(count, width)
     scales = flat.abs().amax(1) / 127
@@ -179,19 +170,6 @@ def _chunks(codes: Bytes, keeper: Codec, k: int, dim: int, step: int) -> Iterato
             else whole[start * k : stop * k]
         )
         yield start, stop, some
-
-
-class _Decoded(Fp16):
-    """A codec whose tokens are decoded before they are compared, for what needs more than their maxima."""
-
-    def __init__(self, kept: Codec) -> None:
-        self.kept = kept
-
-    def record_bytes(self, k: int, dim: int) -> int:
-        return self.kept.record_bytes(k, dim)
-
-    def operand(self, codes: Bytes, k: int, dim: int) -> NDArray[Any]:
-        return self.kept.decode(codes, np.empty((len(codes), 0), np.float32), k, dim).reshape(-1, dim)
 
 
 class _Group(NamedTuple):

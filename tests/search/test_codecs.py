@@ -8,6 +8,8 @@ import torch
 
 from crater_ray.search.codecs import NAMES, codec
 
+COARSE = {"int4": 0.2, "int2": 0.6, "int1": 0.7}  # of unit tokens of eight dimensions
+
 
 def unit_tokens(n: int, k: int, dim: int, seed: int = 0) -> np.ndarray:
     tokens = np.random.default_rng(seed).normal(size=(n, k, dim))
@@ -49,6 +51,27 @@ def test_int8_keeps_a_tokens_product_with_itself() -> None:
     assert np.sqrt((errors**2).mean()) < 0.5 * np.sqrt((plain**2).mean())
 
 
+@pytest.mark.parametrize(
+    ("name", "bits", "step"), [("int4", 4, 0.335), ("int2", 2, 0.996), ("int1", 1, 1.596)]
+)
+@pytest.mark.parametrize("dim", [384, 13])
+def test_few_bits_are_the_nearest_odd_integer_of_a_normal_quantiser(
+    name: str, bits: int, step: float, dim: int
+) -> None:
+    tokens = unit_tokens(5, 6, dim) * np.array([0.1, 1, 2, 30, 1], np.float32)[:, None, None]
+    codes, scales = codec(name).encode(tokens)
+    decoded = codec(name).decode(codes, scales, 6, dim)
+    odd = np.arange(-(2**bits) + 1, 2**bits, 2)  # every level
+    for image in range(5):
+        half = step / 2 * np.sqrt((tokens[image].astype(np.float64) ** 2).mean())
+        assert scales[image, 0] == pytest.approx(half, rel=1e-6)
+        for token in range(6):
+            nearest = odd[np.abs(tokens[image, token, :, None] / half - odd).argmin(1)] * half
+            np.testing.assert_allclose(decoded[image, token], nearest, rtol=1e-5)
+    words = 2 if bits == 4 else 1
+    assert codes.shape[1] == 6 * words * -(-dim * bits // (8 * words))
+
+
 def test_fp16_is_numpys_rounding() -> None:
     tokens = unit_tokens(4, 5, 6)
     codes, scales = codec("fp16").encode(tokens)
@@ -73,7 +96,7 @@ def test_an_image_of_nothing_decodes_to_nothing(name: str, value: float) -> None
     decoded = codec(name).decode(codes, scales, 2, 8)
     assert np.isfinite(scales).all()
     assert (np.abs(decoded[1]) <= 1e-40).all()
-    np.testing.assert_allclose(decoded[[0, 2]], tokens[[0, 2]], atol=1e-2)
+    np.testing.assert_allclose(decoded[[0, 2]], tokens[[0, 2]], atol=COARSE.get(name, 1e-2))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,10 +121,11 @@ def test_what_float16_cannot_hold_is_refused() -> None:
 
 def test_an_unknown_name_names_the_closest() -> None:
     with pytest.raises(
-        ValueError, match=r"no codec is called 'in8'; did you mean 'int8'\? known: int8, fp16"
+        ValueError,
+        match=r"no codec is called 'in8'; did you mean 'int8'\? known: int8, int4, int2, int1, fp16",
     ):
         codec("in8")
-    with pytest.raises(ValueError, match="known: int8, fp16"):
+    with pytest.raises(ValueError, match="known: int8, int4, int2, int1, fp16"):
         codec("zstd")
 
 

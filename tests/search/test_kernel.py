@@ -72,7 +72,7 @@ def test_scores_are_maxsim_of_what_is_kept(name: str, shape: tuple[int, ...]) ->
     scores = kernel.score(queries, codes, scales, codec=name, k=k, dim=dim)
     assert scores.shape == (b, c)
     assert scores.dtype == np.float32
-    asked = quantised(queries) if name == "int8" else queries
+    asked = quantised(queries) if codec(name).integers else queries
     np.testing.assert_allclose(scores, maxsim(asked, codec(name).decode(codes, scales, k, dim)), atol=3e-6)
 
 
@@ -160,7 +160,7 @@ def test_explain_agrees_with_the_score_and_with_every_similarity(
     assert similarity.dtype == np.float32
     scores = kernel.score(query[None], codes, scales, codec=name, k=k, dim=dim)[0]
     np.testing.assert_allclose(similarity.mean(1), scores, atol=1e-6)
-    asked = quantised(query) if name == "int8" else query
+    asked = quantised(query) if codec(name).integers else query
     every = np.einsum("qd,ckd->cqk", asked, codec(name).decode(codes, scales, k, dim))
     np.testing.assert_allclose(similarity, every.max(2, initial=-9), atol=3e-6)
     chosen = np.take_along_axis(every, best[..., None], 2)[..., 0]
@@ -193,7 +193,7 @@ def test_shapes_and_names_that_do_not_fit_are_refused() -> None:
         kernel.score(queries, codes, scales[:2], codec="int8", k=2, dim=8)
     with pytest.raises(ValueError, match="k = 0"):
         kernel.score(queries, codes, scales, codec="int8", k=0, dim=8)
-    with pytest.raises(ValueError, match="no codec is called 'int4'"):
-        kernel.score(queries, codes, scales, codec="int4", k=2, dim=8)
+    with pytest.raises(ValueError, match="no codec is called 'int5'"):
+        kernel.score(queries, codes, scales, codec="int5", k=2, dim=8)
     with pytest.raises(ValueError, match=r"no matching is called 'maxim'; did you mean 'maxsim'\?"):
         kernel.score(queries, codes, scales, codec="int8", k=2, dim=8, match="maxim")
