@@ -202,7 +202,7 @@ def _stages(bench: Bench) -> str:
 
 def _falsifier(bench: Bench) -> str:
     have = bench.have
-    some, every = have.instance(have.k), have.instance(have.total)
+    some, every = have.instance(have.k), bench.planned(have.instance(have.total))
     lost = bench.difference(some, every)
     if lost is None or some == every:
         return ""

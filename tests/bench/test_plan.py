@@ -42,7 +42,7 @@ def test_all_tokens_are_one_configuration_whatever_chooses_and_joins(have: Choic
 def test_dear_configurations_take_fewer_queries_but_not_the_defaults_own_curve(have: Choices) -> None:
     every = unique(plan(have))
     assert all(work(one, have) > 2 * 64**2 for one in every if one.few)
-    assert not any(one.few for one in every if one in [have.instance(k) for k in have.ks])
+    assert not any(one.few for one in every if one in [have.instance(k) for k in have.ks[:-1]])
     assert any(one.few for one in every)
 
 
