@@ -66,3 +66,25 @@ AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
 def register_aggregators() -> Iterable[Label]:
     for name, (summary, where, options) in AGGREGATORS.items():
         yield Label(name, summary, f"crater_ray_supscene.aggregators.{where}", options)
+
+
+@hookimpl
+def register_backbones() -> Iterable[Label]:
+    yield Label(
+        "trained",
+        "the backbone that a training run left in its model folder",
+        "crater_ray_supscene.backbone:trained",
+        BackboneOptions,
+    )
+
+
+@hookimpl
+def register_commands() -> Iterable[Label]:
+    yield Label(
+        "train", "train a backbone and an aggregator on Ray Train", "crater_ray_supscene.command:train"
+    )
+    yield Label(
+        "heatmaps",
+        "draw what an aggregator assigns and what the class token sees",
+        "crater_ray_supscene.pictures.command:heatmaps",
+    )

@@ -52,7 +52,7 @@ def settled(
     wanted = {key: value for key, value in given.items() if value is not None}
     if path is None:
         return {**defaults, **wanted}
-    told = _config(path)
+    told = stored(path)
     if told["aggregator"] != name:
         raise ConfigError(f"{path} holds the aggregator {told['aggregator']!r}; name that, not {name!r}")
     made = told["shape"]
@@ -64,14 +64,14 @@ def settled(
             f"{path} was trained on tokens of {made['dim']} numbers and {made['heads']} heads, but the "
             f"backbone gives {here['dim']} and {here['heads']}; use the backbone it was trained with"
         )
-    stored: dict[str, Any] = told["options"]
+    kept: dict[str, Any] = told["options"]
     for key, value in wanted.items():
-        if stored[key] != value:
+        if kept[key] != value:
             raise ConfigError(
-                f"option {key} of {name!r} is {value!r}, but {path} was trained with {stored[key]!r}; "
+                f"option {key} of {name!r} is {value!r}, but {path} was trained with {kept[key]!r}; "
                 "leave it out"
             )
-    return stored
+    return kept
 
 
 def save(module: Trained, folder: Path) -> None:
@@ -109,7 +109,8 @@ def seeded(seed: int = 0) -> Any:
     return _Seeded()
 
 
-def _config(path: Path) -> dict[str, Any]:
+def stored(path: Path) -> dict[str, Any]:
+    """aggregator, options and shape of a model folder. Raises PluginError when it is none."""
     try:
         told: dict[str, Any] = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         return {key: told[key] for key in ("aggregator", "options", "shape")}

@@ -105,3 +105,18 @@ def _near(centres: Floats, half_width: Floats) -> tuple[Integers, Integers]:
 def _units(lat: Floats, lon: Floats) -> Floats:
     phi, away = np.radians(lat), np.radians(lon)
     return np.stack([np.cos(phi) * np.cos(away), np.cos(phi) * np.sin(away), np.sin(phi)], 1)
+
+
+def meeting(views: Floats, others: Floats) -> NDArray[np.bool_]:
+    """(N,) which views' bounding circles meet one of the others'; what does not meet shares no ground.
+
+    views (N, 3) and others (M, 3): lat, lon, degrees; half width, radii.
+    """
+    found = np.zeros(len(views), bool)
+    reach, theirs = (np.arcsin(np.minimum(1, np.sqrt(2) * array[:, 2])) for array in (views, others))
+    here, there = _units(views[:, 0], views[:, 1]), _units(others[:, 0], others[:, 1])
+    for start in range(0, len(views), 1024):
+        part = slice(start, start + 1024)
+        angle = np.arccos(np.clip(here[part] @ there.T, -1, 1))
+        found[part] = (angle <= reach[part, None] + theirs).any(1)
+    return found

@@ -1,0 +1,157 @@
+"""What a model is worth on images not trained on: self-retrieval in scenes, queries in a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crater_ray_supscene import metrics
+from crater_ray_supscene.gather import rank, workers
+from crater_ray_supscene.training.job import HeldOutTable, TrainJob
+from crater_ray_supscene.training.model import Descriptor
+from crater_ray_supscene.training.plan import GALLERY, HELD, QUERY, Integers, Plan
+
+BATCH, QUERIES = 32, 8  # images described, and queries scored, at a time
+
+
+def measure(job: TrainJob, plan: Plan, descriptor: Descriptor, store: Any) -> dict[str, float]:
+    """Numbers by name, on rank 0; {} on the others, which describe their share.
+
+    The vectors are those that an index would have, without the head.
+    """
+    held = [role for role in plan.roles() if role in (HELD, GALLERY) or role.startswith(QUERY)]
+    if not held:
+        return {}
+    rows = np.sort(np.concatenate([plan.rows(role) for role in held]))
+    vectors, tokens, usable = _described(descriptor, store, rows, job.held_out.tokens)
+    if rank():
+        return {}
+    at = np.full(len(plan), -1, np.int64)
+    at[rows[usable]] = np.flatnonzero(usable)
+
+    def of(role: str) -> tuple[Integers, Integers]:
+        there = plan.rows(role)
+        there = there[at[there] >= 0]
+        return there, at[there]
+
+    found: dict[str, float] = {}
+    if HELD in held:
+        found |= _scenes(plan, *of(HELD), vectors, tokens, job)
+    gallery = of(GALLERY)
+    for role in held:
+        if role.startswith(QUERY):
+            found |= _queries(plan, role.removeprefix(QUERY), of(role), gallery, vectors, tokens)
+    return found
+
+
+def _described(
+    descriptor: Descriptor, store: Any, rows: Integers, count: int
+) -> tuple[Tensor, Tensor | None, NDArray[np.bool_]]:
+    """Of all rows: vectors (n, d), tokens (n, t, D) or None, and which are usable; each worker a share."""
+    device = next(descriptor.parameters()).device
+    mine = rows[rank() :: workers()]
+    length = -(-len(rows) // workers())  # of the longest share: the shorter are padded
+    training = descriptor.training
+    descriptor.eval()
+    parts: list[tuple[Tensor, Tensor | None, Tensor]] = []
+    padded = np.concatenate([mine, np.repeat(rows[:1], length - len(mine))])
+    picks: Tensor | None = None
+    with torch.inference_mode():
+        for first in range(0, length, BATCH):
+            inputs, usable = store.inputs(padded[first : first + BATCH].tolist())
+            if count and picks is None:
+                total = descriptor.backbone.shape.tokens
+                picks = torch.linspace(0, total - 1, min(count, total)).round().long().to(device)
+            each = None if picks is None else picks.expand(len(inputs), -1)
+            vectors, tokens = descriptor.described(inputs.to(device), each)
+            parts.append((vectors, None if tokens is None else tokens.half(), torch.tensor(usable)))
+    descriptor.train(training)
+    vectors = _interleaved(torch.cat([part[0] for part in parts]))[: len(rows)]
+    every = None
+    if count:
+        every = _interleaved(torch.cat([part[1] for part in parts if part[1] is not None]))[: len(rows)]
+    good = _interleaved(torch.cat([part[2] for part in parts]).to(device))[: len(rows)]
+    return vectors.cpu(), None if every is None else every.cpu(), good.cpu().numpy().astype(bool)
+
+
+def _interleaved(share: Tensor) -> Tensor:
+    """Every worker's rows, in the order that they were dealt out in."""
+    if workers() == 1:
+        return share
+    sent = share.to(torch.uint8) if share.dtype == torch.bool else share
+    parts = [torch.empty_like(sent) for _ in range(workers())]
+    dist.all_gather(parts, sent.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
+def _scenes(
+    plan: Plan, rows: Integers, at: Integers, vectors: Tensor, tokens: Tensor | None, job: TrainJob
+) -> dict[str, float]:
+    """Every image asks for the others of all scenes."""
+    gains = plan.graph.block(rows)
+    excluded = plan.graph.unknown_block(rows)
+    np.fill_diagonal(excluded, True)
+    gains[excluded] = 0
+    found: dict[str, float] = {}
+    for kind, scores in _scores(vectors, tokens, at, at).items():
+        order = metrics.ranking(scores, excluded)
+        told = metrics.summary(order, gains, job.loss.positive, job.held_out.cuts)
+        found |= {f"scenes{kind} {name}": value for name, value in told.items()}
+    return found
+
+
+def _queries(
+    plan: Plan,
+    name: str,
+    queries: tuple[Integers, Integers],
+    gallery: tuple[Integers, Integers],
+    vectors: Tensor,
+    tokens: Tensor | None,
+) -> dict[str, float]:
+    """Queries ask a gallery for their own group."""
+    groups = np.array(plan.images["group"].to_pylist(), object)
+    relevant = (groups[queries[0]][:, None] == groups[gallery[0]][None]).astype(bool)
+    found: dict[str, float] = {}
+    for kind, scores in _scores(vectors, tokens, queries[1], gallery[1]).items():
+        order = metrics.ranking(scores)
+        counted = relevant.any(1)
+        average = metrics.map_at(order, relevant, order.shape[1], "P")[counted]
+        first = relevant[np.arange(len(order)), order[:, 0]][counted]
+        found |= {f"{name}{kind} mAP": float(average.mean()), f"{name}{kind} hit@1": float(first.mean())}
+    return found
+
+
+def _scores(
+    vectors: Tensor, tokens: Tensor | None, queries: Integers, gallery: Integers
+) -> dict[str, NDArray[np.float32]]:
+    """(B, N) scores by what they compare: one vector, and late interaction over the tokens kept."""
+    found = {"": (vectors[queries] @ vectors[gallery].t()).numpy()}
+    if tokens is not None:
+        found[" late"] = late_scores(tokens[queries], tokens[gallery])
+    return found
+
+
+def late_scores(queries: Tensor, gallery: Tensor) -> NDArray[np.float32]:
+    """(B, N) mean over a query's tokens of the best cosine; queries (B, t, D), gallery (N, t, D)."""
+    count, each, dim = gallery.shape
+    there = gallery.reshape(-1, dim).to(torch.bfloat16).t()
+    parts: Sequence[Tensor] = [
+        (part.reshape(-1, dim).to(torch.bfloat16) @ there)
+        .reshape(len(part), -1, count, each)
+        .amax(3)
+        .float()
+        .mean(1)
+        for part in torch.split(queries, QUERIES)
+    ]
+    return torch.cat(list(parts)).numpy()
+
+
+def wanted(table: HeldOutTable) -> bool:
+    """Whether anything is held out."""
+    return bool(table.scenes or table.gallery)

@@ -1,0 +1,239 @@
+"""A training job: TOML in, checked models out. What index jobs know under a name has that name here."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crater_ray.errors import ConfigError
+from crater_ray.plugins import Ref, registry
+from crater_ray.plugins.registry import absolute, explain
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Plugin(BaseModel):
+    """A table that names a plugin; the keys it does not know are the plugin's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class BackboneTable(_Plugin):
+    """[backbone]: a ViT of timm, under whatever name it is registered."""
+
+
+class AggregatorTable(_Plugin):
+    """[aggregator]: one of this package's; its options as in an index job."""
+
+    name: str = "cls_mean"
+
+
+class TrainTable(_Table):
+    """[train]"""
+
+    steps: int = Field(default=1000, ge=1)
+    blocks: int = Field(default=1, ge=0)  # of the backbone's last that are trained, with its final norm
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps
+    last_lr: float = Field(default=1e-7, ge=0)  # where the cosine ends
+    clip: float = Field(default=1.0, gt=0)  # of the gradient's norm
+    precision: Literal["bf16", "fp32"] = "bf16"
+    project: int | None = Field(default=None, ge=1)  # dimensions of a head that only training has
+    project_norm: Literal["batch", "none"] = "batch"
+    seed: int = Field(default=0, ge=0)
+    save_every: int = Field(default=50, ge=1)  # steps between checkpoints
+    cache: Path | None = None  # the frozen trunk's output; a folder that jobs may share. None: out/trunk
+    cached: Literal["auto", "always", "never"] = "auto"  # auto: where the disk has room
+
+
+class SamplingTable(_Table):
+    """[sampling]: as crater_ray_supscene.sampling has it."""
+
+    nodes: int = Field(default=32, ge=2)
+    subgraphs: int = Field(default=2, ge=1)
+    method: Literal["anchor_expand", "balanced", "uniform"] = "anchor_expand"
+    samples: int | None = Field(default=None, ge=1)
+
+
+class LossTable(_Table):
+    """[loss]: as crater_ray_supscene.losses has it."""
+
+    name: Literal["soft_supcon", "supcon", "triplet", "arcface"] = "soft_supcon"
+    temperature: float = Field(default=0.1, gt=0)
+    positive: float = Field(default=0.25, gt=0, le=1)
+    gamma: float = Field(default=0.7, gt=0)
+    margin: float = Field(default=0.1, ge=0)
+    scale: float = Field(default=30.0, gt=0)
+    vector: float = Field(default=1.0, ge=0)
+    late: float = Field(default=0.0, ge=0)
+    late_temperature: float = Field(default=0.03, gt=0)
+    late_tokens: int = Field(default=32, ge=1)  # drawn from each image, each step anew
+
+    @model_validator(mode="after")
+    def _something(self) -> LossTable:
+        if not (self.vector or self.late):
+            raise ValueError("vector and late are both 0, so there is nothing to learn")
+        return self
+
+
+class ScenesTable(_Table):
+    """[[scenes]] or [[held_out.scenes]]: where images and their overlaps come from."""
+
+    source: Literal["reader", "pairs", "gl3d", "one_dsfm"] = "reader"
+    root: Path | None = None  # of files
+    names: tuple[str, ...] = ()  # scenes below root; none: root is one (pairs, one_dsfm)
+    listed: Path | None = None  # gl3d: a list of scenes
+    measure: str | None = None  # pairs: overlap, overlap_iou; gl3d: mesh_overlap, common_track
+    images: str = "undist_images"  # gl3d: the folder in each scene
+    symmetrise: Literal["max", "mean"] = "max"
+    least_images: int = Field(default=2, ge=1)  # smaller scenes are left out
+    reader: _Plugin | None = None
+    overlap: Literal["group", "footprint"] = "group"  # reader: same group is 1; or the ground that is shared
+    draw: Literal["scene", "group"] | None = None  # what a subgraph comes from; None: group with groups
+    radius_km: float = Field(default=1737.4, gt=0)  # of the sphere that footprints lie on
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScenesTable:
+        if (self.source == "reader") != (self.reader is not None):
+            raise ValueError("source = 'reader' and a table reader go together")
+        if self.source != "reader" and self.root is None:
+            raise ValueError(f"source = {self.source!r} needs root")
+        if self.source == "gl3d" and not (self.names or self.listed):
+            raise ValueError("source = 'gl3d' needs names or listed")
+        return self
+
+
+class HeldOutTable(_Table):
+    """[held_out]: what is measured while training, and never trained on."""
+
+    every: int = Field(default=100, ge=1)  # steps
+    scenes: tuple[ScenesTable, ...] = ()  # every image asks for the others
+    gallery: _Plugin | None = None  # or a gallery, and queries under any name; relevant: the own group
+    queries: dict[str, _Plugin] = Field(default_factory=dict)
+    disjoint: bool = True  # training views that may touch a held-out view's ground are dropped
+    radius_km: float = Field(default=1737.4, gt=0)
+    tokens: int = Field(default=64, ge=0)  # an image, for late interaction; 0: not measured
+    cuts: tuple[int, ...] = (5, 10, 25)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HeldOutTable:
+        if bool(self.gallery) != bool(self.queries):
+            raise ValueError("gallery and queries go together")
+        return self
+
+
+class ClusterTable(_Table):
+    """[cluster]: where the work runs."""
+
+    address: str | None = None
+    workers: int = Field(default=1, ge=1)
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    gpus_per_worker: float = Field(default=0.0, ge=0)
+    threads: int | None = Field(default=None, ge=1)  # of torch, a worker; None: cores shared out
+
+
+class TrainJob(_Table):
+    """One training job, checked; paths absolute."""
+
+    out: Path
+    backbone: BackboneTable
+    aggregator: AggregatorTable = AggregatorTable()
+    train: TrainTable = TrainTable()
+    sampling: SamplingTable = SamplingTable()
+    loss: LossTable = LossTable()
+    scenes: tuple[ScenesTable, ...] = Field(min_length=1)
+    held_out: HeldOutTable = HeldOutTable()
+    cluster: ClusterTable = ClusterTable()
+    path: Path  # of the job file, for messages and relative paths
+
+    @model_validator(mode="after")
+    def _workers_share_evenly(self) -> TrainJob:
+        if self.sampling.subgraphs % self.cluster.workers:
+            raise ValueError(
+                f"sampling.subgraphs is {self.sampling.subgraphs}, no multiple of the {self.cluster.workers} "
+                "workers of [cluster]; workers take whole subgraphs, as many each"
+            )
+        return self
+
+    @property
+    def cache(self) -> Path:
+        return self.train.cache or self.out / "trunk"
+
+    def ref(self, kind: Literal["reader", "backbone", "aggregator"], table: _Plugin, where: str) -> Ref:
+        return registry().ref(
+            kind, table.name, table.options, base=self.path.parent, where=f"[{where}] in {self.path.name}"
+        )
+
+    def backbone_ref(self) -> Ref:
+        return self.ref("backbone", self.backbone, "backbone")
+
+    def aggregator_ref(self) -> Ref:
+        return self.ref("aggregator", self.aggregator, "aggregator")
+
+
+def load_train(path: str | Path, overrides: Sequence[str] = ()) -> TrainJob:
+    """The job of a TOML file, with `a.b=value` overrides applied.
+
+    Raises ConfigError for a missing or malformed file, an unknown key or an override that does not parse.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    for text in overrides:
+        _override(raw, text)
+    return job_of(raw, path.resolve())
+
+
+def job_of(raw: dict[str, Any], path: Path) -> TrainJob:
+    """The job of plain data; relative paths are against `path`, of its file. Raises ConfigError."""
+    try:
+        job = TrainJob(**{**raw, "path": path})
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {explain(error, TrainJob)}") from None
+    base = path.parent
+    train = job.train
+    if train.cache is not None:
+        train = train.model_copy(update={"cache": absolute(train.cache, base)})
+    held_out = job.held_out.model_copy(update={"scenes": _rooted(job.held_out.scenes, base)})
+    update = {"out": absolute(job.out, base), "train": train, "held_out": held_out}
+    return job.model_copy(update={**update, "scenes": _rooted(job.scenes, base)})
+
+
+def _rooted(tables: Sequence[ScenesTable], base: Path) -> tuple[ScenesTable, ...]:
+    return tuple(
+        table if table.root is None else table.model_copy(update={"root": absolute(table.root, base)})
+        for table in tables
+    )
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise ConfigError(f"--set {text!r}: write it as table.key=value, as in --set train.steps=100")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    table: Any = raw
+    for step in steps[:-1]:
+        table = table[int(step)] if isinstance(table, list) and step.isdigit() else table.setdefault(step, {})
+        if not isinstance(table, dict | list):
+            raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
+    table[steps[-1]] = parsed

@@ -1,0 +1,130 @@
+"""The frozen trunk's output on disk: what the blocks before the trained ones make of each image, once.
+
+<cache>/<digest>.npy (n, prefix + T, D) float16 and <digest>.json with its bad images; a shard is SHARD rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crater_ray_supscene.training.pictures import Pictures
+from crater_ray_supscene.training.plan import Plan
+
+SHARD = 256  # images of a file
+BATCH = 32
+SPARE = 2 * 2**30  # bytes of the disk that a cache leaves free
+LARGEST = torch.finfo(torch.float16).max
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Some rows of a plan, and where their hidden tokens are or will be."""
+
+    rows: tuple[int, ...]
+    path: Path
+
+    @property
+    def done(self) -> bool:
+        return self.path.with_suffix(".json").exists()
+
+
+def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) -> list[Shard]:
+    """All rows of a plan in files named by what decides their bytes, so that jobs share what they share."""
+    readers = [json.dumps(asdict(ref), sort_keys=True) for ref in plan.readers]
+    columns = [plan.images[key].to_pylist() for key in ("reader", "uri", "stamp")]
+    found = []
+    for first in range(0, len(plan), SHARD):
+        rows = range(first, min(first + SHARD, len(plan)))
+        hasher = xxhash.xxh3_128(f"{digest} {blocks} {precision}".encode())
+        for row in rows:
+            reader, uri, stamp = (column[row] for column in columns)
+            hasher.update(json.dumps([readers[reader], uri, stamp]).encode())
+        found.append(Shard(tuple(rows), cache / f"{hasher.hexdigest()}.npy"))
+    return found
+
+
+def fits(missing: Sequence[Shard], row_bytes: int, cache: Path) -> bool:
+    """Whether the disk has room for what is missing."""
+    cache.mkdir(parents=True, exist_ok=True)
+    needed = sum(len(shard.rows) for shard in missing) * row_bytes
+    return needed + SPARE < shutil.disk_usage(cache).free
+
+
+def fill(
+    shard: Shard, pictures: Pictures, trunk: Callable[[Tensor], Tensor], size: Sequence[int], precision: str
+) -> None:
+    """Computes one shard; nothing if it is there. Atomic. size: of an image's tensor, (3, S, S)."""
+    if shard.done:
+        return
+    parts: list[NDArray[np.float16]] = []
+    bad: dict[int, str] = {}
+    for first in range(0, len(shard.rows), BATCH):
+        loaded = pictures.load(shard.rows[first : first + BATCH])
+        bad |= {first + at: reason for at, reason in enumerate(loaded) if not isinstance(reason, Tensor)}
+        images = torch.stack([x if isinstance(x, Tensor) else torch.zeros(*size) for x in loaded])
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            hidden = trunk(images)
+        parts.append(hidden.float().clamp(-LARGEST, LARGEST).half().numpy())
+    _write(shard.path, np.concatenate(parts), bad)
+
+
+def _write(path: Path, array: NDArray[np.float16], bad: dict[int, str]) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        partial.write_text(json.dumps(bad), encoding="utf-8")
+        partial.replace(path.with_suffix(".json"))
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Cached:
+    """Hidden tokens by row."""
+
+    def __init__(self, found: Sequence[Shard]) -> None:
+        self._arrays = [np.load(shard.path, mmap_mode="r", allow_pickle=False) for shard in found]
+        self._bad: dict[int, str] = {}
+        for number, shard in enumerate(found):
+            told = json.loads(shard.path.with_suffix(".json").read_text(encoding="utf-8"))
+            self._bad |= {number * SHARD + int(at): reason for at, reason in told.items()}
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Row -> why its image cannot be used."""
+        return dict(self._bad)
+
+    def inputs(self, rows: Sequence[int]) -> tuple[Tensor, list[bool]]:
+        """(n, prefix + T, D) float32, and which rows can be used; the others are zeros' tokens."""
+        hidden = np.stack([self._arrays[row // SHARD][row % SHARD] for row in rows])
+        return torch.from_numpy(hidden).float(), [row not in self._bad for row in rows]
+
+
+class Fresh:
+    """Images by row, decoded each time: where the cache does not fit."""
+
+    def __init__(self, plan: Plan, backbone: Any) -> None:
+        self._pictures = Pictures(plan, backbone)
+        self._shape = tuple(backbone.preprocess(np.zeros((32, 32, 3), np.uint8)).shape)
+
+    def inputs(self, rows: Sequence[int]) -> tuple[Tensor, list[bool]]:
+        """(n, 3, S, S) float32, and which rows can be used; the others are zeros."""
+        loaded = self._pictures.load(rows)
+        usable = [isinstance(image, Tensor) for image in loaded]
+        images = [x if isinstance(x, Tensor) else torch.zeros(self._shape) for x in loaded]
+        return torch.stack(images), usable
