@@ -60,6 +60,7 @@ class _Reply:
     """What was sent so far."""
 
     status: int = 0
+    whole: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -85,6 +86,8 @@ class Gate:
         try:
             await self._guarded(scope, given, receive, sender)
         except Exception as error:
+            if reply.whole:  # Starlette tells the client and then raises what it told of
+                return
             if reply.status:  # too late for another reply: the connection ends, and the client sees it
                 logger.error("after the reply began: %s", type(error).__name__, exc_info=error)
                 raise
@@ -188,6 +191,8 @@ class _Sender:
             extra = [pair for pair in self._extra if pair[0] not in there]
             message = {**message, "headers": [*message["headers"], *extra]}
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self._reply.whole = True
 
     async def problem(self, error: Exception) -> None:
         told = of_error(error, self._request_id)

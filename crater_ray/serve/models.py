@@ -70,9 +70,9 @@ class Options(_Asked):
 
 
 class SearchRequest(Options):
-    """An item of the index as a query. With an image (multipart), `id` is left out."""
+    """An item of the index as a query. An image (multipart) goes with `Options`, the same without `id`."""
 
-    id: Id | None = None
+    id: Id
 
 
 class BatchRequest(Options):

@@ -92,5 +92,13 @@ def install(app: FastAPI) -> None:
         allow = getattr(error, "headers", None) or {}
         return answer(of_error(error, request.scope.get("crater_ray.request_id")), allow)
 
-    for kind in (Refused, CraterRayError, Busy, RequestValidationError, ValidationError, HTTPException):
+    for kind in (
+        Refused,
+        CraterRayError,
+        Busy,
+        RequestValidationError,
+        ValidationError,
+        HTTPException,
+        Exception,
+    ):
         app.add_exception_handler(kind, told)

@@ -35,8 +35,6 @@ async def one_query(request: Request) -> tuple[Asked, Options]:
     """The query of POST /v1/search: an id in JSON, or an image in a form."""
     if _media_type(request) == JSON:
         wanted = await _json(request, SearchRequest)
-        if wanted.id is None:
-            raise Refused(422, f"id: name an item of the index, or send an image as {FORM}")
         return Asked(id=wanted.id), wanted
     images, options = await _form(request, "image", 1)
     return Asked(image=images[0]), options

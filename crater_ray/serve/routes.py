@@ -189,7 +189,7 @@ def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
     return api
 
 
-MODELS = (SearchRequest, BatchRequest, VersionRequest, Problem)  # named in the document by hand above
+MODELS = (Options, SearchRequest, BatchRequest, VersionRequest, Problem)  # that the document names by hand
 
 
 async def _own(service: Service, asked: Asked, options: Options, name: str) -> SearchReply | Problem:
