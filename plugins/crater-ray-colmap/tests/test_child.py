@@ -76,6 +76,24 @@ def test_the_worker_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "answer.json").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part of it is Linux's")
+def test_the_worker_ends_even_where_its_threads_cannot_run() -> None:
+    """PyDLL holds the interpreter's lock while it sleeps, as pycolmap does while it builds a tree."""
+    busy = (
+        "import ctypes; from crater_ray_colmap import worker; worker.end_with_parent(); "
+        "print('busy', flush=True); ctypes.PyDLL(None).sleep(1000)"
+    )
+    parent = (
+        "import subprocess, sys; "
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE).wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, busy], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"busy\n"
+        process.kill()
+        assert process.stdout.read() == b""  # at its end only when the worker has closed it as well
+
+
 def test_last_words_are_the_loud_ones(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text(
