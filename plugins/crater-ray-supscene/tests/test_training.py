@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 
 from crater_ray.errors import BadImage, ConfigError, CraterRayError, ReaderError
 from crater_ray_supscene.losses.objective import Objective, Terms
-from crater_ray_supscene.overlap.footprints import meeting
+from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
 from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
@@ -26,6 +28,8 @@ from crater_ray_supscene.training.trunk import Cached, Fresh, fill, shards
 
 torch.set_num_threads(1)
 Write = Callable[..., Path]
+DATA = Path(os.environ.get("CRATER_RAY_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+MOON = DATA / "moon"
 
 
 def test_a_plan_lists_everything_and_comes_back_from_its_folder(write_train: Write, tmp_path: Path) -> None:
@@ -217,3 +221,40 @@ def test_late_scores_are_means_of_best_cosines() -> None:
     )
     expected = np.einsum("qid,njd->qnij", queries, gallery).max(3).mean(2)
     np.testing.assert_allclose(late_scores(queries.half(), gallery.half()), expected, atol=0.02)
+
+
+@pytest.mark.real
+def test_views_of_the_moon_overlap_by_footprint_and_keep_off_held_out_ground(tmp_path: Path) -> None:
+    if not MOON.is_dir():
+        pytest.skip(f"{MOON} is absent; set CRATER_RAY_DATA")
+    pytest.importorskip("crater_ray_mosaic")
+    reader = (
+        'name = "mosaic"\nkind = "dem"\nviews = "query"\nco_visible = false\nmin_diameter_km = 20.0\n'
+        f'raster = "{MOON / "moon_gld100_64ppd_50s50n.tif"}"\n'
+        f'catalogue = "{MOON / "moon_craters_head_povilaitis.csv"}"\npreset = "head_povilaitis"\n'
+        "max_diameter_km = 60.0\nquery_rotation = 180.0\n"
+    )
+    path = tmp_path / "moon.toml"
+    path.write_text(
+        'out = "run"\n[backbone]\nname = "dinov2_offline"\n'
+        '[[scenes]]\nsource = "reader"\noverlap = "footprint"\n'
+        f"[scenes.reader]\n{reader}queries_per_crater = 3\nbox = [0.0, -20.0, 40.0, 20.0]\n"
+        '[[held_out.scenes]]\nsource = "reader"\noverlap = "footprint"\n'
+        f"[held_out.scenes.reader]\n{reader}queries_per_crater = 2\nbox = [20.0, -20.0, 30.0, 20.0]\n"
+    )
+    plan = make_plan(load_train(path))
+    train, held = plan.rows("train"), plan.rows("held")
+    assert min(len(train), len(held)) > 20
+    assert len(plan.units()) == 1  # a planet is one scene
+    poses = [dict(parse_qsl(uri)) for uri in plan.images["uri"].to_pylist()]
+    lat, lon, half = (
+        np.array([float(pose[key]) for pose in poses]) for key in ("lat", "lon", "half_width_km")
+    )
+    turn = np.array([float(pose.get("rot", 0)) for pose in poses])
+    everything = footprint_edges(lat, lon, half / 1737.4, turn)
+    crossing = (everything.rows < len(train)) != (everything.columns < len(train))
+    assert not crossing.any()
+    assert len(everything.rows) == plan.graph.overlap.nnz // 2
+    groups = np.array(plan.images["group"].to_pylist())
+    same = groups[train][:, None] == groups[train][None]
+    assert plan.graph.block(train)[same].min() > 0.4  # the views of one crater share its ground

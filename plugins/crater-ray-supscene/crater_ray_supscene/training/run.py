@@ -52,28 +52,11 @@ def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False
     Raises ConfigError for a job that does not hold or an `out` that holds another run, ClusterError, and
     CraterRayError when training failed for good.
     """
-    from crater_ray_supscene.training.model import built
-
     job.out.mkdir(parents=True, exist_ok=True)
     with _locked(job.out):
-        descriptor = built(job, tail=False)
-        made = make_plan(job)
-        _same_run(job, digest(made))
-        plan_digest = write_plan(made, job.out / "plan")
-        roles = {role: len(made.rows(role)) for role in made.roles()}
-        say("images: " + ", ".join(f"{count} {role}" for role, count in roles.items()))
-        config = {
-            "job": json.loads(job.model_dump_json(exclude={"path"})),
-            "path": str(job.path),
-            "digest": descriptor.backbone.digest,
-            "plan": plan_digest,
-            "threads": job.cluster.threads or max(1, (os.cpu_count() or 1) // job.cluster.workers),
-        }
-        shape = descriptor.backbone.shape
-        prefix = int(getattr(descriptor.backbone.model, "num_prefix_tokens", 0))
-        del descriptor
+        config, row_bytes = prepared(job, say)
         with _cluster(job):
-            config["cached"] = _trunk(job, config, 2 * (shape.tokens + prefix) * shape.dim, say)
+            config["cached"] = _trunk(job, config, row_bytes, say)
             if trunk_only:
                 return None
             _fit(job, config, say)
@@ -87,6 +70,30 @@ def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False
             losses[-1]["loss"],
             held[-1] if held else {},
         )
+
+
+def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
+    """What every worker is told, plain data, with the plan written; and the bytes of an image in the cache.
+
+    Raises ConfigError and ReaderError for all that can be known before a worker starts.
+    """
+    from crater_ray_supscene.training.model import built
+
+    descriptor = built(job, tail=False)
+    made = make_plan(job)
+    _same_run(job, digest(made))
+    told = write_plan(made, job.out / "plan")
+    say("images: " + ", ".join(f"{len(made.rows(role))} {role}" for role in made.roles()))
+    shape = descriptor.backbone.shape
+    prefix = int(getattr(descriptor.backbone.model, "num_prefix_tokens", 0))
+    config = {
+        "job": json.loads(job.model_dump_json(exclude={"path"})),
+        "path": str(job.path),
+        "digest": descriptor.backbone.digest,
+        "plan": told,
+        "threads": job.cluster.threads or max(1, (os.cpu_count() or 1) // job.cluster.workers),
+    }
+    return config, 2 * (shape.tokens + prefix) * shape.dim
 
 
 def _same_run(job: TrainJob, plan: str) -> None:
@@ -131,7 +138,8 @@ def _trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> b
         say("the trunk's output does not fit the disk: images are encoded in every step")
         return False
     task = ray.remote(num_cpus=job.cluster.cpus_per_worker, num_gpus=job.cluster.gpus_per_worker)(fill_one)
-    waiting, done = list(reversed(missing)), 0
+    waiting = list(reversed(missing))
+    there = sum(len(shard.rows) for shard in every if shard.done)
     running: list[Any] = []
     while waiting or running:
         while waiting and len(running) < job.cluster.workers:
@@ -139,11 +147,10 @@ def _trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> b
         ready, running = ray.wait(running, num_returns=1)
         for one in ready:
             try:
-                ray.get(one)
+                there += ray.get(one)
             except ray.exceptions.RayTaskError as error:
                 raise _cause(error) from None
-        done += len(ready)
-        say(f"trunk: {(len(every) - len(missing) + done) * trunk.SHARD} of {len(plan)} images")
+        say(f"trunk: {there} of {len(plan)} images")
     bad = trunk.Cached(every).bad
     if bad:
         row, reason = next(iter(bad.items()))
@@ -154,8 +161,8 @@ def _trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> b
 _ready: dict[str, Any] = {}
 
 
-def fill_one(config: dict[str, Any], number: int) -> None:
-    """One shard of the trunk's cache; a task of Ray, whose process keeps what it has built."""
+def fill_one(config: dict[str, Any], number: int) -> int:
+    """The images of one shard of the trunk's cache; a task of Ray, whose process keeps what it has built."""
     import torch
 
     from crater_ray_supscene.training import trunk
@@ -173,8 +180,12 @@ def fill_one(config: dict[str, Any], number: int) -> None:
         size = backbone.preprocess(_grey()).shape
         every = trunk.shards(plan, job.cache, config["digest"], keep, precision)
         pictures = Pictures(plan, backbone)
-        _ready.update(key=key, every=every, rest=(pictures, as_trunk(backbone, keep), size, precision))
-    trunk.fill(_ready["every"][number], *_ready["rest"])
+        device = "cuda" if job.cluster.gpus_per_worker else "cpu"
+        trunked = as_trunk(backbone.to(device), keep)
+        _ready.update(key=key, every=every, rest=(pictures, trunked, size, precision, device))
+    shard = _ready["every"][number]
+    trunk.fill(shard, *_ready["rest"])
+    return len(shard.rows)
 
 
 def _grey() -> Any:

@@ -1,6 +1,7 @@
 """The frozen trunk's output on disk: what the blocks before the trained ones make of each image, once.
 
-<cache>/<digest>.npy (n, prefix + T, D) float16 and <digest>.json with its bad images; a shard is SHARD rows.
+<cache>/<digest>.npy (n, prefix + T, D) float16 and <digest>.json with its bad images; up to SHARD rows each,
+all of one role, so that runs which differ in what they train on share what is held out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,13 @@ def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) ->
     """All rows of a plan in files named by what decides their bytes, so that jobs share what they share."""
     readers = [json.dumps(asdict(ref), sort_keys=True) for ref in plan.readers]
     columns = [plan.images[key].to_pylist() for key in ("reader", "uri", "stamp")]
+    roles = np.array(plan.images["role"].to_pylist(), object)
+    starts = {0, *(np.flatnonzero(roles[1:] != roles[:-1]) + 1).tolist(), len(plan)}
+    edges = sorted(starts)
+    cuts = [(a, min(a + SHARD, end)) for start, end in pairwise(edges) for a in range(start, end, SHARD)]
     found = []
-    for first in range(0, len(plan), SHARD):
-        rows = range(first, min(first + SHARD, len(plan)))
+    for first, last in cuts:
+        rows = range(first, last)
         hasher = xxhash.xxh3_128(f"{digest} {blocks} {precision}".encode())
         for row in rows:
             reader, uri, stamp = (column[row] for column in columns)
@@ -63,7 +69,12 @@ def fits(missing: Sequence[Shard], row_bytes: int, cache: Path) -> bool:
 
 
 def fill(
-    shard: Shard, pictures: Pictures, trunk: Callable[[Tensor], Tensor], size: Sequence[int], precision: str
+    shard: Shard,
+    pictures: Pictures,
+    trunk: Callable[[Tensor], Tensor],
+    size: Sequence[int],
+    precision: str,
+    device: str = "cpu",
 ) -> None:
     """Computes one shard; nothing if it is there. Atomic. size: of an image's tensor, (3, S, S)."""
     if shard.done:
@@ -74,9 +85,9 @@ def fill(
         loaded = pictures.load(shard.rows[first : first + BATCH])
         bad |= {first + at: reason for at, reason in enumerate(loaded) if not isinstance(reason, Tensor)}
         images = torch.stack([x if isinstance(x, Tensor) else torch.zeros(*size) for x in loaded])
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            hidden = trunk(images)
-        parts.append(hidden.float().clamp(-LARGEST, LARGEST).half().numpy())
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            hidden = trunk(images.to(device))
+        parts.append(hidden.float().clamp(-LARGEST, LARGEST).half().cpu().numpy())
     _write(shard.path, np.concatenate(parts), bad)
 
 
@@ -100,9 +111,11 @@ class Cached:
     def __init__(self, found: Sequence[Shard]) -> None:
         self._arrays = [np.load(shard.path, mmap_mode="r", allow_pickle=False) for shard in found]
         self._bad: dict[int, str] = {}
+        self._place: dict[int, tuple[int, int]] = {}  # row -> shard, row in it
         for number, shard in enumerate(found):
             told = json.loads(shard.path.with_suffix(".json").read_text(encoding="utf-8"))
-            self._bad |= {number * SHARD + int(at): reason for at, reason in told.items()}
+            self._bad |= {shard.rows[int(at)]: reason for at, reason in told.items()}
+            self._place |= {row: (number, at) for at, row in enumerate(shard.rows)}
 
     @property
     def bad(self) -> dict[int, str]:
@@ -111,7 +124,8 @@ class Cached:
 
     def inputs(self, rows: Sequence[int]) -> tuple[Tensor, list[bool]]:
         """(n, prefix + T, D) float32, and which rows can be used; the others are zeros' tokens."""
-        hidden = np.stack([self._arrays[row // SHARD][row % SHARD] for row in rows])
+        places = [self._place[row] for row in rows]
+        hidden = np.stack([self._arrays[number][at] for number, at in places])
         return torch.from_numpy(hidden).float(), [row not in self._bad for row in rows]
 
 
