@@ -203,7 +203,7 @@ def evaluate(
     as_json: bool,
     overrides: Sequence[str],
 ) -> None:
-    """Score a job's index with its [queries]: mAP, hit, recall, bytes an image, seconds a query."""
+    """Score a job's index, made where there is none, with its [queries]: mAP, hit, recall, bytes, seconds."""
     from crater_ray.bench.evaluate import run
 
     report = run(

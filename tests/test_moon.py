@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from zipfile import ZipFile
 
 import ir_measures
 import pytest
@@ -79,3 +81,41 @@ def test_a_bench_cut_from_the_moon_is_indexed_and_evaluated_with_a_job_of_15_lin
     assert len(answers[0]["hits"]) == 3
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 400
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.real
+@pytest.mark.ray
+def test_the_published_archive_s_layout_is_evaluated_by_the_documented_command(tmp_path: Path) -> None:
+    if not MOON.is_dir():
+        pytest.skip(f"{MOON} is absent; set CRATER_RAY_DATA")
+    root = tmp_path / "craterbench-r"
+    crater_ray(
+        tmp_path,
+        *("mosaic-bench", "--raster", str(MOON / "moon_gld100_64ppd_50s50n.tif"), "--dem"),
+        *("--catalogue", str(MOON / "moon_craters_head_povilaitis.csv"), "--preset", "head_povilaitis"),
+        *("--out", str(root), "--craters", "8", "--min-diameter", "20", "--seed", "2"),
+    )
+    with ZipFile(root / "images.zip", "w") as archive:  # as it is published: the images in one file
+        for path in sorted((root / "images").rglob("*.jpg")):
+            archive.write(path, path.relative_to(root))
+    shutil.rmtree(root / "images")
+    with ZipFile(root / "images.zip") as archive:
+        archive.extractall(root)
+    published = {
+        "splits/test.json",
+        "splits/train.json",
+        "metadata/query_relevance.json",
+        "metadata/stats.json",
+    }
+    assert all((root / name).exists() for name in published)
+    assert "valid" in crater_ray(tmp_path, "validate", str(root))
+    places = [f"{table}.root={root}" for table in ("reader", "queries")] + [f"out={tmp_path / 'index'}"]
+    told = crater_ray(
+        tmp_path,
+        *("evaluate", str(REPOSITORY / "docs" / "craterbench.toml"), "--json"),
+        *(word for place in places for word in ("--set", place)),
+    )
+    report = json.loads(told)
+    assert report["gallery"] == 16
+    assert report["hit@1"] > 0.5

@@ -14,7 +14,7 @@ import numpy as np
 from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.bench.trec import write_qrels, write_run
 from crater_ray.config import Job
-from crater_ray.errors import ConfigError, IndexMismatch
+from crater_ray.errors import ConfigError
 from crater_ray.index.versions import latest
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.progress import Counter
@@ -85,15 +85,15 @@ def run(
     sheet: Path | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Score the index of `job` with its [queries], which are encoded on the first call and kept.
+    """Score the index of `job`, made where there is none, with its [queries], encoded once and kept.
 
     `depth` ranks of each query are scored (None: the whole gallery); a relevant image below counts zero, as
     does one that the shortlist missed.
-    Raises ConfigError without [queries], IndexMismatch before `crater-ray index`.
+    Raises ConfigError without [queries], and as the index job.
     """
     job.queries_ref()  # said before any work
     if latest(job.out) is None:
-        raise IndexMismatch(f"{job.out} has no version yet; run `crater-ray index {job.path.name}` first")
+        index_job.run(job, quiet=quiet)
     index_job.run(job, side="query", quiet=quiet)
     gallery, queries = Index(job.out), Index(index_job.queries_folder(job))
     listed = _listed(job)

@@ -58,6 +58,7 @@ def _by_k(bench: Bench) -> Figure | None:
     lines = {
         f"{have.seeds[0]} seeds, residual": [have.instance(k) for k in have.ks],
         f"{have.seeds[0]} seeds, raw": [have.instance(k, assign="none") for k in have.ks],
+        "whitened, farthest seeds": [have.whitened(k) for k in have.ks],
         "random seeds, residual": [have.instance(k, seeds="random") for k in have.ks],
         "random seeds, raw": [have.instance(k, seeds="random", assign="none") for k in have.ks],
     }
@@ -71,7 +72,7 @@ def _by_k(bench: Bench) -> Figure | None:
         )
         for place, (name, line) in enumerate(lines.items())
     ]
-    whole = bench.find(have.instance(have.total))
+    whole = _found(bench, have.instance(have.total))
     if whole:
         plot.axhline(whole["image_map"], color="#8a8a8a", linestyle="--", linewidth=1, zorder=0)
         plot.annotate(
@@ -91,6 +92,7 @@ def _by_bytes(bench: Bench) -> Figure | None:
     have, axes_of = bench.have, bench.axes
     families: dict[str, Sequence[Configuration]] = {
         "instance tokens, fp16": [have.instance(k) for k in have.ks],
+        "whitened, farthest seeds": axes_of["whitening"],
         f"K = {have.k}, by codec": [one for one in axes_of["codec"] if one.codec != "fp16"],
         "one pooled vector": axes_of["pooling"],
     }

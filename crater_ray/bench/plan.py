@@ -16,11 +16,13 @@ import xxhash
 from crater_ray.errors import UserError
 from crater_ray.index.sealed import canonical
 from crater_ray.plugins import Ref, registry
+from crater_ray.plugins.discovery import CORE
 from crater_ray.types import TokenShape
 
-K, KS = 64, (4, 8, 16, 32, 64, 128)
+DEFAULT_K, K, KS = 32, 64, (4, 8, 16, 32, 64, 128)
 CANDIDATES = (10, 30, 50, 100, 200, 500)
 DEAR = 2 * K**2  # products of two tokens: a sweep that costs more takes fewer queries
+OF = "of_options"  # of an aggregator that hands its tokens to another
 SEEDS, SEEDS_WITHOUT_ATTENTION, ASSIGN, HEADS = "attention", "farthest", "residual", "mean"
 
 
@@ -29,7 +31,7 @@ class Configuration:
     """One way from Tokens to scores."""
 
     aggregator: str
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()  # of_options as pairs, too
     match: str = "maxsim"
     codec: str = "fp16"
     candidates: int = 0  # images whose tokens are read, after the job's shortlist; 0: all
@@ -37,7 +39,8 @@ class Configuration:
 
     def ref(self) -> Ref:
         """Raises ConfigError when the options do not hold here."""
-        return registry().ref("aggregator", self.aggregator, dict(self.options))
+        given = {key: dict(value) if key == OF else value for key, value in self.options}
+        return registry().ref("aggregator", self.aggregator, given)
 
     @property
     def title(self) -> str:
@@ -54,12 +57,17 @@ class Configuration:
         made = [ref.name, ref.options, ref.distribution, ref.release, self.match, self.codec, self.candidates]
         return xxhash.xxh3_128_hexdigest(canonical([made, *context]))
 
+    def flat(self) -> dict[str, Any]:
+        """Its options beside those of the aggregator it hands its tokens to."""
+        given = dict(self.options)
+        return given | dict(given.pop(OF, ()))
+
     def words(self) -> dict[str, Any]:
         """Its columns in a table."""
-        given = dict(self.options)
+        given = self.flat()
         return {
             "aggregator": self.aggregator,
-            "options": " ".join(f"{key}={value}" for key, value in self.options),
+            "options": " ".join(f"{key}={value}" for key, value in given.items()),
             "seeds": given.get("seeds", ""),
             "assign": given.get("assign", "none" if self.aggregator in ("topk", "all") else ""),
             "match": self.match,
@@ -113,6 +121,10 @@ class Choices:
             return Configuration("topk", tuple(options.items()), **more)
         return Configuration("instance_tokens", tuple({**options, "assign": assign}.items()), **more)
 
+    def whitened(self, k: int, **more: Any) -> Configuration:
+        """K whitened tokens of seeds that lie farthest apart, which is what a job takes by default."""
+        return Configuration("whitened_tokens", ((OF, (("k", k), ("seeds", "farthest"))),), **more)
+
 
 def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choices:
     """What can be measured on a backbone of `shape`; `left_out` is told what cannot, and why."""
@@ -155,6 +167,10 @@ def plan(have: Choices, *, grid: bool = False) -> dict[str, list[Configuration]]
             have.instance(k, assign="none", seeds=seeds)
             for seeds, k in [*product(have.seeds, [k]), *product(("random",), have.ks)]
         ],
+        "whitening": [
+            *(have.whitened(k) for k in have.ks),
+            *(have.whitened(min(DEFAULT_K, have.total), codec=c) for c in have.codecs if c != "fp16"),
+        ],
         "query k": [have.instance(k, query_k=query_k) for query_k, k in product(some, some)],
     }
     if grid:
@@ -171,7 +187,7 @@ def plan(have: Choices, *, grid: bool = False) -> dict[str, list[Configuration]]
 
 def work(one: Configuration, have: Choices) -> int:
     """Products of two tokens that one image costs one query."""
-    given = dict(one.options)
+    given = one.flat()
     k = have.total if one.aggregator == "all" else int(given.get("k", 1))
     return k * int(given.get("query_k", k))
 
@@ -190,8 +206,13 @@ def together(pending: Iterable[Configuration]) -> list[list[Configuration]]:
 
 
 def _poolings(shape: TokenShape, left_out: dict[str, str]) -> Iterator[str]:
-    """Every registered aggregator that gives one vector an image by its defaults."""
+    """Every aggregator of this package that gives one vector an image by its defaults.
+
+    Those of plugins may be untrained by theirs.
+    """
     for name in registry().labels("aggregator"):
+        if registry().find("aggregator", name).distribution != CORE:
+            continue
         built = _built(name, name, {}, shape, left_out)
         if built is not None and built.k == 1:
             yield name

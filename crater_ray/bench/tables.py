@@ -79,6 +79,11 @@ def as_markdown(bench: Bench) -> str:
         f"What becomes of the other patches; {have.seeds[0]} seeds. mAP by K.",
         _by_k(bench, "assignment", have.assigns, lambda name, k: have.instance(k, assign=name)),
     )
+    section(
+        "Whitened tokens",
+        "Centred and evened out before they are chosen: seeds that lie farthest apart, residual assignment.",
+        listed("whitening", lambda one: f"K = {one.flat()['k']}, {one.codec}", "tokens"),
+    )
     section("Matching", _around(bench), listed("matching", lambda one: one.match, "matching"))
     section(
         "Heads of the attention",
