@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -258,3 +259,15 @@ def test_views_of_the_moon_overlap_by_footprint_and_keep_off_held_out_ground(tmp
     groups = np.array(plan.images["group"].to_pylist())
     same = groups[train][:, None] == groups[train][None]
     assert plan.graph.block(train)[same].min() > 0.4  # the views of one crater share its ground
+
+
+def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[1]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    (job,) = re.findall(r'```toml\n(out = "runs/dunes".*?)```', text, re.DOTALL)
+    (tmp_path / "dunes.toml").write_text(job)
+    loaded = load_train(tmp_path / "dunes.toml")
+    assert [table.names for table in loaded.held_out.scenes] == [("boruszyn",)]
+    loaded.backbone_ref(), loaded.aggregator_ref()
+    moon = load_train(folder / "recipes" / "moon.toml")
+    assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (2, 126)
