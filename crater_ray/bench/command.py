@@ -53,8 +53,23 @@ def _say(text: str) -> None:
     show_default=True,
     help="Queries of a dear configuration, such as K = 128 of a selection.",
 )
+@click.option(
+    "--axis",
+    "axes",
+    multiple=True,
+    metavar="NAME",
+    help="Measure this axis, such as whitening; may be given again. All if left out.",
+)
 @click.option("--grid", is_flag=True, help="Every selection with every assignment, at every K.")
-def tokens(job: Path, queries: int, few: int, grid: bool, as_json: bool, overrides: Sequence[str]) -> None:
+def tokens(
+    job: Path,
+    queries: int,
+    few: int,
+    axes: Sequence[str],
+    grid: bool,
+    as_json: bool,
+    overrides: Sequence[str],
+) -> None:
     """Sweep pooling, selection, assignment, matching, K, codec and two stages over a job's cached tokens.
 
     The backbone runs once. One axis at a time moves around attention seeds, residual assignment, MaxSim and
@@ -63,7 +78,7 @@ def tokens(job: Path, queries: int, few: int, grid: bool, as_json: bool, overrid
     from crater_ray.bench.tokens import run
     from crater_ray.config import load_job
 
-    report = run(load_job(job, overrides), queries=queries, few=few, grid=grid, say=_say)
+    report = run(load_job(job, overrides), queries=queries, few=few, grid=grid, only=axes, say=_say)
     click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
 
 

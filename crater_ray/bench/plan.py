@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import xxhash
 
-from crater_ray.errors import UserError
+from crater_ray.errors import ConfigError, UserError
 from crater_ray.index.sealed import canonical
 from crater_ray.plugins import Ref, registry
 from crater_ray.plugins.discovery import CORE
@@ -150,8 +150,11 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
     )
 
 
-def plan(have: Choices, *, grid: bool = False) -> dict[str, list[Configuration]]:
-    """Axis -> its configurations, in the order of its table; one may stand in several axes."""
+def plan(have: Choices, *, grid: bool = False, only: Sequence[str] = ()) -> dict[str, list[Configuration]]:
+    """Axis -> its configurations, in the order of its table; one may stand in several axes.
+
+    With `only`, the axes left out are empty. Raises ConfigError for one that is not known.
+    """
     k = have.k
     some = [k for k in (16, 64) if k < have.total] + [have.total]
     axes = {
@@ -178,6 +181,11 @@ def plan(have: Choices, *, grid: bool = False) -> dict[str, list[Configuration]]
             have.instance(k, seeds=seeds, assign=assign)
             for seeds, assign, k in product(have.seeds, have.assigns, have.ks)
         ]
+    unknown = sorted(set(only) - set(axes))
+    if unknown:
+        raise ConfigError(f"there is no axis {unknown[0]!r}; known: {', '.join(axes)}")
+    if only:
+        axes = {axis: members if axis in only else [] for axis, members in axes.items()}
     every = [have.instance(k) for k in have.ks[:-1]]  # the default's own curve: all queries
     return {
         axis: [one if one in every else replace(one, few=work(one, have) > DEAR) for one in members]

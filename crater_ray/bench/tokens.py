@@ -56,6 +56,7 @@ def run(
     queries: int | None = None,
     few: int = FEW,
     grid: bool = False,
+    only: Sequence[str] = (),
     quiet: bool = False,
     say: Callable[[str], object] = lambda text: None,
 ) -> Report:
@@ -77,7 +78,7 @@ def run(
         )
     left_out: dict[str, str] = {}
     have = choices(gallery.shape, len(gallery.items), left_out)
-    axes = plan(have, grid=grid)
+    axes = plan(have, grid=grid, only=only)
     ledger = Ledger(job.out)
     bench = Bench(job, suite, have, axes, places, _spaced(places, few), ledger, left_out)
     todo = [one for one in unique(axes) if bench.key(one) not in ledger.results]
