@@ -11,41 +11,16 @@ Intervals are 95 % bootstraps of the paired difference, craters drawn whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import floor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from held_out import SAMPLE, Way, average_precisions, blocks, coded, fitted, region, split, suns
 from table import Report, arguments, show
 
-SPLITS, SAMPLE, TOGETHER, AGREED = 3, 400, 8, 64  # fits; images each sees; queries a call, and compared
+SPLITS, AGREED = 3, 64  # fits; queries whose top 10 is compared
 BEST = "whitened, farthest"
 SLUG = str.maketrans({" ": "_", ",": None, "=": None})
-
-
-@dataclass(frozen=True)
-class Way:
-    """A [rerank] to measure. `splits`: how many fits, 0 where nothing is learnt."""
-
-    label: str
-    name: str
-    options: dict[str, Any]
-    splits: int = 1
-    sample: int = SAMPLE  # images a fit sees
-
-
-@dataclass
-class Sun:
-    """The queries under one sun."""
-
-    name: str
-    cached: Any
-    rows: np.ndarray[Any, Any]  # of its items that are asked
-    regions: list[str]
-    groups: list[str]
-    ap: dict[tuple[str, int], Any] = field(default_factory=dict)  # way, seed -> (rows,)
 
 
 def ways(k: int) -> list[Way]:
@@ -64,96 +39,17 @@ def ways(k: int) -> list[Way]:
     ]
 
 
-def region(item: Any) -> str:
-    """The 30-degree field it lies in."""
-    lat, lon = (float(item.columns[name]) for name in ("lat", "lon"))
-    return f"{floor(lat / 30)} {floor(lon / 30)}"
-
-
-def split(regions: Sequence[str], seed: int) -> set[str]:
-    """The half of the regions that is fitted on."""
-    names = sorted(set(regions))
-    return set(np.random.default_rng(seed).permutation(names)[: len(names) // 2].tolist())
-
-
-def fitted(way: Way, gallery: Any, learn: set[str] | None) -> Any:
-    """The aggregator, fitted on SAMPLE gallery images of the regions `learn`."""
-    from crater_ray.jobs.fit import sampled
-    from crater_ray.plugins import registry
-
-    here = registry()
-    built = here.build(here.ref("aggregator", way.name, way.options), gallery.shape)
-    if learn is not None:
-        chosen = {
-            item.id for item in sampled((item for item in gallery.items if region(item) in learn), way.sample)
-        }
-        rows = [row for row, item in enumerate(gallery.items) if item.id in chosen]
-        built.load(built.fit((tokens for _, tokens in gallery.tokens(rows)), 0))
-    return built
-
-
-def rows_of(aggregator: Any, cached: Any, side: str, wanted: Any = None) -> np.ndarray[Any, Any]:
-    """(n, K, D) float32."""
-    import torch
-
-    with torch.inference_mode():
-        return np.concatenate([aggregator(tokens, side).numpy() for _, tokens in cached.tokens(wanted)])
-
-
-def coded(aggregator: Any, gallery: Any, codec: Any) -> tuple[Any, Any]:
-    """Codes and scales of the gallery, a batch at a time."""
-    import torch
-
-    with torch.inference_mode():
-        parts = [codec.encode(aggregator(tokens, "gallery").numpy()) for _, tokens in gallery.tokens()]
-    return np.concatenate([one for one, _ in parts]), np.concatenate([two for _, two in parts])
-
-
-def average_precisions(queries: Any, sun: Sun, codes: Any, scales: Any, aggregator: Any, gallery: Any) -> Any:
-    """(B,) of the exact scan; NaN where the gallery has nothing relevant."""
-    from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
-    from crater_ray.search.kernel import score
-
-    groups, names = group_codes([item.group for item in gallery.items])
-    k, dim = aggregator.k, aggregator.dim
-    found = []
-    for start in range(0, len(queries), TOGETHER):
-        scores = score(queries[start : start + TOGETHER], codes, scales, codec="int8", k=k, dim=dim)
-        wanted = [{group: 1.0} for group in sun.groups[start : start + TOGETHER]]
-        order = np.argsort(-scores, 1, kind="stable")
-        found.append(score_queries(order, relevance(groups, names, wanted), groups))
-    return concatenate(found)["image_ap"]
-
-
 def agreement(queries: Any, aggregator: Any, gallery: Any, codes: Any, scales: Any) -> float:
     """Share of int8's top 10 that float32 scores of fp16 tokens have at the same place."""
     from crater_ray.search.codecs import codec
     from crater_ray.search.kernel import score
 
-    halves, none = coded(aggregator, gallery, codec("fp16"))
+    [(halves, none)] = coded(aggregator, gallery, [codec("fp16")])
     both = []
     for name, stored, sizes in (("fp16", halves, none), ("int8", codes, scales)):
         scores = score(queries, stored, sizes, codec=name, k=aggregator.k, dim=aggregator.dim)
         both.append(np.argsort(-scores, 1, kind="stable")[:, :10])
     return float((both[0] == both[1]).mean())
-
-
-def suns(job_path: Path, asked: Sequence[str], count: int) -> tuple[Any, list[Sun]]:
-    """The gallery's cached tokens, and each sun's."""
-    from crater_ray.bench.cached import encoded
-    from crater_ray.config import load_job
-
-    found = []
-    for text in asked:
-        name, _, overrides = text.partition(":")
-        gallery, queries = encoded(
-            load_job(job_path, [one for one in overrides.split(";") if one]), quiet=True
-        )
-        rows = np.random.default_rng(0).permutation(len(queries.items))[:count]
-        rows.sort()
-        items = [queries.items[row] for row in rows]
-        found.append(Sun(name, queries, rows, [region(i) for i in items], [i.group for i in items]))
-    return gallery, found
 
 
 def main() -> None:
@@ -181,12 +77,12 @@ def main() -> None:
             started = time.perf_counter()
             learn = split(everywhere, seed) if way.splits else None
             aggregator = fitted(way, gallery, learn)
-            codes, scales = coded(aggregator, gallery, codec("int8"))
+            [(codes, scales)] = coded(aggregator, gallery, [codec("int8")])
             row: list[Any] = [f"{way.label} ({seed})" if way.splits > 1 else way.label]
             row.append(codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4)
             for sun in asked:
-                queries = rows_of(aggregator, sun.cached, "query", sun.rows)
-                ap = average_precisions(queries, sun, codes, scales, aggregator, gallery)
+                queries = np.concatenate(list(blocks(aggregator, sun.cached, "query", sun.rows)))
+                ap = average_precisions(queries, sun.groups, (codes, scales), "int8", aggregator, gallery)
                 held = np.array([learn is None or name not in learn for name in sun.regions])
                 paper = sun.ap.setdefault(("paper", 0), ap)
                 clusters = np.array(sun.groups)[held].tolist()
