@@ -45,13 +45,16 @@ class Colmap:
             run = Run(self.options, out, _pictures(self.options, index, out), lock)
             names = {picture.id: picture.name for picture in run.pictures}
             chosen = {RETRIEVED: pairs.retrieved(index, neighbours, self.options.top, out, names)}
-            if EXHAUSTIVE in self.options.baselines:
-                chosen[EXHAUSTIVE] = pairs.exhaustive(list(names.values()))
+            everything = (
+                pairs.exhaustive(list(names.values())) if EXHAUSTIVE in self.options.baselines else []
+            )
             features = run.features()
             told: dict[str, dict[str, Any]] = {}
             if TREE in self.options.baselines:
                 told[TREE] = run.tree()
                 chosen[TREE] = pairs.first_ranks(told[TREE]["ranks"], len(chosen[RETRIEVED]))
+            if everything:  # last, since it takes the longest
+                chosen[EXHAUSTIVE] = everything
             methods = [run.method(name, chosen[name], told.get(name, {})) for name in chosen]
             return report.write(out, methods, features, self.options, len(run.pictures))
 
