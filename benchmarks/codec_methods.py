@@ -1,4 +1,4 @@
-"""Other ways to keep tokens, for benchmarks/token_bytes.py: learnt codebooks, decoded before they are compared.
+"""Other ways to keep tokens, for token_bytes.py: learnt codebooks, decoded before they are compared.
 
 What they decode to is kept as int8 to be scored, which adds no error that could be seen beside their own.
 """

@@ -6,10 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
+
+from table import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results.md"
+PICTURES = RESULTS.parent / "pictures"
+MOON20K = "benchmarks/moon20k.toml --sun any --sun near:queries.query_azimuth=[225.0,315.0]"
 COMMANDS = {  # section: the command that prints it
     "embed": "benchmarks/embed.py",
     "memory": "benchmarks/embed.py --memory --images 20000 --threads 2",
@@ -17,16 +23,37 @@ COMMANDS = {  # section: the command that prints it
     "store": "benchmarks/store.py",
     "stages": "benchmarks/stages.py indexes/moon20k near=indexes/moon20k/queries@1 "
     "any=indexes/moon20k/queries@2",
+    "token_bytes": f"benchmarks/token_bytes.py {MOON20K}",
+    "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 600 --ways 'whitened, farthest' farthest",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
+    "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
+    "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
+}
+
+OTHER = "--axis pooling --axis falsifier --axis whitening"  # what is asked of other views and bodies
+RELIEF = (
+    "--set queries.kind=dem --set queries.raster=../../shared/data/moon/moon_gld100_64ppd_50s50n.tif "
+    "--set queries.extent=[-180.0,-50.0,180.0,50.0]"
+)
+SWEEPS = {  # section: the job and options of `crater-ray bench tokens`, and the job's out
+    "tokens_near": ("first_look.toml", "first_look-near"),
+    "tokens_any": ("first_look.toml --set queries.role=any", "first_look-any"),
+    "tokens_wac": (f"wac.toml {OTHER}", "wac53"),
+    "tokens_relief": (f"wac.toml {RELIEF} {OTHER}", "relief53"),
+    "tokens_planets": (f"planets.toml {OTHER}", "planets"),
 }
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(COMMANDS)
-    unknown = sorted(set(names) - set(COMMANDS))
+    every = [*COMMANDS, *SWEEPS]
+    names = sys.argv[1:] or every
+    unknown = sorted(set(names) - set(every))
     if unknown:
-        sys.exit(f"no section {unknown[0]!r}; there are: {', '.join(COMMANDS)}")
+        sys.exit(f"no section {unknown[0]!r}; there are: {', '.join(every)}")
     for name in names:
+        if name in SWEEPS:
+            sweep(name)
+            continue
         print(f"{name}: python {COMMANDS[name]}", file=sys.stderr)
         done = subprocess.run(
             [sys.executable, *shlex.split(COMMANDS[name]), "--markdown"],
@@ -37,6 +64,27 @@ def main() -> None:
         if done.returncode:
             sys.exit(f"{name} failed")
         replace(name, done.stdout.strip())
+
+
+def sweep(name: str) -> None:
+    """The section of a token sweep: its tables one heading lower, its figures beside them."""
+    words, out = SWEEPS[name]
+    command = f"crater-ray bench tokens benchmarks/{words} --set out=../indexes/{out}"
+    print(f"{name}: {command}", file=sys.stderr)
+    if subprocess.run(shlex.split(command), cwd=HERE.parent, stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"{name} failed")
+    folder = HERE.parent / "indexes" / out / "bench"
+    lines = (folder / "tokens.md").read_text(encoding="utf-8").splitlines()[2:]  # without its title
+    text = "\n".join(f"#{line}" if line.startswith("## ") else line for line in lines).strip()
+    for figure in sorted(folder.glob("*.png")):
+        kept = PICTURES / f"{name}-{figure.name}"
+        kept.write_bytes(figure.read_bytes())
+        text += f"\n\n![{figure.stem.replace('_', ' ')}](pictures/{kept.name})"
+    told = machine()
+    made = (
+        f"{told['processor']}, {told['cores']} cores. torch {version('torch')}. {date.today()}. `{command}`"
+    )
+    replace(name, f"{text}\n\n{made}")
 
 
 def replace(name: str, text: str) -> None:

@@ -23,7 +23,7 @@ from crater_ray.errors import ConfigError, UserError
 from crater_ray.jobs.progress import Counter
 
 Array = np.ndarray[Any, Any]
-FEW = 200  # queries of a dear configuration
+FEW = 100  # queries of a dear configuration
 
 
 @dataclass(frozen=True, slots=True)
