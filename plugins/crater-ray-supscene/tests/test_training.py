@@ -270,4 +270,6 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     assert [table.names for table in loaded.held_out.scenes] == [("boruszyn",)]
     loaded.backbone_ref(), loaded.aggregator_ref()
     moon = load_train(folder / "recipes" / "moon.toml")
+    photos = load_train(folder / "recipes" / "photos.toml")
+    assert photos.aggregator_ref().name == "divlad"
     assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (2, 126)

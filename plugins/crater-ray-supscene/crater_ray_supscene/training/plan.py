@@ -124,12 +124,11 @@ def _scenes(making: _Making, job: TrainJob, table: ScenesTable, role: str, where
         for uri in scene.uris:
             name = f"{scene.name}/{uri}"
             making.add(id=name, reader=reader, uri=uri, stamp="", group=name, unit=scene.name, role=role)
-        for edges, found in ((making.edges, scene.edges), (making.unknown, scene.unknown)):
-            graph = overlap_graph(len(scene.uris), found, how=table.symmetrise).overlap.tocoo()
-            if found is scene.unknown:
-                edges.append(Edges(found.rows + first, found.columns + first, found.weights))
-            else:
-                edges.append(Edges(graph.row.astype(np.int64) + first, graph.col + first, graph.data))
+        known = overlap_graph(len(scene.uris), scene.edges, how=table.symmetrise).overlap.tocoo()
+        making.edges.append(
+            _moved(Edges(known.row.astype(np.int64), known.col.astype(np.int64), known.data), first)
+        )
+        making.unknown.append(_moved(scene.unknown, first))
 
 
 def _files(table: ScenesTable) -> Iterable[Scene]:
@@ -171,8 +170,15 @@ def _of_reader(making: _Making, job: TrainJob, table: ScenesTable, role: str, wh
             f"{ref.name!r} does not give for {making.columns['id'][missing]!r}; use overlap = 'group'"
         )
     lat, lon, half, turn = np.array([making.places[row] for row in range(first, len(making))]).T
-    found = footprint_edges(lat, lon, half, turn)
-    making.edges.append(Edges(found.rows + first, found.columns + first, found.weights))
+    try:
+        making.edges.append(_moved(footprint_edges(lat, lon, half, turn), first))
+    except ValueError as error:
+        raise ReaderError(f"[{where}] overlap = 'footprint': {error}; lower max_diameter_km") from None
+
+
+def _moved(edges: Edges, first: int) -> Edges:
+    """The edges of a scene whose images start at row `first` of the plan."""
+    return Edges(edges.rows + first, edges.columns + first, edges.weights)
 
 
 def _items(ref: Ref) -> list[Item]:
