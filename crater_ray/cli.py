@@ -348,18 +348,11 @@ def serve(
         token_file=token_file,
         no_auth=no_auth,
         version=number,
+        logs=logs,
         changes={name: value for name, value in told.items() if value is not None},
         overrides=overrides,
     )
-    run(
-        wanted,
-        host=host,
-        port=port,
-        address=address,
-        logs=logs,
-        metrics_port=metrics_port,
-        say=click.echo,
-    )
+    run(wanted, host=host, port=port, address=address, metrics_port=metrics_port, say=click.echo)
 
 
 app.add_command(bench)

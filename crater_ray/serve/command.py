@@ -31,6 +31,7 @@ def plan(
     token_file: Path | None,
     no_auth: bool,
     version: int | None,
+    logs: Path | None,
     changes: dict[str, Any],
     overrides: Sequence[str] = (),
 ) -> Settings:
@@ -60,6 +61,7 @@ def plan(
         version=version,
         token_file=None if token_file is None else token_file.resolve(),
         no_auth=no_auth,
+        logs=None if logs is None else logs.resolve(),
         serve=table,
     )
     wanted.first_version()
@@ -72,7 +74,6 @@ def run(
     host: str,
     port: int,
     address: str | None,
-    logs: Path | None,
     metrics_port: int | None,
     say: Callable[[str], None],
 ) -> None:
@@ -91,7 +92,7 @@ def run(
         _connect(address, metrics_port)
     try:
         serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
-        _deploy(wanted, logs)
+        _deploy(wanted)
         shown = f"[{host}]" if ":" in host else host
         say(
             f"{wanted.name}, version {wanted.first_version()}: http://{shown}:{port}/ "
@@ -147,17 +148,17 @@ def _connect(address: str | None, metrics_port: int | None) -> None:
         raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
-def _deploy(wanted: Settings, logs: Path | None) -> None:
+def _deploy(wanted: Settings) -> None:
     from ray import serve
 
     from crater_ray.serve.deploy import build
 
-    logging: dict[str, Any] = {"encoding": "JSON", "enable_access_log": False}
-    if logs is not None:
-        logging["logs_dir"] = str(logs.resolve())
     try:
         serve.run(
-            build(wanted.model_dump(mode="json")), name=wanted.app, route_prefix="/", logging_config=logging
+            build(wanted.model_dump(mode="json")),
+            name=wanted.app,
+            route_prefix="/",
+            logging_config=wanted.logging(),
         )
     except RuntimeError as error:
         raise _reason(str(error)) from error

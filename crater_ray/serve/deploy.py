@@ -8,6 +8,7 @@ searcher-i  shard i; its user_config names the versions it holds
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+import crater_ray
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.settings import Settings, settings
 
@@ -183,11 +185,13 @@ def build(args: dict[str, Any]) -> serve.Application:
     return bound(wanted, version, (version,))
 
 
-def bound(wanted: Settings, version: int, held: Sequence[int]) -> serve.Application:
+def bound(wanted: Settings, version: int, held: Sequence[int], code: str | None = None) -> serve.Application:
     """The application with `version` in force and searchers that hold all of `held`.
 
-    Deployed again with other versions and nothing else, Serve changes the replicas where they are.
+    Deployed again with other versions and under the `code` that runs, Serve changes the replicas where they
+    are; under another it would start every one of them again.
     """
+    code = code or hashlib.sha256(f"{crater_ray.__version__}{wanted.model_dump_json()}".encode()).hexdigest()
     plain, table = wanted.model_dump(mode="json"), wanted.serve
     actor = {"num_cpus": table.cpus_per_replica}
     common: dict[str, Any] = {
@@ -205,7 +209,7 @@ def bound(wanted: Settings, version: int, held: Sequence[int]) -> serve.Applicat
             ray_actor_options={**actor, "num_gpus": table.gpus_per_encoder},
             **{**common, "max_ongoing_requests": 2 * table.batch},
         ),
-        wanted,
+        code,
     )
     searchers = [
         _fixed(
@@ -216,7 +220,7 @@ def bound(wanted: Settings, version: int, held: Sequence[int]) -> serve.Applicat
                 user_config={"versions": list(held)},
                 **common,
             ),
-            wanted,
+            code,
         ).bind(plain, shard)
         for shard in range(table.shards)
     ]
@@ -228,22 +232,22 @@ def bound(wanted: Settings, version: int, held: Sequence[int]) -> serve.Applicat
             user_config={"version": version, "held": list(held)},
             **{**common, "max_ongoing_requests": 16 * table.at_once, "max_queued_requests": -1},
         ),
-        wanted,
+        code,
     )
     return ingress.bind(plain, encoder.bind(plain), searchers)
 
 
-def _fixed(deployment: Any, wanted: Settings) -> Any:
-    """The deployment, under a name of its code that stays while its settings do.
-
-    Without one, Serve takes every `serve.run` for new code and starts every replica again.
-    """
-    import hashlib
-
-    import crater_ray
-
-    code = hashlib.sha256(f"{crater_ray.__version__}{wanted.model_dump_json()}".encode()).hexdigest()[:16]
+def _fixed(deployment: Any, code: str) -> Any:
+    """The deployment, under a name of its code: Serve makes one up for every `serve.run` that has none."""
     return deployment.options(_internal=True, version=code)
+
+
+def running_code(app: str) -> str:
+    """The name under which Serve runs the application's code, whoever deployed it."""
+    from ray.serve.context import _get_global_client
+
+    found, _ = _get_global_client().get_deployment_info("ingress", app)
+    return str(found.version)
 
 
 def _threads(told: int | None) -> int:

@@ -26,6 +26,7 @@ class Settings(BaseModel):
     token_file: Path | None = None
     no_auth: bool = False  # for a service that only its own machine can reach
     app: str = "crater-ray"  # the name of the Serve application
+    logs: Path | None = None  # a folder for the JSON logs; None: Ray's own
     serve: ServeTable = ServeTable()
 
     @model_validator(mode="after")
@@ -38,6 +39,11 @@ class Settings(BaseModel):
     def name(self) -> str:
         """What replies call the index."""
         return self.index.resolve().name
+
+    def logging(self) -> dict[str, Any]:
+        """Ray Serve's logging_config: JSON lines, and no access log, for the gate writes one."""
+        place = {} if self.logs is None else {"logs_dir": str(self.logs)}
+        return {"encoding": "JSON", "enable_access_log": False, **place}
 
     def first_version(self) -> int:
         """Raises IndexMismatch when there is none, or not the one that is named."""
