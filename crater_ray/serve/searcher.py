@@ -117,8 +117,8 @@ class Share:
         _ = snapshot.scales, snapshot.id_ranks, self.index.ids, self.index.groups, self.index.codec
         _ = self.items, self.segment_of_row
         self.index.warm()
-        for part in snapshot.parts:
-            _ = part.codes
+        if len(snapshot):  # what is set up by the first search is set up now
+            self.index.search(id=self.index.ids[0], top=1)
 
     @cached_property
     def items(self) -> pa.Table:
