@@ -111,7 +111,7 @@ def main() -> None:
             tally = run(name, killing(running, title, given.kills, every), given.seconds, asked)
             if len(tally.failed) > ALLOWED * tally.total:
                 broken.append(f"{kind}: {len(tally.failed)} of {tally.total} failed")
-        for title in ("haproxy -", "HAProxyManager", "ProxyActor"):
+        for title in ("haproxy -", "HAProxyManager", "ProxyActor", "ServeReplica:crater-ray:ingress"):
             if not running.processes(title):
                 continue
             tally = run(f"kill -9 {title}", killing(running, title, 1, given.seconds / 2), given.seconds)

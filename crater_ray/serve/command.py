@@ -129,6 +129,8 @@ def environment() -> dict[str, str]:
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_any_port()),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            # every request of ours may be asked twice: one that an ingress took into its death is
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         }
     return told
 

@@ -83,15 +83,17 @@ def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
 
     @api.post(
         "/search",
+        response_model=SearchReply,
         responses=_may(404, 415),
         openapi_extra=_asks("SearchRequest", "image", False),
         summary="What looks like an item of the index, or like an image",
     )
-    async def search(request: Request) -> SearchReply:
+    async def search(request: Request) -> Response:
         asked, options = await requests.one_query(request)
         reply = await service.search(asked, options, _name(request))
         request.scope["crater_ray.seconds"].update(reply.seconds)
-        return reply
+        # written here: FastAPI would check again what was made of checked models a moment ago
+        return Response(reply.model_dump_json(), media_type=requests.JSON)
 
     @api.post(
         "/search/batch",
