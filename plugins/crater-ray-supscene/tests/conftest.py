@@ -91,6 +91,7 @@ def ray_address() -> Iterator[str]:
     ours = not ray.is_initialized()
     if ours:
         ray.init(
+            address="local",  # never another's that happens to run here
             num_cpus=4,
             include_dashboard=False,
             object_store_memory=150 * 2**20,

@@ -20,6 +20,7 @@ from crater_ray_supscene.training.plan import digest, make_plan, read_plan, writ
 
 STORE_BYTES = 150 * 2**20  # of the object store: big arrays go through files
 RETRIES = 3  # of the worker group, from the latest checkpoint
+START = "600"  # seconds for workers to come up: Ray's 60 are few on a machine that is busy
 PATIENCE = 7200  # seconds that workers wait for each other, as while one measures
 
 Say = Callable[[str], None]
@@ -195,9 +196,8 @@ def _grey() -> Any:
 
 
 def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from crater_ray_supscene.training.loop import work
 
@@ -205,6 +205,9 @@ def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
     resources = {"CPU": table.cpus_per_worker}
     if table.gpus_per_worker:
         resources["GPU"] = table.gpus_per_worker
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START)
+    if table.address is None:  # this machine's own processes are not taken away with notice
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     storage = job.out / "ray"
     shutil.rmtree(storage, ignore_errors=True)  # its own state; ours is in checkpoints/
     trainer = TorchTrainer(
