@@ -116,6 +116,7 @@ def environment() -> dict[str, str]:
     """
     told = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # Ray's own 15 is for work that nobody waits for
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
