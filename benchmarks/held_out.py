@@ -123,6 +123,7 @@ def average_precisions(
     gallery: Any,
 ) -> Array:
     """(B,) of the exact scan of queries (B, Q, D); NaN where the gallery has nothing relevant."""
+    from crater_ray.bench.measure import fast_float32
     from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
     from crater_ray.search.kernel import score
 
@@ -130,14 +131,9 @@ def average_precisions(
     codes, scales = kept
     found = []
     for start in range(0, len(queries), TOGETHER):
-        scores = score(
-            queries[start : start + TOGETHER],
-            codes,
-            scales,
-            codec=codec,
-            k=aggregator.k,
-            dim=aggregator.dim,
-        )
+        some = queries[start : start + TOGETHER]
+        with fast_float32():
+            scores = score(some, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim)
         wanted = [{group: 1.0} for group in groups[start : start + TOGETHER]]
         order = np.argsort(-scores, 1, kind="stable")
         found.append(score_queries(order, relevance(held, names, wanted), held))

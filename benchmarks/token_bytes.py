@@ -1,7 +1,7 @@
 """Bytes an image against what they keep: mAP as a share of 64 tokens in float16, everything counted.
 
     python benchmarks/token_bytes.py benchmarks/moon20k.toml --sun any \
-        --sun near:queries.query_azimuth=[225.0,315.0] [--queries 240] [--json]
+        --sun near:queries.query_azimuth=[225.0,315.0] [--queries 160] [--json]
 
 What is learnt (whitening, codebooks) is learnt three times on images of half of the 30-degree fields and
 asked for craters of the other half; the gallery stays whole. Bytes hold the stage-one vector, scales and each
@@ -106,7 +106,7 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("job", type=Path, help="a job with [queries]")
     parser.add_argument("--sun", action="append", help="NAME[:override;…] of the job, again for another")
-    parser.add_argument("--queries", type=int, default=240, help="asked under each sun at most")
+    parser.add_argument("--queries", type=int, default=160, help="asked under each sun at most")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     gallery, asked = suns(options.job, options.sun or ["job"], options.queries)

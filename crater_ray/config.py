@@ -58,7 +58,7 @@ class RerankTable(_PluginTable):
     """[rerank]"""
 
     name: str = "whitened_tokens"
-    codec: Codec = "int8"
+    codec: Codec = "int4"
     match: Matching = "maxsim"
 
 

@@ -73,7 +73,7 @@ def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> li
     for start in range(0, len(places), BLOCK):
         block = slice(start, start + BLOCK)
         queries = asked[block].astype(np.float32)
-        with _fast_float32():
+        with fast_float32():
             scores = score(
                 queries, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim, match=first.match
             )
@@ -107,7 +107,7 @@ def rate(k: int, dim: int) -> float:
     seconds = []
     for _ in range(2):
         begin = time.perf_counter()
-        with _fast_float32():
+        with fast_float32():
             score(tokens[:32], codes, scales, codec="fp16", k=k, dim=dim)
         seconds.append(time.perf_counter() - begin)
     return 32 * 128 * k * k / min(seconds)
@@ -172,7 +172,7 @@ def _order(scores: Array, by_id: Array) -> Array:
 
 
 @contextmanager
-def _fast_float32() -> Iterator[None]:
+def fast_float32() -> Iterator[None]:
     """Float32 products by oneDNN where that is exact: several times quicker than MKL on some CPUs."""
     import torch
 

@@ -57,7 +57,7 @@ def make_job(tmp_path: Path, ray_cluster: str) -> Callable[..., Job]:
             "queries": {"name": "disks", "items": 20},
             "backbone": {"name": "fake"},
             "shortlist": {"name": "mean"},
-            "rerank": {"name": "instance_tokens", "k": 6},
+            "rerank": {"name": "instance_tokens", "k": 6, "codec": "int8"},
             "cluster": {"encoders": 2, "cpus_per_encoder": 0.5, "threads": 1},
         }
         for table, values in tables.items():
