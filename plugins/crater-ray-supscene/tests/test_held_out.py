@@ -1,0 +1,80 @@
+"""What is measured of a model, against its vectors and overlaps taken by hand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crater_ray_supscene import metrics
+from crater_ray_supscene.training.held_out import measure
+from crater_ray_supscene.training.job import TrainJob, load_train
+from crater_ray_supscene.training.model import Descriptor, built
+from crater_ray_supscene.training.plan import Plan, make_plan
+from crater_ray_supscene.training.trunk import Fresh
+
+torch.set_num_threads(1)
+
+
+def described(plan: Plan, descriptor: Descriptor, rows: np.ndarray) -> np.ndarray:
+    inputs, _ = Fresh(plan, descriptor.backbone).inputs(rows.tolist())
+    with torch.inference_mode():
+        return descriptor.described(inputs, None)[0].numpy()
+
+
+def ready(path: Path) -> tuple[TrainJob, Plan, Descriptor, dict[str, float]]:
+    job = load_train(path)
+    plan, descriptor = make_plan(job), built(job, tail=False).train()
+    found = measure(job, plan, descriptor, Fresh(plan, descriptor.backbone))
+    assert descriptor.training  # as it was
+    return job, plan, descriptor.eval(), found
+
+
+def test_queries_are_scored_by_their_own_group(write_train: Callable[..., Path]) -> None:
+    _, plan, descriptor, found = ready(write_train(train={"project": 8}))
+    queries, gallery = plan.rows("query:any"), plan.rows("gallery")
+    groups = np.array(plan.images["group"].to_pylist())
+    scores = described(plan, descriptor, queries) @ described(plan, descriptor, gallery).T
+    average, first = [], []
+    for query, row in zip(queries, scores, strict=True):
+        hits = groups[gallery[np.argsort(-row, kind="stable")]] == groups[query]
+        ranks = np.flatnonzero(hits) + 1
+        average.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        first.append(hits[0])
+    assert found["any mAP"] == pytest.approx(np.mean(average), abs=1e-6)
+    assert found["any hit@1"] == pytest.approx(np.mean(first))
+    assert 0 < found["any late mAP"] <= 1
+
+
+def test_the_images_of_scenes_ask_for_one_another(
+    write_train: Callable[..., Path], hollows: Path, tmp_path: Path
+) -> None:
+    scene = tmp_path / "scene"
+    (scene / "images").mkdir(parents=True)
+    names = [path.name for path in sorted((hollows / "images").iterdir())[:8]]
+    lines = ["image_a,image_b,overlap,reg_a,reg_b"]
+    for at, name in enumerate(names):
+        shutil.copy(hollows / "images" / name, scene / "images")
+        for other in names[at + 1 :]:
+            overlap = 0.9 if name[:3] == other[:3] else 0.1
+            lines.append(f"{name},{other},{overlap},1,{int(other != names[-1])}")
+    (scene / "pairs_gt.csv").write_text("\n".join(lines) + "\n")
+    path = write_train()
+    text = path.read_text().split("[held_out]")[0] + "[held_out]\ntokens = 0\ncuts = [2]\n"
+    told = path.read_text()
+    text += '[[held_out.scenes]]\nsource = "pairs"\nroot = "scene"\n'
+    path.write_text(text + told[told.index("\n[[scenes]]") :])
+    job, plan, descriptor, found = ready(path)
+    rows = plan.rows("held")
+    vectors = described(plan, descriptor, rows)
+    gains = plan.graph.block(rows)
+    excluded = np.eye(8, dtype=bool)
+    excluded[-1] = excluded[:, -1] = True  # the last image is in no model: nobody knows what it overlaps
+    gains[excluded] = 0
+    order = metrics.ranking(vectors @ vectors.T, excluded)
+    expected = metrics.summary(order, gains, job.loss.positive, (2,))
+    assert found == pytest.approx({f"scenes {name}": value for name, value in expected.items()})
