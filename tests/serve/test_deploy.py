@@ -84,3 +84,17 @@ def test_a_replicas_error_is_found_in_what_serve_says() -> None:
     assert isinstance(found, DamagedIndex)
     assert found.message == "parts/a/codes.bin does not match its checksum"
     assert isinstance(_reason("something else"), ClusterError)
+
+
+def test_the_same_application_in_one_process(root: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from crater_ray.retrieve import Index
+    from crater_ray.serve.local import local
+
+    wanted = settings({"index": str(root), "no_auth": True, "serve": {"shards": 3, "threads": 1}})
+    client = TestClient(local(wanted), base_url="http://127.0.0.1")
+    told = client.post("/v1/search", json={"id": "i0001", "top": 5}).json()
+    hits = Index(root, threads=1).search(id="i0001", top=5)
+    assert [hit["id"] for hit in told["hits"]] == [hit.id for hit in hits]
+    assert client.put("/v1/index/version", json={"version": 1}).status_code == 409

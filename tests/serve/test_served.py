@@ -72,7 +72,9 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     port, metrics = free_port(), free_port()
     command = [sys.executable, "-m", "crater_ray.cli", "serve", str(job), "--token-file", str(tokens)]
     command += ["--port", str(port), "--metrics-port", str(metrics), "--logs", str(logs), "--version", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     said = next((line for line in process.stdout if "ready after" in line), "")
     if not said:

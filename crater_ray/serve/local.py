@@ -1,0 +1,71 @@
+"""The whole application in one process, without Ray: to work on the page, and for tests that need a port.
+
+python -m crater_ray.serve.local INDEX [PORT]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from crater_ray.index.recipe import read_recipe
+from crater_ray.serve.application import application
+from crater_ray.serve.basemap import read_map
+from crater_ray.serve.encoder import QueryEncoder
+from crater_ray.serve.gate import Gate
+from crater_ray.serve.problems import Refused
+from crater_ray.serve.searcher import Searcher
+from crater_ray.serve.service import Pin, Service
+from crater_ray.serve.settings import LOOPBACK, Settings
+from crater_ray.serve.tokens import Tokens, read_tokens
+
+
+class Here:
+    """A Target that is an object of this process; one call at a time, in a thread."""
+
+    def __init__(self, thing: Any) -> None:
+        self._thing, self._turn = thing, asyncio.Lock()
+
+    async def __call__(self, method: str, *arguments: Any) -> Any:
+        async with self._turn:
+            if method == "encode":
+                image, places = arguments
+                return (await asyncio.to_thread(self._thing.encode, [image], [places]))[0]
+            return await asyncio.to_thread(getattr(self._thing, method), *arguments)
+
+
+def local(wanted: Settings) -> Gate:
+    """An ASGI application that answers as the deployed one does. Raises as `crater-ray serve`."""
+    table, version = wanted.serve, wanted.first_version()
+    searchers = [Searcher(wanted.index, shard, table.shards, table.threads) for shard in range(table.shards)]
+    for searcher in searchers:
+        searcher.hold([version])
+    encoder = QueryEncoder(wanted.index, max_pixels=table.max_pixels, threads=table.threads)
+    recipe = read_recipe(wanted.index)
+    targets = [Here(searcher) for searcher in searchers]
+    pin = Pin(version, (version,))
+    service = Service(wanted.index, wanted.name, table, targets, Here(encoder), pin, recipe)
+
+    async def change(number: int | None) -> None:
+        raise Refused(409, "this service is one process: start it again for another version")
+
+    return application(
+        service,
+        tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
+        change=change,
+        basemap=read_map(table),
+        hosts=LOOPBACK if wanted.no_auth else None,
+    )
+
+
+def main() -> None:
+    import uvicorn
+
+    place, port = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 8000
+    uvicorn.run(local(Settings(index=place, no_auth=True)), host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
