@@ -214,6 +214,14 @@ def test_the_log_forgets_what_is_done_again(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in (tmp_path / record.LOG).read_text().splitlines()] == [1, 2]
 
 
+def test_a_run_stops_where_a_later_one_has_taken_over(tmp_path: Path) -> None:
+    (tmp_path / record.RUN).write_text("first")
+    record.check_ours(tmp_path, "first")
+    (tmp_path / record.RUN).write_text("second")
+    with pytest.raises(CraterRayError, match="another run has taken over"):
+        record.check_ours(tmp_path, "first")
+
+
 def test_late_scores_are_means_of_best_cosines() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, gallery = (

@@ -39,7 +39,7 @@ class Model(nn.Module):
 def work(config: dict[str, Any]) -> None:
     """Runs on every worker of Ray Train, from the latest checkpoint to the last step.
 
-    config: job (plain data), path of the job file, digest of the backbone, cached, threads.
+    config: job (plain data), path of the job file, run, digests of plan and backbone, cached, threads.
     """
     job = job_of(config["job"], Path(config["path"]))
     torch.set_num_threads(config["threads"])
@@ -77,6 +77,7 @@ def work(config: dict[str, Any]) -> None:
         optimiser.step()
         done = step + 1
         if rank() == 0:
+            record.check_ours(job.out, config["run"])
             told = {"step": done, "loss": loss.item(), "lr": rate(step, job.train), "norm": norm.item()}
             record.append(job.out, {**told, "seconds": round(time.monotonic() - began, 3)})
         last = done == job.train.steps

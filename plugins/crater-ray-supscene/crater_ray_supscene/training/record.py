@@ -10,7 +10,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LOG, CURVES = "log.jsonl", "curves.png"
+from crater_ray.errors import CraterRayError
+
+LOG, CURVES, RUN = "log.jsonl", "curves.png", ".run"
+
+
+def check_ours(out: Path, run: str) -> None:
+    """Raises CraterRayError where a later run has taken `out` over, as after a driver was killed."""
+    if (out / RUN).read_text(encoding="utf-8") != run:
+        raise CraterRayError(f"another run has taken over {out}; this one stops")
 
 
 def append(out: Path, entry: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from crater_ray_supscene.training.cluster import cause, cluster, locked
 from crater_ray_supscene.training.encoding import fill_trunk
 from crater_ray_supscene.training.job import TrainJob, load_train
 from crater_ray_supscene.training.plan import digest, make_plan, write_plan
+from crater_ray_supscene.training.record import RUN
 from crater_ray_supscene.training.telling import told
 
 RETRIES = 3  # of the worker group, from the latest checkpoint
@@ -84,6 +86,8 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
     _same_run(job, digest(made))
     plan = write_plan(made, job.out / "plan")
     say("images: " + ", ".join(f"{len(made.rows(role))} {role}" for role in made.roles()))
+    run = uuid.uuid4().hex
+    (job.out / RUN).write_text(run, encoding="utf-8")
     shape = descriptor.backbone.shape
     prefix = int(getattr(descriptor.backbone.model, "num_prefix_tokens", 0))
     config = {
@@ -91,6 +95,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
         "path": str(job.path),
         "digest": descriptor.backbone.digest,
         "plan": plan,
+        "run": run,
         "threads": job.cluster.threads or max(1, (os.cpu_count() or 1) // job.cluster.workers),
     }
     return config, 2 * (shape.tokens + prefix) * shape.dim
