@@ -17,13 +17,13 @@ Floats = NDArray[np.float32]
 Learnt = dict[str, NDArray[Any]]  # centre (G,), axes (A, G)
 SAMPLE: Final = 8192  # vectors learnt from at most
 WIDEST: Final = 1024  # axes kept at most; wider vectors are learnt from through their inner products
-FLOOR: Final = 10.0  # of the mean variance, over the size of the sample: a small one knows its axes badly
+FLOOR: Final = 0.3  # of the total variance, over the size of the sample: a small one knows its axes badly
 
 
 def learn(vectors: NDArray[np.floating[Any]], seed: int) -> Learnt:
     """centre (G,) and axes (A, G) float32 of a seeded sample of vectors (N, m, G); A = min(G, 1024).
 
-    Axis i is the i-th principal one over sqrt(variance_i + 10 / n of the mean variance), n vectors learnt
+    Axis i is the i-th principal one over sqrt(variance_i + 0.3 / n of the total variance), n vectors learnt
     from; wider vectors keep no more axes than the sample spans. Raises ValueError without vectors, or when
     one is not finite.
     """
@@ -45,7 +45,7 @@ def learn(vectors: NDArray[np.floating[Any]], seed: int) -> Learnt:
         spanned = np.flatnonzero(values > 1e-9 * values[-1])[-WIDEST:]
         values = values[spanned]
         axes = (columns[:, spanned].T @ spread)[::-1] / np.sqrt(values[::-1, None] * count)
-    floor = max(FLOOR / count * (spread**2).sum() / count / width, 1e-12)
+    floor = max(FLOOR / count * (spread**2).sum() / count, 1e-12)
     scaled = axes / np.sqrt(np.maximum(values[::-1], 0.0) + floor)[:, None]
     return {"centre": centre.astype(np.float32), "axes": scaled.astype(np.float32)}
 

@@ -21,7 +21,7 @@ def test_it_is_pca_whitening_with_a_floor_and_unit_rows() -> None:
     flat = vectors.reshape(-1, 12).astype(np.float64)
     covariance = np.cov(flat.T, bias=True)
     variances, axes = np.linalg.eigh(covariance)
-    floor = 10 / len(flat) * np.trace(covariance) / 12
+    floor = 0.3 / len(flat) * np.trace(covariance)
     expected = np.zeros((5, 12))
     for number, query in enumerate(queries[:, 0].astype(np.float64)):
         for axis in range(12):
