@@ -22,7 +22,9 @@ COMMANDS = {  # section: the command that prints it
     "rerank": "benchmarks/rerank.py",
     "store": "benchmarks/store.py",
     "stages": "benchmarks/stages.py indexes/moon20k near=indexes/moon20k/queries@1 "
-    "any=indexes/moon20k/queries@2",
+    "any=indexes/moon20k/queries@2 --queries 120",
+    "stages_default": "benchmarks/stages.py indexes/moon20k-default near=indexes/moon20k-default/queries@1 "
+    "any=indexes/moon20k-default/queries@2 --queries 120",
     "token_bytes": f"benchmarks/token_bytes.py {MOON20K}",
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 600 --ways 'whitened, farthest' farthest",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",

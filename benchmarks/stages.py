@@ -96,12 +96,11 @@ def main() -> None:
                 full[sun].append(precisions(scores, relevant, codes))
                 for method in methods:
                     first = np.stack([method.ask(queries.vectors[at], queries.tokens[at]) for at in asked])
+                    added = method.fused * np.where(np.isfinite(first), first, 0)
                     for s in S_KEPT:
                         rows = np.argsort(-first, axis=1, kind="stable")[:, :s]
                         second = np.full_like(scores, -np.inf)
-                        np.put_along_axis(
-                            second, rows, np.take_along_axis(scores + method.fused * first, rows, 1), 1
-                        )
+                        np.put_along_axis(second, rows, np.take_along_axis(scores + added, rows, 1), 1)
                         kept.setdefault((method.name, sun, s), []).append(precisions(second, relevant, codes))
     shares = prices(gallery, methods, next(iter(suns.values())))
     rows, keys = [], {}
