@@ -62,8 +62,14 @@ def changing(running: Service, versions: list[int], every: float) -> Callable[[f
     async def work(start: float) -> None:
         async with aiohttp.ClientSession() as session:
             for version in versions:
-                async with session.put(f"{running.url}/v1/index/version", json={"version": version}) as reply:
-                    assert reply.status == 202, await reply.text()
+                status = 409  # while the change before is not over
+                while status == 409:
+                    await asyncio.sleep(0.5)
+                    put = session.put(f"{running.url}/v1/index/version", json={"version": version})
+                    async with put as reply:
+                        status = reply.status
+                if status != 202:
+                    raise SystemExit(f"version {version} was refused: {status}")
                 while True:
                     await asyncio.sleep(0.5)
                     async with session.get(f"{running.url}/v1/index") as reply:

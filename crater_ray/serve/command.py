@@ -82,14 +82,14 @@ def run(
     _free(host, port)
     os.environ.update({name: value for name, value in environment().items() if name not in os.environ})
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     import ray
     from ray import serve
 
     ours = not ray.is_initialized()
     if ours:
         _connect(address, metrics_port)
+    for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which has a handler of its own
+        signal.signal(number, lambda *_: stop.set())
     try:
         serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
         _deploy(wanted)
@@ -163,8 +163,10 @@ def _deploy(wanted: Settings) -> None:
             route_prefix="/",
             logging_config=wanted.logging(),
         )
-    except RuntimeError as error:
-        raise _reason(str(error)) from error
+    except RuntimeError as error:  # what a replica died of stands with its deployment
+        there = serve.status().applications.get(wanted.app)
+        said = [one.message for one in there.deployments.values()] if there else []
+        raise _reason("\n".join([str(error), *said])) from error
 
 
 def _reason(text: str) -> CraterRayError:

@@ -32,7 +32,7 @@ def begin(wanted: Settings, pin: Pin, version: int | None) -> None:
         actor = ray.remote(_Reload).options(
             name=f"{NAME}:{wanted.app}", num_cpus=0, lifetime="detached", namespace=NAME, max_restarts=0
         )
-        ray.get(actor.remote().begin.remote(plain, pin.version, number), timeout=wanted.serve.seconds)
+        actor.remote().run.remote(plain, pin.version, number)  # not waited for: its process takes a while
     except ValueError:  # the name is taken
         raise Refused(409, "another change of version is under way; see GET /v1/index") from None
 
@@ -66,13 +66,8 @@ def change(
 class _Reload:
     """Lives for one change."""
 
-    def begin(self, plain: dict[str, Any], old: int, new: int) -> None:
-        """Returns at once; a thread does the rest, and ends the actor."""
-        import threading
-
-        threading.Thread(target=self._run, args=(plain, old, new), daemon=True).start()
-
-    def _run(self, plain: dict[str, Any], old: int, new: int) -> None:
+    def run(self, plain: dict[str, Any], old: int, new: int) -> None:
+        """Ends the process, so that the name is free again. What was deployed until then stays."""
         import logging
         import os
 
@@ -85,4 +80,4 @@ class _Reload:
         except Exception:
             logging.getLogger("ray.serve").exception("the change from version %d to %d failed", old, new)
         finally:
-            os._exit(0)  # the name is free again; what was deployed stays
+            os._exit(0)
