@@ -171,7 +171,7 @@ def plan(have: Choices, *, grid: bool = False, only: Sequence[str] = ()) -> dict
             for seeds, k in [*product(have.seeds, [k]), *product(("random",), have.ks)]
         ],
         "whitening": [
-            *(have.whitened(k) for k in have.ks),
+            *(have.whitened(k) for k in have.ks if k <= have.k),
             *(have.whitened(min(DEFAULT_K, have.total), codec=c) for c in have.codecs if c != "fp16"),
         ],
         "query k": [have.instance(k, query_k=query_k) for query_k, k in product(some, some)],
