@@ -21,6 +21,7 @@ from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import read_tokens
 
 LOCAL_STORE_BYTES = 200 * 2**20
+STARTS = 3  # attempts at a cluster of our own: Ray gives a busy machine 30 s for each
 APP = "crater-ray"
 
 
@@ -145,10 +146,14 @@ def _connect(address: str | None, metrics_port: int | None) -> None:
         options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
         if metrics_port is not None:
             options["_metrics_export_port"] = metrics_port
-    try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
-    except Exception as error:  # a node that does not come up in time raises nothing more precise
-        raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    for attempt in range(STARTS):
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
+            return
+        except Exception as error:  # a node that does not come up in time raises nothing more precise
+            ray.shutdown()
+            if address is not None or "timed out during startup" not in str(error) or attempt == STARTS - 1:
+                raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
 def _deploy(wanted: Settings) -> None:
