@@ -45,9 +45,7 @@ class Recipe:
     precision: str
     max_pixels: int
     seed: int
-    fits: Mapping[str, str] = field(
-        default_factory=dict
-    )  # "shortlist" | "rerank" -> sha of the fitted file
+    fits: Mapping[str, str] = field(default_factory=dict)  # "shortlist" | "rerank" -> sha of the fitted file
     files: Mapping[str, str] = field(default_factory=dict)  # of file_digests()
     format: int = FORMAT
 
