@@ -67,17 +67,23 @@ def as_markdown(bench: Bench) -> str:
     section(
         "Selection",
         "Which patches are seeds; residual assignment. mAP by K.",
-        _by_k(bench, "seeds", have.seeds, lambda name, k: have.instance(k, seeds=name)),
+        _by_k(bench, "seeds", have.seeds, lambda name, k: have.instance(k, seeds=name))
+        if axes["selection"]
+        else "",
     )
     section(
         "Selection, raw",
         "The seeds alone, nothing assigned to them. mAP by K.",
-        _by_k(bench, "seeds", have.seeds, lambda name, k: have.instance(k, seeds=name, assign="none")),
+        _by_k(bench, "seeds", have.seeds, lambda name, k: have.instance(k, seeds=name, assign="none"))
+        if axes["raw selection"]
+        else "",
     )
     section(
         "Assignment",
         f"What becomes of the other patches; {have.seeds[0]} seeds. mAP by K.",
-        _by_k(bench, "assignment", have.assigns, lambda name, k: have.instance(k, assign=name)),
+        _by_k(bench, "assignment", have.assigns, lambda name, k: have.instance(k, assign=name))
+        if axes["assignment"]
+        else "",
     )
     section(
         "Whitened tokens",
@@ -90,7 +96,8 @@ def as_markdown(bench: Bench) -> str:
         _around(bench),
         listed("heads", lambda one: dict(one.options).get("heads", "mean"), "reduction"),
     )
-    section("Query K and gallery K", "mAP; rows: K of the query.", _query_by_gallery(bench))
+    query_k = _query_by_gallery(bench) if axes["query k"] else ""
+    section("Query K and gallery K", "mAP; rows: K of the query.", query_k)
     section("Codec", _around(bench), listed("codec", lambda one: one.codec, "codec"))
     section(
         "Two stages",
