@@ -26,7 +26,7 @@ COMMANDS = {  # section: the command that prints it
     "stages_default": "benchmarks/stages.py indexes/moon20k-default near=indexes/moon20k-default/queries@1 "
     "any=indexes/moon20k-default/queries@2 --queries 120",
     "token_bytes": f"benchmarks/token_bytes.py {MOON20K}",
-    "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 600 --ways 'whitened, farthest' farthest",
+    "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
