@@ -85,7 +85,6 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
     assert np.mean([single[step] for step in range(STEPS - 9, STEPS + 1)]) < single[1]
     assert held_out.keys() == resumed["held_out"].keys() >= {"any mAP", "any late mAP"}
 
-
     model = tmp_path / "one" / "model"
     assert sorted(path.name for path in model.iterdir()) == [
         "aggregator.json",
