@@ -58,7 +58,7 @@ class RerankTable(_PluginTable):
     """[rerank]"""
 
     name: str = "whitened_tokens"
-    codec: Codec = "int4"
+    codec: Codec = "int4"  # bits enough for whitened tokens; others lose less in int8
     match: Matching = "maxsim"
 
 
