@@ -98,3 +98,16 @@ def test_the_same_application_in_one_process(root: Path) -> None:
     hits = Index(root, threads=1).search(id="i0001", top=5)
     assert [hit["id"] for hit in told["hits"]] == [hit.id for hit in hits]
     assert client.put("/v1/index/version", json={"version": 1}).status_code == 409
+
+
+def test_a_change_of_version_is_three_steps(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searchers hold both, ingresses pin the new one, and only after the request timeout the old one goes."""
+    from crater_ray.serve import deploy, reload
+
+    wanted = settings({"index": str(root), "no_auth": True, "serve": {"seconds": 7.0}})
+    steps: list[Any] = []
+    monkeypatch.setattr(deploy, "running_code", lambda app: "the code that runs")
+    monkeypatch.setattr(deploy, "bound", lambda wanted, version, held, code: (version, held, code))
+    reload.change(wanted, 1, 2, lambda app, **more: steps.append((*app, more["name"])), steps.append)
+    named = ("the code that runs", "crater-ray")
+    assert steps == [(1, (1, 2), *named), (2, (1, 2), *named), 7.0, (2, (2,), *named)]
