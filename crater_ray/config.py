@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
 from crater_ray.plugins.labels import Kind, Ref
@@ -17,6 +17,7 @@ Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Precision = Literal["bf16", "fp32"]
 Mode = Literal["exact", "shortlist"]
+WHITENED = "whitened_tokens"
 
 
 class _Table(BaseModel):
@@ -57,9 +58,16 @@ class ShortlistTable(_PluginTable):
 class RerankTable(_PluginTable):
     """[rerank]"""
 
-    name: str = "whitened_tokens"
-    codec: Codec = "int4"  # bits enough for whitened tokens; others lose less in int8
+    name: str = WHITENED
+    codec: Codec = "int8"  # int4 for whitened tokens, to which 4 bits do nothing that could be measured
     match: Matching = "maxsim"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fewest_bits(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name", WHITENED) == WHITENED:
+            return {"codec": "int4", **given}
+        return given
 
 
 class IndexTable(_Table):

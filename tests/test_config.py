@@ -31,6 +31,9 @@ def test_the_small_job_has_the_measured_defaults(tmp_path: Path) -> None:
     assert (small.shortlist.name, small.shortlist.index) == ("cls", "Flat")
     assert (small.rerank.codec, small.rerank.match) == ("int4", "maxsim")
     assert small.rerank_ref().name == "whitened_tokens"
+    assert job(tmp_path, SMALL, "rerank.match=chamfer").rerank.codec == "int4"
+    assert job(tmp_path, SMALL, "rerank.codec=int2").rerank.codec == "int2"
+    assert job(tmp_path, SMALL, "rerank.name=instance_tokens").rerank.codec == "int8"
     assert (small.backbone.batch, small.backbone.precision) == (8, "bf16")
 
 
