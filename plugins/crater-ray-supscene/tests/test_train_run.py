@@ -77,6 +77,7 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
     assert all(before[step] == pytest.approx(both[step], abs=1e-5) for step in again)
 
     job = load_train(one)
+    job.out.mkdir()
     config, _ = prepared(job, print)
     work({**config, "cached": True})  # as one worker runs it, here; the trunk's output is there already
     single = losses(tmp_path / "one")
