@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
+from crater_ray.jobfile import PluginTable, Table, read
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 
@@ -20,26 +20,11 @@ Mode = Literal["exact", "shortlist"]
 WHITENED = "whitened_tokens"
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _PluginTable(BaseModel):
-    """A table that names a plugin; the keys it does not know are the plugin's options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
-
-
-class ReaderTable(_PluginTable):
+class ReaderTable(PluginTable):
     """[reader] and [queries]"""
 
 
-class BackboneTable(_PluginTable):
+class BackboneTable(PluginTable):
     """[backbone]"""
 
     batch: int = Field(default=8, ge=1)  # padded to this size always: it is part of the recipe
@@ -47,7 +32,7 @@ class BackboneTable(_PluginTable):
     cache: Path | None = None  # keep Tokens here, per part
 
 
-class ShortlistTable(_PluginTable):
+class ShortlistTable(PluginTable):
     """[shortlist]"""
 
     name: str = "cls"
@@ -55,7 +40,7 @@ class ShortlistTable(_PluginTable):
     whiten: bool = True  # compare vectors centred and evened out, learnt from the first ones indexed
 
 
-class RerankTable(_PluginTable):
+class RerankTable(PluginTable):
     """[rerank]"""
 
     name: str = WHITENED
@@ -70,7 +55,7 @@ class RerankTable(_PluginTable):
         return given
 
 
-class IndexTable(_Table):
+class IndexTable(Table):
     """[index]"""
 
     sample: int = Field(default=500, ge=1)  # items that fits learn from
@@ -78,7 +63,7 @@ class IndexTable(_Table):
     max_pixels: int = Field(default=64_000_000, ge=1)  # an image with more is refused before it is decoded
 
 
-class ClusterTable(_Table):
+class ClusterTable(Table):
     """[cluster]: where the work runs. Nothing of it enters the recipe."""
 
     address: str | None = None  # None: a cluster of this machine alone
@@ -90,7 +75,7 @@ class ClusterTable(_Table):
     runtime_env: dict[str, Any] = Field(default_factory=dict)
 
 
-class NeighboursTable(_Table):
+class NeighboursTable(Table):
     """[neighbours]: the table that consumers read."""
 
     top: int = Field(default=10, ge=1)
@@ -98,7 +83,7 @@ class NeighboursTable(_Table):
     candidates: int = Field(default=100, ge=1)
 
 
-class ServeTable(_Table):
+class ServeTable(Table):
     """[serve]: how an index is answered over HTTP. Nothing of it enters the recipe."""
 
     basemap: Path | None = None  # a simple-cylindrical JPEG, PNG or WebP image that a browser can show
@@ -121,7 +106,7 @@ class ServeTable(_Table):
     retry_seconds: float = Field(default=2.0, gt=0)  # that each attempt may take
 
 
-class Job(_Table):
+class Job(Table):
     """One job file, checked. Paths are absolute; plugins are Refs with validated options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -138,7 +123,7 @@ class Job(_Table):
     serve: ServeTable = ServeTable()
     path: Path = Field(exclude=True)  # of the job file, for messages and relative paths
 
-    def _ref(self, kind: Kind, table: str, part: _PluginTable) -> Ref:
+    def _ref(self, kind: Kind, table: str, part: PluginTable) -> Ref:
         return registry().ref(
             kind,
             part.name,
@@ -190,14 +175,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     Raises ConfigError for a missing or malformed file, an unknown key, or an override that does not parse.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    for text in overrides:
-        _override(raw, text)
+    raw = read(path, overrides)
     if "path" in raw:  # the model has a field of this name, and it is not the user's to set
         raise ConfigError(f"{path.name}: unknown option 'path'; paths stand in the tables of what reads them")
     try:
@@ -213,20 +191,3 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     job = job.model_copy(update={"out": absolute(job.out, base), "backbone": backbone, "serve": serve})
     job.check()
     return job
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    steps = key.strip().split(".")
-    if not equals or not all(steps):
-        raise ConfigError(f"--set {text!r}: write it as table.key=value, as in --set rerank.k=16")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value  # a bare word is a string
-    table: Any = raw
-    for step in steps[:-1]:
-        table = table.setdefault(step, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
-    table[steps[-1]] = parsed

@@ -8,11 +8,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "crater_ray"
-WORDS = {"errors", "types", "config", "layout", "layout_check", "plugins"}  # what every room may import
+WORDS = {
+    "errors",
+    "types",
+    "config",
+    "jobfile",
+    "layout",
+    "layout_check",
+    "plugins",
+}  # what every room may import
 PUBLIC = (
     "crater_ray.plugins",
     "crater_ray.types",
     "crater_ray.errors",
+    "crater_ray.jobfile",
+    "crater_ray.jobs.cluster",
     "crater_ray.layout",
     "crater_ray.bench.metrics",
     "crater_ray.testing",

@@ -22,43 +22,53 @@ def cluster(table: ClusterTable) -> Iterator[None]:
     Raises ClusterError when the address does not answer, ConfigError when it has fewer CPUs or GPUs than the
     encoders ask for.
     """
+    with connected(table.address, table.runtime_env):
+        enough(table.encoders, "encoder", cpus=table.cpus_per_encoder, gpus=table.gpus_per_encoder)
+        yield
+
+
+@contextmanager
+def connected(address: str | None, runtime_env: dict[str, Any] | None = None) -> Iterator[None]:
+    """Connected to the cluster at `address`, or to one of this machine's own; left as it was found.
+
+    Raises ClusterError when it does not answer or start.
+    """
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        local = (
-            {} if table.address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
-        )
+        local = {} if address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
         try:
             ray.init(
-                address=table.address or "local",
+                address=address or "local",
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env=table.runtime_env or None,
+                runtime_env=runtime_env or None,
                 **local,
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
             raise ClusterError(
-                f"no Ray cluster at {table.address or 'this machine'}: {error}; "
+                f"no Ray cluster at {address or 'this machine'}: {error}; "
                 "start one with `ray start --head`, or leave cluster.address out"
             ) from error
     try:
-        _enough(table, ray.cluster_resources())
         yield
     finally:
         if ours:
             ray.shutdown()
 
 
+def enough(count: int, what: str, *, cpus: float, gpus: float) -> None:
+    """Raises ConfigError when the cluster has less than `count` times what each of them, a `what`, takes."""
+    have = ray.cluster_resources()
+    for resource, each in (("CPU", cpus), ("GPU", gpus)):
+        need, got = count * each, float(have.get(resource, 0.0))
+        if need > got:
+            raise ConfigError(
+                f"[cluster] asks for {count} {what}s of {each:g} {resource} = {need:g}, but the "
+                f"cluster has {got:g}; lower {what}s or {resource.lower()}s_per_{what}"
+            )
+
+
 def threads_per_encoder(table: ClusterTable) -> int:
     """Torch threads of one encoder: as configured, else this machine's cores shared out."""
     return table.threads or max(1, (os.cpu_count() or 1) // table.encoders)
-
-
-def _enough(table: ClusterTable, have: dict[str, Any]) -> None:
-    for resource, each in (("CPU", table.cpus_per_encoder), ("GPU", table.gpus_per_encoder)):
-        need, got = table.encoders * each, float(have.get(resource, 0.0))
-        if need > got:
-            raise ConfigError(
-                f"[cluster] asks for {table.encoders} encoders of {each:g} {resource} = {need:g}, but the "
-                f"cluster has {got:g}; lower encoders or {resource.lower()}s_per_encoder"
-            )

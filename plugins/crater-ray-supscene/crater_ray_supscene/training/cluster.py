@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crater_ray.errors import ClusterError, ConfigError, CraterRayError
+from crater_ray.errors import ConfigError, CraterRayError
 from crater_ray_supscene.training.job import TrainJob
-
-STORE_BYTES = 150 * 2**20  # of the object store: big arrays go through files
 
 
 @contextmanager
 def cluster(job: TrainJob) -> Iterator[None]:
     """Connected inside, left as found. Raises ClusterError, or ConfigError for more than the cluster has."""
-    import ray
+    from crater_ray.jobs.cluster import connected, enough
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ours = not ray.is_initialized()
     table = job.cluster
-    if ours:
-        local = {} if table.address else {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        try:
-            ray.init(address=table.address or "local", log_to_driver=False, logging_level="ERROR", **local)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = table.address or "this machine"
-            raise ClusterError(f"no Ray cluster at {where}: {error}; leave cluster.address out") from error
-    try:
-        have = ray.cluster_resources()
-        for name, each in (("CPU", table.cpus_per_worker), ("GPU", table.gpus_per_worker)):
-            if table.workers * each > have.get(name, 0.0):
-                raise ConfigError(
-                    f"[cluster] asks for {table.workers} workers of {each:g} {name}, but the cluster has "
-                    f"{have.get(name, 0.0):g}; lower workers or {name.lower()}s_per_worker"
-                )
+    with connected(table.address):
+        enough(table.workers, "worker", cpus=table.cpus_per_worker, gpus=table.gpus_per_worker)
         yield
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 @contextmanager

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
+from crater_ray.jobfile import PluginTable, Table, read
 from crater_ray.plugins import Ref, registry
 from crater_ray.plugins.registry import absolute, explain
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Plugin(BaseModel):
-    """A table that names a plugin; the keys it does not know are the plugin's options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
-
-
-class BackboneTable(_Plugin):
+class BackboneTable(PluginTable):
     """[backbone]: a ViT of timm, under whatever name it is registered."""
 
 
-class AggregatorTable(_Plugin):
+class AggregatorTable(PluginTable):
     """[aggregator]: one of this package's; its options as in an index job."""
 
     name: str = "cls_mean"
 
 
-class TrainTable(_Table):
+class TrainTable(Table):
     """[train]"""
 
     steps: int = Field(default=1000, ge=1)
@@ -58,7 +43,7 @@ class TrainTable(_Table):
     cached: Literal["auto", "always", "never"] = "auto"  # auto: where the disk has room
 
 
-class SamplingTable(_Table):
+class SamplingTable(Table):
     """[sampling]: as crater_ray_supscene.sampling has it."""
 
     nodes: int = Field(default=32, ge=2)
@@ -67,7 +52,7 @@ class SamplingTable(_Table):
     samples: int | None = Field(default=None, ge=1)
 
 
-class LossTable(_Table):
+class LossTable(Table):
     """[loss]: as crater_ray_supscene.losses has it."""
 
     name: Literal["soft_supcon", "supcon", "triplet", "arcface"] = "soft_supcon"
@@ -88,7 +73,7 @@ class LossTable(_Table):
         return self
 
 
-class ScenesTable(_Table):
+class ScenesTable(Table):
     """[[scenes]] or [[held_out.scenes]]: where images and their overlaps come from."""
 
     source: Literal["reader", "pairs", "gl3d", "one_dsfm"] = "reader"
@@ -99,7 +84,7 @@ class ScenesTable(_Table):
     images: str = "undist_images"  # gl3d: the folder in each scene
     symmetrise: Literal["max", "mean"] = "max"
     least_images: int = Field(default=2, ge=1)  # smaller scenes are left out
-    reader: _Plugin | None = None
+    reader: PluginTable | None = None
     overlap: Literal["group", "footprint"] = "group"  # reader: same group is 1; or the ground that is shared
     draw: Literal["scene", "group"] | None = None  # what a subgraph comes from; None: group with groups
     radius_km: float = Field(default=1737.4, gt=0)  # of the sphere that footprints lie on
@@ -115,13 +100,13 @@ class ScenesTable(_Table):
         return self
 
 
-class HeldOutTable(_Table):
+class HeldOutTable(Table):
     """[held_out]: what is measured while training, and never trained on."""
 
     every: int = Field(default=100, ge=1)  # steps
     scenes: tuple[ScenesTable, ...] = ()  # every image asks for the others
-    gallery: _Plugin | None = None  # or a gallery, and queries under any name; relevant: the own group
-    queries: dict[str, _Plugin] = Field(default_factory=dict)
+    gallery: PluginTable | None = None  # or a gallery, and queries under any name; relevant: the own group
+    queries: dict[str, PluginTable] = Field(default_factory=dict)
     disjoint: bool = True  # training views that may touch a held-out view's ground are dropped
     radius_km: float = Field(default=1737.4, gt=0)
     tokens: int = Field(default=64, ge=0)  # an image, for late interaction; 0: not measured
@@ -134,7 +119,7 @@ class HeldOutTable(_Table):
         return self
 
 
-class ClusterTable(_Table):
+class ClusterTable(Table):
     """[cluster]: where the work runs."""
 
     address: str | None = None
@@ -144,7 +129,7 @@ class ClusterTable(_Table):
     threads: int | None = Field(default=None, ge=1)  # of torch, a worker; None: cores shared out
 
 
-class TrainJob(_Table):
+class TrainJob(Table):
     """One training job, checked; paths absolute."""
 
     out: Path
@@ -171,7 +156,7 @@ class TrainJob(_Table):
     def cache(self) -> Path:
         return self.train.cache or self.out / "trunk"
 
-    def ref(self, kind: Literal["reader", "backbone", "aggregator"], table: _Plugin, where: str) -> Ref:
+    def ref(self, kind: Literal["reader", "backbone", "aggregator"], table: PluginTable, where: str) -> Ref:
         return registry().ref(
             kind, table.name, table.options, base=self.path.parent, where=f"[{where}] in {self.path.name}"
         )
@@ -189,15 +174,7 @@ def load_train(path: str | Path, overrides: Sequence[str] = ()) -> TrainJob:
     Raises ConfigError for a missing or malformed file, an unknown key or an override that does not parse.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    for text in overrides:
-        _override(raw, text)
-    return job_of(raw, path.resolve())
+    return job_of(read(path, overrides), path.resolve())
 
 
 def job_of(raw: dict[str, Any], path: Path) -> TrainJob:
@@ -220,20 +197,3 @@ def _rooted(tables: Sequence[ScenesTable], base: Path) -> tuple[ScenesTable, ...
         table if table.root is None else table.model_copy(update={"root": absolute(table.root, base)})
         for table in tables
     )
-
-
-def _override(raw: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    steps = key.strip().split(".")
-    if not equals or not all(steps):
-        raise ConfigError(f"--set {text!r}: write it as table.key=value, as in --set train.steps=100")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value  # a bare word is a string
-    table: Any = raw
-    for step in steps[:-1]:
-        table = table[int(step)] if isinstance(table, list) and step.isdigit() else table.setdefault(step, {})
-        if not isinstance(table, dict | list):
-            raise ConfigError(f"--set {text!r}: {step} is a value, not a table")
-    table[steps[-1]] = parsed
