@@ -139,3 +139,12 @@ def average_precisions(
         found.append(score_queries(order, relevance(held, names, wanted), held))
     precisions: Array = concatenate(found)["image_ap"] if found else np.empty(0)
     return precisions
+
+
+def ratio_interval(found: Array, every: Array) -> tuple[float, float, float]:
+    """The ratio of the two means and its 95 % bootstrap interval, both drawn with the same queries."""
+    there = ~np.isnan(found) & ~np.isnan(every)
+    found, every = found[there], every[there]
+    drawn = np.random.default_rng(0).integers(0, len(every), (2000, len(every)))
+    low, high = np.quantile(found[drawn].mean(1) / every[drawn].mean(1), (0.025, 0.975))
+    return float(found.mean() / every.mean()), float(low), float(high)

@@ -18,6 +18,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
+from held_out import ratio_interval
 from stage_methods import DEEPEST, Method, tokens_of, vectors_of
 from table import Report, arguments, interleaved, ratio, show
 
@@ -152,15 +153,6 @@ def precisions(scores: np.ndarray, relevant: np.ndarray, codes: np.ndarray) -> n
     order = np.argsort(-scores, axis=1, kind="stable")
     order[np.take_along_axis(scores, order, 1) == -np.inf] = -1
     return score_queries(order, relevant, codes)["image_ap"]
-
-
-def ratio_interval(found: np.ndarray, every: np.ndarray) -> tuple[float, float, float]:
-    """The ratio of the two means and its 95 % bootstrap interval, both drawn with the same queries."""
-    there = ~np.isnan(every)
-    found, every = found[there], every[there]
-    drawn = np.random.default_rng(0).integers(0, len(every), (2000, len(every)))
-    low, high = np.quantile(found[drawn].mean(1) / every[drawn].mean(1), (0.025, 0.975))
-    return float(found.mean() / every.mean()), float(low), float(high)
 
 
 def prices(gallery: Snapshot, methods: list[Method], queries: Queries) -> dict[str, float]:

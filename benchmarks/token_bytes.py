@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 from codec_methods import Centroids, ProductQuantizer
-from held_out import Way, average_precisions, blocks, coded, fitted, learnt_rows, region, split, suns
+from held_out import (
+    Way,
+    average_precisions,
+    blocks,
+    coded,
+    fitted,
+    learnt_rows,
+    ratio_interval,
+    region,
+    split,
+    suns,
+)
 from table import Report, arguments, interleaved, ratio, show
 
 from crater_ray.search.codecs import codec
@@ -147,7 +158,7 @@ def main() -> None:
             ap = np.concatenate(found[label, sun.name])
             cells.append(f"{100 * np.nanmean(ap):.1f}")
             for reference in REFERENCES:
-                share = shared(ap, np.concatenate(found[reference, sun.name]))
+                share = ratio_interval(ap, np.concatenate(found[reference, sun.name]))
                 cells.append(f"{share[0]:.3f} ({share[1]:.3f}–{share[2]:.3f})")
             if label not in LIMITS:
                 continue
@@ -183,16 +194,7 @@ def main() -> None:
 
 
 def ratio_of(found: dict[tuple[str, str], list[Any]], label: str, reference: str, sun: str) -> float:
-    return shared(np.concatenate(found[label, sun]), np.concatenate(found[reference, sun]))[0]
-
-
-def shared(ap: Any, reference: Any) -> tuple[float, float, float]:
-    """The ratio of the two means and its 95 % bootstrap interval, both drawn with the same queries."""
-    there = ~np.isnan(ap) & ~np.isnan(reference)
-    ap, reference = ap[there], reference[there]
-    drawn = np.random.default_rng(0).integers(0, len(ap), (2000, len(ap)))
-    low, high = np.quantile(ap[drawn].mean(1) / reference[drawn].mean(1), (0.025, 0.975))
-    return float(ap.mean() / reference.mean()), float(low), float(high)
+    return ratio_interval(np.concatenate(found[label, sun]), np.concatenate(found[reference, sun]))[0]
 
 
 if __name__ == "__main__":

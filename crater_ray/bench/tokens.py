@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crater_ray.bench import figures, tables
+from crater_ray.bench import FEW, figures, tables
 from crater_ray.bench.cached import encoded
 from crater_ray.bench.ledger import Ledger
 from crater_ray.bench.measure import Measured, Suite, measure, rate
@@ -23,7 +23,6 @@ from crater_ray.errors import ConfigError, UserError
 from crater_ray.jobs.progress import Counter
 
 Array = np.ndarray[Any, Any]
-FEW = 100  # queries of a dear configuration
 
 
 @dataclass(frozen=True, slots=True)

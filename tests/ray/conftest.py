@@ -37,6 +37,7 @@ def ray_cluster(rig: None) -> Iterator[str]:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     context = ray.init(
+        address="local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=150 * 2**20,
