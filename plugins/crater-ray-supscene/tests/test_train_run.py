@@ -20,7 +20,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
 from crater_ray_supscene.training import record
 from crater_ray_supscene.training.job import load_train
-from crater_ray_supscene.training.loop import work
+from crater_ray_supscene.training.loop import drawn, thinned, work
 from crater_ray_supscene.training.run import prepared, run
 
 torch.set_num_threads(1)
@@ -53,7 +53,7 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
     write_train: Callable[..., Path], ray_address: str, tmp_path: Path, hollows: Path
 ) -> None:
     cache = str(tmp_path / "trunk")
-    train = {"steps": STEPS, "save_every": 7, "cache": cache}
+    train = {"steps": STEPS, "save_every": 7, "cache": cache, "keep": 0.6}
     held = {"every": STEPS}
     one = write_train("one", train=train, held_out=held, cluster={"address": ray_address})
     two = write_train("two", train=train, held_out=held, cluster={"address": ray_address, "workers": 2})
@@ -111,3 +111,15 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
 
     with pytest.raises(ConfigError, match=r"another recipe \(loss differ\)"):
         run(load_train(one, ["loss.temperature=0.2"]))
+
+
+def test_a_thinned_batch_has_the_prefix_and_other_patches_in_each_row() -> None:
+    hidden = torch.arange(3 * 7 * 2, dtype=torch.float32).reshape(3, 7, 2)  # a prefix of 2, 5 patches
+    kept = drawn(3, 5, 2, (0, 4, 1))
+    found = thinned(hidden, torch.from_numpy(kept), prefix=2).numpy()
+    for row in range(3):
+        assert len(set(kept[row].tolist())) == 2
+        wanted = [hidden[row, at].numpy() for at in (0, 1, *(2 + kept[row]))]
+        np.testing.assert_array_equal(found[row], np.stack(wanted))
+    assert drawn(4, 5, 9, (0, 4, 1)).shape == (4, 5)
+    np.testing.assert_array_equal(kept, drawn(3, 5, 2, (0, 4, 1)))

@@ -38,6 +38,8 @@ class TrainTable(Table):
     project: int | None = Field(default=None, ge=1)  # dimensions of a head that only training has
     project_norm: Literal["batch", "none"] = "batch"
     seed: int = Field(default=0, ge=0)
+    keep: float = Field(default=1.0, gt=0, le=1)  # share of the patch tokens that a step sees, drawn anew
+    whole: float = Field(default=0.15, ge=0, le=1)  # share of the steps, the last, that see all of them
     save_every: int = Field(default=50, ge=1)  # steps between checkpoints
     cache: Path | None = None  # the frozen trunk's output; a folder that jobs may share. None: out/trunk
     cached: Literal["auto", "always", "never"] = "auto"  # auto: where the disk has room

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from crater_ray.errors import ConfigError
 from crater_ray_supscene.aggregators.netvlad import Netvlad
 from crater_ray_supscene.gather import gathered, rank, workers
 from crater_ray_supscene.losses.objective import Objective, Terms
@@ -43,6 +45,10 @@ def work(config: dict[str, Any]) -> None:
     """
     job = job_of(config["job"], Path(config["path"]))
     torch.set_num_threads(config["threads"])
+    if job.train.keep < 1 and not config["cached"]:
+        raise ConfigError(
+            "train.keep < 1 needs the trunk's output on disk: make room, or set train.keep = 1.0"
+        )
     plan = read_plan(job.out / "plan")
     device = _device(job)
     model, store = _built(job, plan, config)
@@ -127,15 +133,21 @@ class Batch:
         self.labels = labels[torch.from_numpy(self.rows)].to(device)
         self.device = device
         self.picks: Tensor | None = None
+        self.kept: Tensor | None = None
+        if job.train.keep < 1 and step < round(job.train.steps * (1 - job.train.whole)):
+            total, prefix = descriptor.backbone.shape.tokens, int(descriptor.backbone.model.num_prefix_tokens)
+            order = drawn(len(flat), total, math.ceil(job.train.keep * total), (job.train.seed, 4, step))
+            self.kept, self.prefix = torch.from_numpy(order[self.share]), prefix
         if job.loss.late:
-            total = descriptor.backbone.shape.tokens
-            random = np.random.default_rng((job.train.seed, 3, step))
-            order = random.random((len(flat), total)).argsort(1)[:, : min(job.loss.late_tokens, total)]
+            total = self.kept.shape[1] if self.kept is not None else descriptor.backbone.shape.tokens
+            order = drawn(len(flat), total, job.loss.late_tokens, (job.train.seed, 3, step))
             self.picks = torch.from_numpy(order[self.share]).to(device)
 
     def loss(self, descriptor: Any, objective: Objective, store: Any) -> Tensor:
         """Of the whole batch, the same on every worker."""
         inputs, usable = store.inputs(self.rows[self.share].tolist())
+        if self.kept is not None:
+            inputs = thinned(inputs, self.kept, self.prefix)
         present = torch.tensor(usable) & torch.from_numpy(self.real[self.share])
         run = present.clone()
         if not run.any():
@@ -149,6 +161,21 @@ class Batch:
         ignored = ~(self.known & there[:, None] & there[None])
         loss: Tensor = objective(every, some, self.overlap, ignored, self.labels)
         return loss
+
+
+def drawn(rows: int, total: int, count: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """(rows, count) different numbers below `total` in each row; fewer where there are fewer."""
+    return np.random.default_rng(seed).random((rows, total)).argsort(1)[:, : min(count, total)]
+
+
+def thinned(hidden: Tensor, kept: Tensor, prefix: int) -> Tensor:
+    """(n, prefix + m, D): the prefix and the patch tokens kept, of hidden (n, prefix + T, D); kept (n, m).
+
+    A block's cost is per token and its attention's per pair, and half of the tokens teach nearly as much
+    (PatchDropout, Liu et al. 2022).
+    """
+    index = kept[:, :, None].expand(-1, -1, hidden.shape[2])
+    return torch.cat([hidden[:, :prefix], hidden[:, prefix:].gather(1, index)], 1)
 
 
 def _spread(rows: Tensor, at: Tensor, count: int) -> Tensor:
