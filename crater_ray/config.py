@@ -86,9 +86,9 @@ class NeighboursTable(Table):
 class ServeTable(Table):
     """[serve]: how an index is answered over HTTP. Nothing of it enters the recipe."""
 
-    basemap: Path | None = None  # a simple-cylindrical JPEG, PNG or WebP image that a browser can show
+    basemap: Path | dict[str, Path] | None = None  # simple-cylindrical JPEG, PNG or WebP; or one a body
     basemap_box: tuple[float, float, float, float] = (-180.0, -90.0, 180.0, 90.0)  # west, south, east, north
-    basemap_body: str | None = None
+    basemap_body: str | None = None  # of one image; None: of an index of one body
     shards: int = Field(default=1, ge=1)  # searcher deployments that the segments are spread over
     replicas: int = Field(default=2, ge=1)  # of each of them
     encoders: int = Field(default=2, ge=1)
@@ -186,7 +186,10 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     backbone, serve = job.backbone, job.serve
     if backbone.cache is not None:
         backbone = backbone.model_copy(update={"cache": absolute(backbone.cache, base)})
-    if serve.basemap is not None:
+    if isinstance(serve.basemap, dict):
+        images = {body: absolute(image, base) for body, image in serve.basemap.items()}
+        serve = serve.model_copy(update={"basemap": images})
+    elif serve.basemap is not None:
         serve = serve.model_copy(update={"basemap": absolute(serve.basemap, base)})
     job = job.model_copy(update={"out": absolute(job.out, base), "backbone": backbone, "serve": serve})
     job.check()

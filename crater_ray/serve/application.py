@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def application(
     *,
     tokens: Tokens,
     change: Change,
-    basemap: Map | None = None,
+    basemaps: Sequence[Map] = (),
     hosts: frozenset[str] | None = None,
     named: bool = False,
 ) -> Gate:
@@ -42,7 +43,7 @@ def application(
         redirect_slashes=False,
     )
     install(app)
-    app.include_router(router(service, change, basemap))
+    app.include_router(router(service, change, basemaps))
     document = _document(app)
 
     @app.get("/healthz", include_in_schema=False)

@@ -1,9 +1,11 @@
-"""The image that the explorer's map is drawn on: one that a browser can show, checked before the start."""
+"""The images that the explorer's map is drawn on: what a browser can show, checked before the start."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 from crater_ray.config import ServeTable
 from crater_ray.errors import ConfigError
@@ -22,25 +24,39 @@ class Map:
     told: BaseMap
 
 
-def read_map(table: ServeTable) -> Map | None:
-    """What [serve] names, None where it names nothing. Raises ConfigError for what no browser shows."""
-    from PIL import Image
-
-    if table.basemap is None:
-        return None
-    try:
-        with Image.open(table.basemap, formats=list(MEDIA_TYPES)) as image:  # the head alone is read
-            kind, (width, height) = str(image.format), image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ConfigError(
-            f"[serve] basemap = {str(table.basemap)!r} is no JPEG, PNG or WebP image: {error}"
-        ) from None
+def read_maps(table: ServeTable) -> tuple[Map, ...]:
+    """What [serve] names: one a body, or one alone. Raises ConfigError for what no browser shows."""
     west, south, east, north = table.basemap_box
     if west >= east or south >= north:
         raise ConfigError(f"[serve] basemap_box = {list(table.basemap_box)}: write west, south, east, north")
+    if table.basemap is None:
+        return ()
+    if isinstance(table.basemap, Path):
+        return (_read(table, table.basemap, table.basemap_body, URL),)
+    if table.basemap_body is not None:
+        raise ConfigError("[serve] basemap names a body for each image: leave basemap_body out")
+    return tuple(
+        _read(table, path, body, f"{URL}?{urlencode({'body': body})}") for body, path in table.basemap.items()
+    )
+
+
+def of_body(maps: Sequence[Map], body: str | None) -> Map | None:
+    """The map of a body; without one the first there is."""
+    return next((one for one in maps if body is None or one.told.body == body), None)
+
+
+def _read(table: ServeTable, path: Path, body: str | None, url: str) -> Map:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=list(MEDIA_TYPES)) as image:  # the head alone is read
+            kind, (width, height) = str(image.format), image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"[serve] basemap = {str(path)!r} is no JPEG, PNG or WebP image: {error}") from None
+    west, south, east, north = table.basemap_box
     told = BaseMap(
-        url=URL,
-        body=table.basemap_body,
+        url=url,
+        body=body,
         width=width,
         height=height,
         west=west,
@@ -48,4 +64,4 @@ def read_map(table: ServeTable) -> Map | None:
         south=south,
         north=north,
     )
-    return Map(table.basemap, MEDIA_TYPES[kind], told)
+    return Map(path, MEDIA_TYPES[kind], told)

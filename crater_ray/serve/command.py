@@ -16,7 +16,7 @@ from typing import Any
 from crater_ray import errors
 from crater_ray.config import ServeTable, load_job
 from crater_ray.errors import ClusterError, ConfigError, CraterRayError
-from crater_ray.serve.basemap import read_map
+from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import read_tokens
 
@@ -56,7 +56,7 @@ def plan(
         )
     if token_file is not None:
         read_tokens(token_file)
-    read_map(table)
+    read_maps(table)
     wanted = Settings(
         index=index.resolve(),
         version=version,

@@ -137,7 +137,7 @@ class Ingress:
 
     async def __serve_build_asgi_app__(self) -> Any:
         from crater_ray.serve.application import application
-        from crater_ray.serve.basemap import read_map
+        from crater_ray.serve.basemap import read_maps
         from crater_ray.serve.settings import LOOPBACK
         from crater_ray.serve.tokens import Tokens, read_tokens
 
@@ -146,7 +146,7 @@ class Ingress:
             self._service,
             tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
             change=self._change,
-            basemap=read_map(wanted.serve),
+            basemaps=read_maps(wanted.serve),
             hosts=LOOPBACK if wanted.no_auth else None,
             named=True,
         )

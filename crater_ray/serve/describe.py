@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from crater_ray.index.versions import numbers
 from crater_ray.serve.basemap import Map
 from crater_ray.serve.models import Grid, IndexReply, Limits, Recipe, Shards
 from crater_ray.serve.service import Service
 
 
-async def index_reply(service: Service, basemap: Map | None) -> IndexReply:
+async def index_reply(service: Service, basemaps: Sequence[Map]) -> IndexReply:
     """Raises NoAnswer when a shard does not answer."""
     pin, summary = await service.summary()
     ready = await service.ready()
@@ -39,5 +41,5 @@ async def index_reply(service: Service, basemap: Map | None) -> IndexReply:
             pixels=min(table.max_pixels or recipe.max_pixels, recipe.max_pixels),
             seconds=table.seconds,
         ),
-        basemap=basemap.told if basemap else None,
+        basemaps=[one.told for one in basemaps],
     )

@@ -1,6 +1,6 @@
 """The whole application in one process, without Ray: to work on the page, and for tests that need a port.
 
-python -m crater_ray.serve.local INDEX [PORT]
+python -m crater_ray.serve.local INDEX [PORT]    (or a job file, with its [serve])
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from crater_ray.index.recipe import read_recipe
 from crater_ray.serve.application import application
-from crater_ray.serve.basemap import read_map
+from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.gate import Gate
 from crater_ray.serve.problems import Refused
@@ -55,7 +55,7 @@ def local(wanted: Settings) -> Gate:
         service,
         tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
         change=change,
-        basemap=read_map(table),
+        basemaps=read_maps(table),
         hosts=LOOPBACK if wanted.no_auth else None,
     )
 
@@ -63,8 +63,11 @@ def local(wanted: Settings) -> Gate:
 def main() -> None:
     import uvicorn
 
+    from crater_ray.serve.command import plan
+
     place, port = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 8000
-    uvicorn.run(local(Settings(index=place, no_auth=True)), host="127.0.0.1", port=port, log_level="warning")
+    wanted = plan(place, host="127.0.0.1", token_file=None, no_auth=True, version=None, logs=None, changes={})
+    uvicorn.run(local(wanted), host="127.0.0.1", port=port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -251,7 +251,7 @@ class IndexReply(_Told):
     columns: list[Column]
     recipe: Recipe
     limits: Limits
-    basemap: BaseMap | None
+    basemaps: list[BaseMap]  # one a body, or one alone
 
 
 class Ready(_Told):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 
 from crater_ray.errors import CraterRayError
 from crater_ray.serve import requests
-from crater_ray.serve.basemap import Map
+from crater_ray.serve.basemap import Map, of_body
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.describe import index_reply
 from crater_ray.serve.models import (
@@ -32,6 +32,7 @@ from crater_ray.serve.models import (
 from crater_ray.serve.problems import MEDIA_TYPE, Refused, of_error
 from crater_ray.serve.service import Asked, Service
 
+NO_MAP = "no base map is named in [serve]"
 Change = Callable[[int | None], Awaitable[None]]  # puts another version in force; None: the newest
 
 _PROBLEM = {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -77,7 +78,7 @@ def _asks(model: str, field: str, several: bool) -> dict[str, Any]:
 Id = Annotated[str, Path(min_length=1, max_length=512, description="An item's id, percent-encoded")]
 
 
-def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
+def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRouter:
     """Every route below /v1."""
     api = APIRouter(prefix="/v1")
 
@@ -154,7 +155,7 @@ def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
 
     @api.get("/index", responses=_may(), summary="What is served: version, columns, recipe, limits, base map")
     async def index() -> IndexReply:
-        return await index_reply(service, basemap)
+        return await index_reply(service, basemaps)
 
     @api.put(
         "/index/version",
@@ -170,7 +171,7 @@ def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
     )
     async def version(request: Request) -> IndexReply:
         await change((await requests.body(request, VersionRequest)).version)
-        return await index_reply(service, basemap)
+        return await index_reply(service, basemaps)
 
     @api.get(
         "/basemap",
@@ -179,13 +180,14 @@ def router(service: Service, change: Change, basemap: Map | None) -> APIRouter:
             200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
         },
         response_class=Response,
-        summary="The image of the body that the explorer's map is drawn on",
+        summary="The image of a body that the explorer's map is drawn on",
     )
-    async def base() -> Response:
-        if basemap is None:
-            raise Refused(404, "no base map is named in [serve]")
+    async def base(body: Annotated[str | None, Query(max_length=128)] = None) -> Response:
+        found = of_body(basemaps, body)
+        if found is None:
+            raise Refused(404, "no base map of that body is named in [serve]" if basemaps else NO_MAP)
         return FileResponse(
-            basemap.path, media_type=basemap.media_type, headers={"cache-control": "private, max-age=3600"}
+            found.path, media_type=found.media_type, headers={"cache-control": "private, max-age=3600"}
         )
 
     return api

@@ -1,4 +1,4 @@
-"""`make demo`: index real planets, evaluate exactly and in two stages, draw what was found."""
+"""`make demo`: index real planets, evaluate both ways, draw what was found, say how to explore it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from maps import make_maps
 
 HERE = Path(__file__).resolve().parent
 JOB = HERE / "job.toml"
@@ -58,6 +60,17 @@ def main() -> None:
         f"\n{exact['queries']} queries against {exact['gallery']} views, {time.monotonic() - start:.0f} s. "
         f"Queries, hits and matched tokens: {SHEET.relative_to(Path.cwd())}"
     )
+    make_maps(JOB)
+    program, job = Path(sys.executable).with_name("crater-ray"), JOB.relative_to(Path.cwd())
+    print(
+        f"\nTo explore it, on maps of the bodies: {_short(program)} serve {job} --no-auth\n"
+        "and open http://127.0.0.1:8000/ once that says it is ready."
+    )
+
+
+def _short(program: Path) -> Path:
+    """As it is typed here."""
+    return program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
         shards: int = 1,
         version: int = 2,
         token: bool = True,
-        basemap: Map | None = None,
+        basemaps: Sequence[Map] = (),
         hosts: frozenset[str] | None = None,
         where: Path = root,
         **table: Any,
@@ -204,7 +204,7 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
             changes.append(number)
 
         app = application(
-            service, tokens=Tokens([TOKEN] if token else None), change=change, basemap=basemap, hosts=hosts
+            service, tokens=Tokens([TOKEN] if token else None), change=change, basemaps=basemaps, hosts=hosts
         )
         headers = {"authorization": f"Bearer {TOKEN}"} if token else {}
         return Rig(service, TestClient(app, headers=headers), targets, encoder, changes)

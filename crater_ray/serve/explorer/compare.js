@@ -1,0 +1,180 @@
+// A query and one of its hits: both images, the matched tokens joined, and where the score comes from.
+
+import { tokens as tokensOf } from "./api.js";
+import { known } from "./columns.js";
+import { byId, element, everyFrame, onScheme } from "./dom.js";
+import { drawHeat, most, parts } from "./heat.js";
+import { NAMES } from "./hits.js";
+import { drawLines, lift } from "./lines.js";
+import { show } from "./pictures.js";
+import { apart, capital, kilometres, label, place, radius, score, shown } from "./words.js";
+
+const SIZE = 512; // pixels of the images asked for
+const PLACES = 200; // items whose tokens' places are remembered
+const remembered = new Map();
+
+/** `step(by)` chooses another hit, `ask(id)` searches with one. */
+export function makeCompare(role, recipe, { step, ask }) {
+  const stage = byId("stage");
+  const images = [byId("query-image"), byId("hit-image")];
+  const heats = [...stage.querySelectorAll("canvas.heat")];
+  const strongest = byId("strongest");
+  let now = null; // {query, hit, wheres, matches}
+  let leaving = new AbortController();
+
+  const redraw = everyFrame(() => {
+    if (!now) return;
+    const { wheres, matches, width } = now;
+    const ready = images.map((image) => image.naturalWidth > 0);
+    const shares = [parts(matches, "query_token", width), parts(matches, "gallery_token", width)];
+    const top = most(...shares);
+    heats.forEach((canvas, side) => {
+      const on = byId("show-heat").checked && wheres[side] && ready[side];
+      drawHeat(canvas, images[side], wheres[side], on ? shares[side] : null, top);
+    });
+    const lines = byId("show-lines").checked && ready.every(Boolean) ? Number(strongest.value) : 0;
+    drawLines(stage, images, wheres, matches, lines, point);
+    byId("legend-most").textContent = `${top.toFixed(4)} of the score`;
+    stage.dataset.drawn = String(byId("lines").childElementCount); // for whoever waits for them
+  });
+
+  new ResizeObserver(redraw).observe(stage);
+  onScheme(redraw);
+  for (const image of images) image.addEventListener("load", redraw);
+  for (const id of ["show-heat", "show-lines"]) byId(id).addEventListener("change", redraw);
+  strongest.addEventListener("input", () => {
+    byId("strongest-count").value = strongest.value;
+    redraw();
+  });
+  byId("previous").onclick = () => step(-1);
+  byId("next").onclick = () => step(1);
+
+  function point(match) {
+    lift(match);
+    byId("sum").textContent = match ? pair(match, now.width) : sum(now, recipe);
+  }
+
+  function clear() {
+    leaving.abort();
+    now = null;
+    byId("compare-body").hidden = true;
+    byId("compare-empty").hidden = false;
+    byId("compare-which").textContent = "";
+    for (const id of ["previous", "next"]) byId(id).disabled = true;
+  }
+
+  /** query: {id, url, name, columns, where}; hit of a reply; mode; {row, of}. */
+  async function open(query, hit, mode, { row, of }, width) {
+    leaving.abort();
+    leaving = new AbortController();
+    const { signal } = leaving;
+    const matches = hit.matches ?? [];
+    now = { wheres: [query.where, null], matches, width, hit };
+    byId("compare-empty").hidden = true;
+    byId("compare-body").hidden = false;
+    byId("compare-which").textContent = `hit ${row + 1} of ${of}, ${NAMES[mode].toLowerCase()}`;
+    byId("previous").disabled = row === 0;
+    byId("next").disabled = row === of - 1;
+    strongest.max = String(Math.max(1, matches.length));
+    byId("strongest-count").value = strongest.value;
+    if (query.id !== null) show(images[0], query.id, SIZE);
+    else {
+      images[0].dataset.item = "";
+      images[0].src = query.url;
+    }
+    images[0].alt = `Query: ${query.name}`;
+    images[1].alt = `Hit: ${hit.id}`;
+    show(images[1], hit.id, SIZE);
+    facts(query, hit, role, ask);
+    table(matches, width, point);
+    byId("sum").textContent = sum(now, recipe);
+    redraw();
+    byId("compare-note").textContent = "Finding where the tokens lie …";
+    try {
+      const wheres = await Promise.all([
+        query.where ?? (query.id === null ? null : placesOf(query.id, signal)),
+        placesOf(hit.id, signal),
+      ]);
+      if (signal.aborted) return;
+      now.wheres = wheres;
+      const unknown = wheres.some((where) => !where?.places);
+      byId("compare-note").textContent = unknown
+        ? `The index's tokens (${recipe.rerank}) have no places: nothing can be joined.`
+        : "";
+    } catch (problem) {
+      if (signal.aborted) return;
+      byId("compare-note").textContent = `Where the tokens lie cannot be told: ${problem.message}`;
+    }
+    redraw();
+  }
+
+  clear();
+  return { open, clear };
+}
+
+async function placesOf(id, signal) {
+  if (!remembered.has(id)) {
+    const { where } = await tokensOf(id, signal);
+    remembered.set(id, where);
+    if (remembered.size > PLACES) remembered.delete(remembered.keys().next().value);
+  }
+  return remembered.get(id);
+}
+
+function sum({ hit, matches, width }, recipe) {
+  if (!matches.length) return "";
+  const share = matches.slice(0, 10).reduce((total, one) => total + one.similarity, 0) / width / hit.score;
+  const how = recipe.match === "maxsim" ? "" : ` (the score itself is by ${recipe.match})`;
+  const best = Math.min(10, matches.length);
+  return `Score ${score(hit.score)}: the mean of ${width} tokens' best similarities${how}; the ${best} strongest ` +
+    `bring ${(100 * share).toFixed(0)} % of it.`;
+}
+
+function pair(match, width) {
+  return `Token ${match.query_token} of the query and ${match.gallery_token} of the hit: similarity ` +
+    `${match.similarity.toFixed(3)}, ${(match.similarity / width).toFixed(4)} of the score.`;
+}
+
+function table(matches, width, point) {
+  const head = ["#", "Query token", "Hit token", "Similarity", "Of the score"];
+  const rows = matches.map((match, number) => {
+    const cells = [
+      number + 1, match.query_token, match.gallery_token,
+      match.similarity.toFixed(4), (match.similarity / width).toFixed(5),
+    ];
+    const row = element("tr", {}, cells.map((cell) => element("td", {}, cell)));
+    row.addEventListener("pointerenter", () => point(match));
+    row.addEventListener("pointerleave", () => point(null));
+    return row;
+  });
+  const cells = head.map((name) => element("th", { scope: "col" }, name));
+  byId("matches-table").replaceChildren(
+    element("thead", {}, element("tr", {}, cells)), element("tbody", {}, rows),
+  );
+}
+
+/** What is known of both, beside each other. */
+function facts(query, hit, role, ask) {
+  const [asked, found] = [known(query.columns ?? {}, role), known(hit.columns, role)];
+  const named = new Set([role.lat, role.lon, role.body, role.diameter].filter(Boolean).map((one) => one.name));
+  const rows = [["", query.name, hit.id]];
+  if (role.body) rows.push(["Body", capital(asked.body) || "–", capital(found.body) || "–"]);
+  if (role.lat) rows.push(["Place", place(asked.lat, asked.lon) || "–", place(found.lat, found.lon) || "–"]);
+  if (role.diameter) rows.push(["Diameter", kilometres(asked.diameter) || "–", kilometres(found.diameter) || "–"]);
+  for (const [name, value] of Object.entries(hit.columns)) {
+    const own = query.columns?.[name] ?? null;
+    if (!named.has(name) && (value !== null || own !== null)) rows.push([capital(label(name)), shown(own), shown(value)]);
+  }
+  const body = radius(found.body);
+  if (body && asked.body === found.body && Number.isFinite(asked.lat)) {
+    rows.push(["Apart", "", kilometres(apart(asked, found, body))]);
+  }
+  const again = element("button", { type: "button", class: "quiet", onclick: () => ask(hit.id) }, "Search with this hit");
+  const made = rows.map(([name, ...values], number) =>
+    element("tr", {}, element("th", { scope: "row" }, name), values.map((value) =>
+      element(number ? "td" : "th", number ? {} : { scope: "col" }, value))),
+  );
+  const caption = element("caption", { class: "hidden" }, "Query and hit compared");
+  byId("facts").replaceChildren(caption, element("tbody", {}, made), element("tfoot", {}, element("tr", {},
+    element("td", {}), element("td", {}), element("td", {}, again))));
+}

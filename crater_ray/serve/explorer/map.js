@@ -1,0 +1,223 @@
+// The map of one body: moved by mouse, finger, wheel and keys. Tells what was picked, and draws when asked.
+
+import { byId, everyFrame, onScheme } from "./dom.js";
+import { draw } from "./map_drawing.js";
+import { bounded, holding, panned, pixels, seen, toPlace, toScreen, whole, zoomed } from "./projection.js";
+import { kilometres, place } from "./words.js";
+
+const NEAR = 10; // pixels between a pointer and what it means
+const KEYS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+/** `told` has pick(item), hit(id), box(box). Returns what the page does with the map. */
+export function makeMap(told) {
+  const canvas = byId("map");
+  const context = canvas.getContext("2d");
+  const scene = {
+    view: null, size: { width: 1, height: 1 }, base: null, points: null, body: 0, radius: null,
+    passes: () => true, box: null, query: null, hits: [], chosen: null, cross: false,
+  };
+  const pointers = new Map();
+  let press = null;
+  let boxing = false;
+
+  const redraw = everyFrame(() => {
+    if (!scene.view) return; // not laid out yet
+    const ratio = devicePixelRatio || 1;
+    const [width, height] = [Math.round(scene.size.width * ratio), Math.round(scene.size.height * ratio)];
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    draw(context, scene);
+    canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+  });
+
+  const look = (view) => {
+    scene.view = bounded(view, scene.size);
+    scaleBar(scene);
+    redraw();
+  };
+
+  new ResizeObserver(([entry]) => {
+    const { width, height } = entry.contentRect;
+    if (!width || !height) return;
+    scene.size = { width, height };
+    look(scene.view ?? whole(scene.size));
+  }).observe(canvas);
+  onScheme(redraw);
+
+  const at = (event) => {
+    const frame = canvas.getBoundingClientRect();
+    return [event.clientX - frame.left, event.clientY - frame.top];
+  };
+
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    const [x, y] = at(event);
+    pointers.set(event.pointerId, [x, y]);
+    press = { x, y, moved: false, box: boxing || event.shiftKey };
+    scene.cross = false;
+  });
+
+  canvas.addEventListener("pointermove", (event) => {
+    const [x, y] = at(event);
+    const before = pointers.get(event.pointerId);
+    if (!before) return hover(x, y);
+    if (Math.hypot(x - press.x, y - press.y) > 4) press.moved = true;
+    if (press.box) {
+      scene.box = boxBetween(scene, press, { x, y });
+      redraw();
+    } else if (pointers.size === 1) {
+      if (press.moved) look(panned(scene.view, scene.size, x - before[0], y - before[1]));
+    } else if (pointers.size === 2) {
+      const other = [...pointers].find(([id]) => id !== event.pointerId)[1];
+      const times = Math.hypot(x - other[0], y - other[1]) / Math.hypot(before[0] - other[0], before[1] - other[1]);
+      look(zoomed(scene.view, scene.size, (x + other[0]) / 2, (y + other[1]) / 2, times || 1));
+    }
+    pointers.set(event.pointerId, [x, y]);
+  });
+
+  const release = (event) => {
+    if (!pointers.delete(event.pointerId) || pointers.size) return;
+    if (press.box && press.moved) told.box(scene.box);
+    else if (!press.moved && event.type === "pointerup") choose(...at(event));
+    press = null;
+  };
+  canvas.addEventListener("pointerup", release);
+  canvas.addEventListener("pointercancel", release);
+  canvas.addEventListener("pointerleave", () => say(""));
+
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      look(zoomed(scene.view, scene.size, ...at(event), 2 ** (-event.deltaY / (event.deltaMode ? 8 : 240))));
+    },
+    { passive: false },
+  );
+
+  canvas.addEventListener("keydown", (event) => {
+    const { width, height } = scene.size;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (KEYS[event.key]) {
+      const [across, down] = KEYS[event.key];
+      look(panned(scene.view, scene.size, (across * width) / 10, (down * height) / 10));
+    } else if (event.key === "+" || event.key === "=") look(zoomed(scene.view, scene.size, width / 2, height / 2, 1.5));
+    else if (event.key === "-") look(zoomed(scene.view, scene.size, width / 2, height / 2, 1 / 1.5));
+    else if (event.key === "Home") look(whole(scene.size));
+    else if (event.key === "Enter") choose(width / 2, height / 2, Infinity);
+    else return;
+    event.preventDefault();
+    scene.cross = true;
+    if (event.key !== "Enter") hover(width / 2, height / 2, Infinity);
+    redraw();
+  });
+  canvas.addEventListener("focus", () => {
+    scene.cross = canvas.matches(":focus-visible");
+    redraw();
+  });
+  canvas.addEventListener("blur", () => {
+    scene.cross = false;
+    redraw();
+  });
+
+  const middle = (times) => () => look(zoomed(scene.view, scene.size, scene.size.width / 2, scene.size.height / 2, times));
+  byId("zoom-in").onclick = middle(1.6);
+  byId("zoom-out").onclick = middle(1 / 1.6);
+  byId("zoom-whole").onclick = () => look(whole(scene.size));
+  byId("zoom-hits").onclick = () => look(holding([scene.query, ...scene.hits].filter(Boolean), scene.size));
+  const boxButton = byId("draw-box");
+  boxButton.onclick = () => setBoxing(!boxing);
+
+  function setBoxing(on) {
+    boxing = on;
+    boxButton.setAttribute("aria-pressed", String(on));
+    canvas.classList.toggle("boxing", on);
+  }
+
+  function hover(x, y, reach = NEAR) {
+    const hit = hitAt(scene, x, y);
+    const item = hit ? null : craterAt(scene, x, y, reach);
+    canvas.classList.toggle("pointing", hit !== null || item !== null);
+    const { lat, lon } = toPlace(scene.view, scene.size, x, y);
+    const here = Math.abs(lat) <= 90 ? place(lat, lon) : "";
+    if (hit) say(`Hit ${hit.rank}: ${hit.id}`);
+    else if (item === null) say(here);
+    else say(`${scene.points.ids[item]} ${kilometres(scene.points.diameter[item])}, ${here}`);
+  }
+
+  function choose(x, y, reach = NEAR) {
+    const hit = reach === NEAR ? hitAt(scene, x, y) : null;
+    const item = hit ? null : craterAt(scene, x, y, reach);
+    if (hit) told.hit(hit.id);
+    else if (item !== null) told.pick(item);
+  }
+
+  return {
+    /** Changes what is drawn, by the names of the scene. */
+    set(changes) {
+      Object.assign(scene, changes);
+      if ("box" in changes) setBoxing(false);
+      byId("zoom-hits").disabled = !scene.query && !scene.hits.length;
+      if (scene.view) scaleBar(scene);
+      redraw();
+    },
+    look,
+    /** Moves to places that are not all in sight. */
+    hold(places) {
+      const inside = ([x, y]) => x > 0 && y > 0 && x < scene.size.width && y < scene.size.height;
+      if (scene.view && !places.every((one) => inside(toScreen(scene.view, scene.size, one.lon, one.lat))))
+        look(holding(places, scene.size));
+    },
+    seen: () => seen(scene.view, scene.size),
+    /** Where a place is on the page, in CSS pixels of the canvas. */
+    pixel: (lon, lat) => toScreen(scene.view, scene.size, lon, lat),
+  };
+}
+
+function say(text) {
+  byId("map-here").textContent = text;
+}
+
+function hitAt({ view, size, hits, chosen }, x, y) {
+  const near = (hit) => {
+    const [across, down] = toScreen(view, size, hit.lon, hit.lat);
+    return Math.hypot(across - x, down - y) <= (hit.id === chosen ? 14 : 10);
+  };
+  return hits.find((hit) => hit.id === chosen && near(hit)) ?? hits.find(near) ?? null;
+}
+
+/** The crater nearest to a pixel, of those of the body that pass the filters; null: none in reach. */
+function craterAt({ view, size, points, body, radius, passes }, x, y, reach) {
+  let [best, least] = [null, Infinity];
+  for (const item of points?.marks ?? []) {
+    if (points.body[item] !== body || !passes(item)) continue;
+    const [across, down] = toScreen(view, size, points.lon[item], points.lat[item]);
+    const distance = Math.hypot(across - x, down - y);
+    const rim = radius ? pixels(view, points.diameter[item], radius) / 2 : 0;
+    if (distance < least && distance <= Math.max(reach, Math.min(rim || 0, 60))) [best, least] = [item, distance];
+  }
+  return best;
+}
+
+function boxBetween({ view, size }, first, second) {
+  const [west, east] = [Math.min(first.x, second.x), Math.max(first.x, second.x)];
+  const [north, south] = [Math.min(first.y, second.y), Math.max(first.y, second.y)];
+  const [upper, lower] = [toPlace(view, size, west, north), toPlace(view, size, east, south)];
+  const tidy = (value) => Math.round(value * 100) / 100;
+  return {
+    west: tidy(upper.lon), east: tidy(lower.lon),
+    south: tidy(Math.max(-90, lower.lat)), north: tidy(Math.min(90, upper.lat)),
+  };
+}
+
+/** Nearest to 90 pixels of 1, 2 or 5 times a power of ten, at the equator. */
+function scaleBar({ view, radius }) {
+  const bar = byId("scale");
+  bar.hidden = !radius;
+  if (!radius) return;
+  const kilometre = (view.scale * 180) / (Math.PI * radius);
+  const most = 90 / kilometre;
+  const power = 10 ** Math.floor(Math.log10(most));
+  const length = [5, 2, 1].find((times) => times * power <= most) * power;
+  bar.textContent = kilometres(length);
+  bar.style.width = `${length * kilometre}px`;
+}
