@@ -22,7 +22,7 @@ from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
 from crater_ray_supscene.training.loop import Batch, Model, rate
-from crater_ray_supscene.training.model import as_trunk, built, built_backbone
+from crater_ray_supscene.training.model import as_trunk, built, built_backbone, trunk_digest
 from crater_ray_supscene.training.pictures import Pictures, decoded
 from crater_ray_supscene.training.plan import digest, make_plan, read_plan, write_plan
 from crater_ray_supscene.training.trunk import Cached, Fresh, fill, shards
@@ -281,3 +281,17 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     photos = load_train(folder / "recipes" / "photos.toml")
     assert photos.aggregator_ref().name == "divlad"
     assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (2, 126)
+
+
+def test_models_that_differ_in_what_they_trained_share_a_trunk(write_train: Write) -> None:
+    backbone = built(load_train(write_train()), tail=False).backbone
+    first, other = trunk_digest(backbone, 2), trunk_digest(backbone, 1)
+    assert first != other
+    with torch.no_grad():
+        backbone.model.blocks[-2].attn.qkv.weight.add_(1.0)
+        backbone.model.norm.weight.add_(1.0)
+    assert trunk_digest(backbone, 2) == first
+    assert trunk_digest(backbone, 1) != other
+    with torch.no_grad():
+        backbone.model.blocks[-3].attn.qkv.weight.add_(1.0)
+    assert trunk_digest(backbone, 2) != first

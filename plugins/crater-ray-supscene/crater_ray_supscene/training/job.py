@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -194,7 +195,7 @@ def job_of(raw: dict[str, Any], path: Path) -> TrainJob:
     if train.cache is not None:
         train = train.model_copy(update={"cache": absolute(train.cache, base)})
     held_out = job.held_out.model_copy(update={"scenes": _rooted(job.held_out.scenes, base)})
-    update = {"out": absolute(job.out, base), "train": train, "held_out": held_out}
+    update = {"out": Path(os.path.normpath(absolute(job.out, base))), "train": train, "held_out": held_out}
     return job.model_copy(update={**update, "scenes": _rooted(job.scenes, base)})
 
 

@@ -42,7 +42,7 @@ class Model(nn.Module):
 def work(config: dict[str, Any]) -> None:
     """Runs on every worker of Ray Train, from the latest checkpoint to the last step.
 
-    config: job (plain data), path of the job file, run, digests of plan and backbone, cached, threads.
+    config: job (plain data), path of the job file, run, digest of the trunk, plan, cached, threads.
     """
     job = job_of(config["job"], Path(config["path"]))
     torch.set_num_threads(config["threads"])

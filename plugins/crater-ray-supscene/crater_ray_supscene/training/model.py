@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+import xxhash
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -109,6 +112,25 @@ def built(job: TrainJob, *, tail: bool) -> Descriptor:
 def kept(blocks: int) -> int:
     """Blocks that run in every step: those trained, and at least the last, whose attention is read."""
     return max(blocks, 1)
+
+
+def trunk_digest(backbone: Any, keep: int) -> str:
+    """16 hex digits over what hidden tokens depend on: preprocessing, and the weights before `keep` blocks.
+
+    Models that differ in the blocks they trained share one trunk, and so one cache of its output.
+    """
+    model = backbone.model
+    last = len(model.blocks) - keep
+    hasher = xxhash.xxh3_64(f"{backbone.shape.grid} {keep}".encode())
+    ramp = np.arange(37 * 53 * 3, dtype=np.int64).reshape(37, 53, 3) * 7 % 256
+    hasher.update(backbone.preprocess(ramp.astype(np.uint8)).contiguous().numpy().data)
+    for name, tensor in sorted(model.state_dict().items()):
+        block = re.match(r"blocks\.(\d+)\.", name)
+        if (int(block[1]) >= last) if block else name.startswith(("norm.", "fc_norm.", "head.")):
+            continue
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def as_trunk(backbone: Any, keep: int) -> Callable[[Tensor], Tensor]:

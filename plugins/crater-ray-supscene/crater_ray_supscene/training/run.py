@@ -79,7 +79,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
 
     Raises ConfigError and ReaderError for all that can be known before a worker starts.
     """
-    from crater_ray_supscene.training.model import built
+    from crater_ray_supscene.training.model import built, kept, trunk_digest
 
     descriptor = built(job, tail=False)
     made = make_plan(job)
@@ -93,7 +93,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
     config = {
         "job": json.loads(job.model_dump_json(exclude={"path"})),
         "path": str(job.path),
-        "digest": descriptor.backbone.digest,
+        "digest": trunk_digest(descriptor.backbone, kept(job.train.blocks)),
         "plan": plan,
         "run": run,
         "threads": job.cluster.threads or max(1, (os.cpu_count() or 1) // job.cluster.workers),
