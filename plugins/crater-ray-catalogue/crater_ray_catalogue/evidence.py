@@ -1,0 +1,50 @@
+"""What speaks for a pair, put in levels: distance, ratio of diameters, and how alike the views are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crater_ray_catalogue.linkage import Clue
+from crater_ray_catalogue.proposals import Proposed
+
+Floats = NDArray[np.float64]
+DISTANCES, RATIOS = 15, 11  # levels
+STRATA, SCORES = 4, 10  # of distance, within which scores are compared; levels of a score
+SPREAD = 0.05  # of the log of a ratio, as catalogues of one body differ (expected; then learnt)
+
+
+def geometry(pairs: Proposed, reach: float, ratio: float) -> list[Clue]:
+    """Distance and ratio. By chance, distances fill the area evenly: that share is known."""
+    edges = np.linspace(0.0, reach, DISTANCES + 1)
+    area = np.diff(edges**2) / reach**2
+    spread = reach / 4
+    near = np.exp(-(edges[:-1] ** 2) / (2 * spread**2)) - np.exp(-(edges[1:] ** 2) / (2 * spread**2))
+    side = np.log(ratio)
+    steps = np.linspace(-side, side, RATIOS + 1)
+    middle = (steps[1:] + steps[:-1]) / 2
+    alike = np.exp(-np.abs(middle) / SPREAD) + 1e-3
+    return [
+        Clue("distance", _levels(pairs.distance, edges), near / near.sum(), area, fixed=True),
+        Clue("ratio", _levels(pairs.ratio, steps), alike / alike.sum(), np.full(RATIOS, 1 / RATIOS)),
+    ]
+
+
+def appearance(pairs: Proposed, score: Floats, reach: float) -> Clue:
+    """Scores in tenths of the pairs that lie as far apart.
+
+    Views cut from one raster share more ground the nearer they are, whichever crater was meant: among pairs
+    as far apart that says nothing, so it is not counted twice.
+    """
+    stratum = np.minimum((pairs.distance / reach * STRATA).astype(np.int64), STRATA - 1)
+    level = np.zeros(len(score), np.int64)
+    for one in range(STRATA):
+        rows = np.flatnonzero(stratum == one)
+        order = np.argsort(np.argsort(score[rows], kind="stable"), kind="stable")
+        level[rows] = order * SCORES // max(len(rows), 1)
+    rising = np.arange(1.0, SCORES + 1)
+    return Clue("views", level, rising / rising.sum(), np.full(SCORES, 1 / SCORES), stratum=stratum)
+
+
+def _levels(values: Floats, edges: Floats) -> NDArray[np.int64]:
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2).astype(np.int64)

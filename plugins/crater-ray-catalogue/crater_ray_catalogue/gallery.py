@@ -1,0 +1,64 @@
+"""Pictures: a sheet of craters with their names, and a map of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from crater_ray.errors import QueryError
+from crater_ray.plugins import Index
+from crater_ray_catalogue.stage import whole
+
+SIDE, LINE, COLUMNS = 160, 16, 6  # pixels, pixels, tiles
+PAPER, INK = (24, 24, 28), (235, 235, 235)
+EDGES = {"": PAPER, "like": (90, 200, 120), "unlike": (220, 90, 80)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One view: its id, what stands below it, and its edge."""
+
+    view: str
+    caption: str
+    edge: str = ""  # "like" or "unlike" for an example
+
+
+def gallery(index: Index, tiles: Sequence[Tile], path: Path) -> Path:
+    """A PNG of the views in rows. A view that cannot be read is left blank and says so."""
+    rows = -(-max(len(tiles), 1) // COLUMNS)
+    wide, high = SIDE + 8, SIDE + LINE + 8
+    page = Image.new("RGB", (COLUMNS * wide + 4, rows * high + 4), PAPER)
+    draw = ImageDraw.Draw(page)
+    for number, tile in enumerate(tiles):
+        left, top = 4 + number % COLUMNS * wide, 4 + number // COLUMNS * high
+        draw.rectangle([left, top, left + SIDE + 3, top + SIDE + 3], fill=EDGES[tile.edge])
+        caption = tile.caption
+        try:
+            page.paste(Image.fromarray(index.image(tile.view)).resize((SIDE, SIDE)), (left + 2, top + 2))
+        except QueryError:
+            caption += " (not readable)"
+        draw.text((left + 2, top + SIDE + 4), caption, fill=INK)
+    return whole(path, lambda at: page.save(at, "PNG"))
+
+
+def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np.int64], path: Path) -> Path:
+    """A PNG with every crater at its place, coloured by its class."""
+    count = int(of.max(initial=0)) + 1
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    axes = figure.subplots()
+    palette = colormaps["tab20"]
+    for number in range(count):
+        rows = of == number
+        axes.scatter(
+            lon[rows], lat[rows], s=3, color=palette(number % 20), label=str(number + 1), linewidths=0
+        )
+    axes.set(xlabel="longitude, °E", ylabel="latitude, °N", aspect="equal")
+    figure.legend(loc="outside right center", title="class", markerscale=4, frameon=False)
+    return whole(path, lambda at: figure.savefig(at, format="png", dpi=110))
