@@ -127,7 +127,7 @@ function sum({ hit, matches, width }, recipe) {
   const how = recipe.match === "maxsim" ? "" : ` (the score itself is by ${recipe.match})`;
   const best = Math.min(10, matches.length);
   return `Score ${score(hit.score)}: the mean of ${width} tokens' best similarities${how}; the ${best} strongest ` +
-    `bring ${(100 * share).toFixed(0)} % of it.`;
+    `bring ${(100 * share).toFixed(0)}\u00a0% of it.`;
 }
 
 function pair(match, width) {

@@ -10,8 +10,8 @@ import { makeFilters } from "./filters.js";
 import { makeHits } from "./hits.js";
 import * as link from "./link.js";
 import { Points } from "./points.js";
+import { about, complain, mebibytes, quiet, told } from "./said.js";
 import { tokenButton } from "./token.js";
-import { count, milliseconds } from "./words.js";
 
 const NUMBERS = ["top", "candidates"];
 const state = { ...link.read(), image: null, url: null };
@@ -169,19 +169,6 @@ function form() {
   return { mode, top: number("top"), candidates: number("candidates"), strict: byId("strict").checked };
 }
 
-function about({ name, version, items, shards, recipe }) {
-  const missing = shards.answered < shards.total ? `, ${shards.answered} of ${shards.total} shards answer` : "";
-  return `${name}, version ${version}: ${count(items, "view")}, ${recipe.k} tokens each (${recipe.backbone}, ` +
-    `${recipe.rerank}, ${recipe.codec})${missing}`;
-}
-
-function told({ hits, mode, shards, seconds, index }) {
-  const stages = Object.entries(seconds).filter(([stage]) => stage !== "total" && stage !== "describe");
-  const parts = stages.map(([stage, time]) => `${stage} ${milliseconds(time)}`).join(", ");
-  return `${count(hits.length, "hit")}, ${mode === "exact" ? "exact" : "two stages"} in ${milliseconds(seconds.total)} ` +
-    `(${parts}); ${shards.answered} of ${count(shards.total, "shard")}, version ${index.version}`;
-}
-
 async function copy() {
   try {
     await navigator.clipboard.writeText(location.href);
@@ -196,24 +183,4 @@ async function copy() {
 function busy(on) {
   byId("hits").setAttribute("aria-busy", String(on));
   if (on) byId("status").textContent = "Searching …";
-}
-
-function quiet() {
-  byId("problem").hidden = true;
-  byId("problem").textContent = "";
-}
-
-function complain(problem) {
-  const known = problem instanceof api.Problem;
-  if (!known) console.error(problem);
-  const words = known ? `${problem.title}: ${problem.detail || "the service says no more"}` : `The page failed: ${problem}`;
-  const after = problem.seconds ? ` Try again in ${count(problem.seconds, "second")}.` : "";
-  const request = problem.request ? ` (request ${problem.request})` : "";
-  byId("problem").textContent = words + after + request;
-  byId("problem").hidden = false;
-  byId("status").textContent = "";
-}
-
-function mebibytes(bytes) {
-  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

@@ -2,10 +2,10 @@
 
 import { byId, everyFrame, onScheme } from "./dom.js";
 import { draw } from "./map_drawing.js";
-import { bounded, holding, panned, pixels, seen, toPlace, toScreen, whole, zoomed } from "./projection.js";
+import { boxBetween, craterAt, hitAt, NEAR } from "./map_reach.js";
+import { bounded, holding, panned, seen, toPlace, toScreen, whole, zoomed } from "./projection.js";
 import { kilometres, place } from "./words.js";
 
-const NEAR = 10; // pixels between a pointer and what it means
 const KEYS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 /** `told` has pick(item), hit(id), box(box). Returns what the page does with the map. */
@@ -39,8 +39,9 @@ export function makeMap(told) {
   new ResizeObserver(([entry]) => {
     const { width, height } = entry.contentRect;
     if (!width || !height) return;
+    const wider = width / scene.size.width; // the same degrees stay in view
     scene.size = { width, height };
-    look(scene.view ?? whole(scene.size));
+    look(scene.view ? { ...scene.view, scale: scene.view.scale * wider } : whole(scene.size));
   }).observe(canvas);
   onScheme(redraw);
 
@@ -177,45 +178,13 @@ function say(text) {
   byId("map-here").textContent = text;
 }
 
-function hitAt({ view, size, hits, chosen }, x, y) {
-  const near = (hit) => {
-    const [across, down] = toScreen(view, size, hit.lon, hit.lat);
-    return Math.hypot(across - x, down - y) <= (hit.id === chosen ? 14 : 10);
-  };
-  return hits.find((hit) => hit.id === chosen && near(hit)) ?? hits.find(near) ?? null;
-}
-
-/** The crater nearest to a pixel, of those of the body that pass the filters; null: none in reach. */
-function craterAt({ view, size, points, body, radius, passes }, x, y, reach) {
-  let [best, least] = [null, Infinity];
-  for (const item of points?.marks ?? []) {
-    if (points.body[item] !== body || !passes(item)) continue;
-    const [across, down] = toScreen(view, size, points.lon[item], points.lat[item]);
-    const distance = Math.hypot(across - x, down - y);
-    const rim = radius ? pixels(view, points.diameter[item], radius) / 2 : 0;
-    if (distance < least && distance <= Math.max(reach, Math.min(rim || 0, 60))) [best, least] = [item, distance];
-  }
-  return best;
-}
-
-function boxBetween({ view, size }, first, second) {
-  const [west, east] = [Math.min(first.x, second.x), Math.max(first.x, second.x)];
-  const [north, south] = [Math.min(first.y, second.y), Math.max(first.y, second.y)];
-  const [upper, lower] = [toPlace(view, size, west, north), toPlace(view, size, east, south)];
-  const tidy = (value) => Math.round(value * 100) / 100;
-  return {
-    west: tidy(upper.lon), east: tidy(lower.lon),
-    south: tidy(Math.max(-90, lower.lat)), north: tidy(Math.min(90, upper.lat)),
-  };
-}
-
-/** Nearest to 90 pixels of 1, 2 or 5 times a power of ten, at the equator. */
+/** At most 140 pixels, of 1, 2 or 5 times a power of ten, at the equator. */
 function scaleBar({ view, radius }) {
   const bar = byId("scale");
   bar.hidden = !radius;
   if (!radius) return;
   const kilometre = (view.scale * 180) / (Math.PI * radius);
-  const most = 90 / kilometre;
+  const most = 140 / kilometre;
   const power = 10 ** Math.floor(Math.log10(most));
   const length = [5, 2, 1].find((times) => times * power <= most) * power;
   bar.textContent = kilometres(length);

@@ -9,7 +9,7 @@ const STEPS = [60, 30, 15, 10, 5, 2, 1, 0.5];
 /** Draws a scene: {view, size, base, points, body, radius, passes, box, query, hits, chosen, cross}. */
 export function draw(context, scene) {
   const ink = colours(
-    "map", "map-line", "map-text", "map-shade", "mark", "mark-off", "query", "hit", "hit-ink", "halo",
+    "map", "map-line", "map-text", "map-halo", "map-shade", "mark", "mark-off", "query", "hit", "hit-ink", "halo",
   );
   const { size } = scene;
   context.fillStyle = ink.map;
@@ -41,25 +41,33 @@ function drawBase(context, { view, size, base }, ink) {
 function drawGraticule(context, { view, size }, ink) {
   const step = STEPS.find((degrees) => degrees * view.scale <= 160) ?? STEPS.at(-1);
   const [first, last] = [toPlace(view, size, 0, 0), toPlace(view, size, size.width, size.height)];
+  const labels = [];
   context.strokeStyle = ink["map-line"];
-  context.fillStyle = ink["map-text"];
   context.lineWidth = 1;
-  context.font = "11px system-ui, sans-serif";
   context.beginPath();
   const west = view.lon - size.width / view.scale / 2;
   for (let lon = Math.ceil(west / step) * step; (lon - west) * view.scale < size.width; lon += step) {
     const x = Math.round((lon - west) * view.scale) + 0.5;
     context.moveTo(x, 0);
     context.lineTo(x, size.height);
-    context.fillText(degrees(eastward(lon), "E", "W"), x + 3, size.height - 5);
+    labels.push([degrees(eastward(lon), "E", "W"), x + 3, size.height - 5]);
   }
   for (let lat = Math.ceil(Math.max(-90, last.lat) / step) * step; lat <= Math.min(90, first.lat); lat += step) {
     const y = Math.round(size.height / 2 - (lat - view.lat) * view.scale) + 0.5;
     context.moveTo(0, y);
     context.lineTo(size.width, y);
-    if (y > 14 && y < size.height - 20) context.fillText(degrees(lat, "N", "S"), 4, y - 3);
+    if (y > 14 && y < size.height - 20) labels.push([degrees(lat, "N", "S"), 4, y - 3]);
   }
   context.stroke();
+  context.font = "11px system-ui, sans-serif";
+  context.strokeStyle = ink["map-halo"];
+  context.fillStyle = ink["map-text"];
+  context.lineWidth = 3;
+  context.lineJoin = "round";
+  for (const label of labels) {
+    context.strokeText(...label);
+    context.fillText(...label);
+  }
 }
 
 function degrees(value, positive, negative) {
@@ -72,9 +80,8 @@ function drawCraters(context, { view, size, points, body, radius, passes }, ink)
   const many = points.marks.length > 20_000 && view.scale < 12;
   const dots = many ? 1.5 : points.marks.length > 2_000 ? 3 : 4;
   for (const within of [false, true]) {
-    context.fillStyle = context.strokeStyle = within ? ink.mark : ink["mark-off"];
-    context.lineWidth = 1.5;
-    context.beginPath();
+    context.fillStyle = within ? ink.mark : ink["mark-off"];
+    const path = new Path2D();
     for (const item of points.marks) {
       if (points.body[item] !== body || passes(item) !== within) continue;
       const [x, y] = toScreen(view, size, points.lon[item], points.lat[item]);
@@ -82,11 +89,16 @@ function drawCraters(context, { view, size, points, body, radius, passes }, ink)
       const margin = across > 6 ? across / 2 : 3;
       if (x < -margin || y < -margin || x > size.width + margin || y > size.height + margin) continue;
       if (across > 9 && !many) {
-        context.moveTo(x + across / 2, y);
-        context.arc(x, y, across / 2, 0, 2 * Math.PI);
+        path.moveTo(x + across / 2, y);
+        path.arc(x, y, across / 2, 0, 2 * Math.PI);
       } else context.fillRect(x - dots / 2, y - dots / 2, dots, dots);
     }
-    context.stroke();
+    for (const [style, width] of [[within ? ink["map-halo"] : null, 3.5], [context.fillStyle, 1.5]]) {
+      if (!style) continue;
+      context.strokeStyle = style;
+      context.lineWidth = width;
+      context.stroke(path);
+    }
   }
 }
 

@@ -128,9 +128,17 @@ class Page:
         self.browser.switch_to.active_element.send_keys(*keys)
 
     def shot(self, name: str) -> Path:
+        from selenium.common import exceptions
+
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         path = SCREENSHOTS / f"{name}.png"
-        self.browser.save_screenshot(str(path))
+        for attempt in range(STARTS):
+            try:
+                self.browser.save_screenshot(str(path))
+                return path
+            except exceptions.TimeoutException:  # chromedriver gives a busy machine ten seconds
+                if attempt + 1 == STARTS:
+                    raise
         return path
 
     def errors(self) -> list[str]:

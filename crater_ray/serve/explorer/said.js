@@ -1,0 +1,42 @@
+// What the page says in words of the service, of an answer, and of what went wrong.
+
+import { Problem } from "./api.js";
+import { byId } from "./dom.js";
+import { count, milliseconds } from "./words.js";
+
+/** One line on what is served. */
+export function about({ name, version, items, shards, recipe }) {
+  const missing = shards.answered < shards.total ? `, ${shards.answered} of ${shards.total} shards answer` : "";
+  return `${name}, version ${version}: ${count(items, "view")}, ${recipe.k} tokens each (${recipe.backbone}, ` +
+    `${recipe.rerank}, ${recipe.codec})${missing}`;
+}
+
+/** One line on an answer. */
+export function told({ hits, mode, shards, seconds, index }) {
+  const stages = Object.entries(seconds).filter(([stage]) => stage !== "total" && stage !== "describe");
+  const parts = stages.map(([stage, time]) => `${stage} ${milliseconds(time)}`).join(", ");
+  return `${count(hits.length, "hit")}, ${mode === "exact" ? "exact" : "two stages"} in ${milliseconds(seconds.total)} ` +
+    `(${parts}); ${shards.answered} of ${count(shards.total, "shard")}, version ${index.version}`;
+}
+
+/** Nothing is wrong any more. */
+export function quiet() {
+  byId("problem").hidden = true;
+  byId("problem").textContent = "";
+}
+
+/** Says what went wrong, until the next search. */
+export function complain(problem) {
+  const known = problem instanceof Problem;
+  if (!known) console.error(problem);
+  const words = known ? `${problem.title}: ${problem.detail || "the service says no more"}` : `The page failed: ${problem}`;
+  const after = problem.seconds ? ` Try again in ${count(problem.seconds, "second")}.` : "";
+  const request = problem.request ? ` (request ${problem.request})` : "";
+  byId("problem").textContent = words + after + request;
+  byId("problem").hidden = false;
+  byId("status").textContent = "";
+}
+
+export function mebibytes(bytes) {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
