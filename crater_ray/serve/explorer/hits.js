@@ -14,7 +14,7 @@ export function makeHits(role, chosen) {
   let lists = []; // {mode, reply, options: [element]}
   let at = null; // {list, row}
 
-  function draw(replies) {
+  function draw(replies, otherwise = "Nothing is asked yet. Pick a crater on the map, or drop an image.") {
     home.replaceChildren();
     home.dataset.lists = String(replies.length);
     lists = replies.map(({ mode, reply }, number) => {
@@ -29,9 +29,7 @@ export function makeHits(role, chosen) {
     });
     at = null;
     byId("hits-empty").hidden = replies.some(({ reply }) => reply.hits.length);
-    byId("hits-empty").textContent = replies.length
-      ? "No item passes the filters."
-      : "Nothing is asked yet. Pick a crater on the map, or drop an image.";
+    byId("hits-empty").textContent = replies.length ? "No item passes the filters." : otherwise;
     tell(replies);
   }
 

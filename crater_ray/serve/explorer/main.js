@@ -109,8 +109,10 @@ async function start() {
     } catch (problem) {
       if (signal.aborted) return;
       answers = [];
-      hits.draw([]);
+      hits.draw([], "No answer.");
       compare.clear();
+      atlas?.mark(null, [], false);
+      if (id !== null) byId("id").value = id; // to be corrected
       complain(problem);
     } finally {
       if (!signal.aborted) busy(false);

@@ -17,7 +17,7 @@ export function place(lat, lon) {
   if (!Number.isFinite(lat) || !Number.isFinite(lon)) return "";
   const east = eastward(lon);
   const [down, across] = [Math.abs(lat).toFixed(2), Math.abs(east).toFixed(2)];
-  return `${down}° ${lat < 0 ? "S" : "N"} ${across}° ${east < 0 ? "W" : "E"}`;
+  return `${down}°\u00a0${lat < 0 ? "S" : "N"} ${across}°\u00a0${east < 0 ? "W" : "E"}`;
 }
 
 /** Degrees east, -180 to 180. */

@@ -115,7 +115,8 @@ class Page:
                 "return [...document.querySelectorAll(`ol[data-mode=${arguments[0]}] li`)].map(li => ({"
                 "id: li.querySelector('strong').textContent, score: li.querySelector('.score').textContent,"
                 "rank: li.querySelector('.rank').textContent,"
-                "text: [...li.querySelectorAll('.where')].map(one => one.textContent).join('|'),"
+                "text: [...li.querySelectorAll('.where')].map(one => one.textContent).join('|')"
+                ".replaceAll('\\u00a0', ' '),"
                 "tags: li.querySelector('.tags').textContent, chosen: li.getAttribute('aria-selected')}))",
                 mode,
             )
@@ -125,7 +126,10 @@ class Page:
         return self.browser.find_element("css selector", selector)
 
     def keys(self, *keys: str) -> None:
-        self.browser.switch_to.active_element.send_keys(*keys)
+        """Pressed on whatever has the focus."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys(*keys).perform()
 
     def shot(self, name: str) -> Path:
         from selenium.common import exceptions
