@@ -52,7 +52,9 @@ INDEX ?= demo/planets
 soak: venv
 	$(BIN)/python benchmarks/soak.py $(INDEX)
 
+# Random histories of an index with the power going off, twenty seeds; then a service with its replicas killed.
 chaos: venv
+	CRATER_RAY_CHAOS_SEEDS=20 $(BIN)/python -m pytest -q --timeout=0 tests/ray/chaos
 	$(BIN)/python benchmarks/chaos.py $(INDEX)
 
 clean:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,8 @@ import click
 
 from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
+from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
+from crater_ray.upkeep import collect, compact, info, parts, plan, verify
 
 if TYPE_CHECKING:
     from crater_ray.config import Job
@@ -68,29 +68,12 @@ def app(ctx: click.Context, debug: bool) -> None:
     ctx.obj = {"debug": debug}
 
 
-def _overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="A.B=VALUE",
-        help="Replace one value of the job file; may be given again.",
-    )(command)
-
-
 def _job(path: Path, overrides: Sequence[str]) -> Job:
     from crater_ray.config import load_job
 
     return load_job(path, overrides)
 
 
-def _out(value: object, as_json: bool, text: Callable[[], str]) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text())
-
-
-job_argument = click.argument("job", type=click.Path(path_type=Path))
-index_argument = click.argument("index", type=click.Path(path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 candidates_option = click.option(
     "--candidates",
     type=click.IntRange(1),
@@ -103,17 +86,47 @@ candidates_option = click.option(
 
 @app.command()
 @job_argument
+@click.option("--add", is_flag=True, help="Keep what is in force, and add what the job lists to it.")
+@click.option(
+    "--replace", is_flag=True, help="As --add, and parts of the job take the place of others' of their name."
+)
+@click.option(
+    "--part", "only", multiple=True, metavar="PART", help="With those: only this part of the job's; again."
+)
+@click.option(
+    "--drop", multiple=True, metavar="PART", help="With those: a part, or pattern, that leaves; again."
+)
 @click.option(
     "--allow-missing", is_flag=True, help="Publish a version even though parts failed; it records which."
 )
 @json_option
-@_overrides
-def index(job: Path, allow_missing: bool, as_json: bool, overrides: Sequence[str]) -> None:
-    """Encode a job's catalogue into its index; run again to resume or to add what is new."""
+@overrides_option
+def index(
+    job: Path,
+    add: bool,
+    replace: bool,
+    only: Sequence[str],
+    drop: Sequence[str],
+    allow_missing: bool,
+    as_json: bool,
+    overrides: Sequence[str],
+) -> None:
+    """Encode a job's catalogue into its index; run again to resume or to take up what has changed.
+
+    The index then has what the job lists and nothing else; with --add or --replace also what it had.
+    """
     from crater_ray.jobs.index import run
 
-    report = run(_job(job, overrides), allow_missing=allow_missing)
-    _out(report.as_dict(), as_json, report.as_text)
+    if (only or drop) and not (add or replace):
+        raise click.UsageError("--part and --drop say how what is in force changes: add --add or --replace")
+    report = run(
+        _job(job, overrides),
+        mode="replace" if replace else "add" if add else "all",
+        parts=only,
+        drop=drop,
+        allow_missing=allow_missing,
+    )
+    show(report.as_dict(), as_json, report.as_text)
 
 
 @app.command()
@@ -145,7 +158,7 @@ def query(
     if not images and not ids:
         raise click.UsageError("name an image file, or an item with --id")
     answers = ask(index, images, ids, top=top, mode=mode, candidates=candidates, explain=matches, sheet=sheet)
-    _out(answers, as_json, lambda: as_text(answers))
+    show(answers, as_json, lambda: as_text(answers))
 
 
 @app.command()
@@ -168,7 +181,7 @@ def neighbours(index: Path, top: int, mode: str, candidates: int, out: Path, add
 @app.command()
 @click.argument("name")
 @job_argument
-@_overrides
+@overrides_option
 def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
     """Hand a job's index and its neighbour table to the consumer NAME."""
     from crater_ray.jobs.consume import run
@@ -191,7 +204,7 @@ def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
     help="Draw some queries, hits and matched tokens into this PNG.",
 )
 @json_option
-@_overrides
+@overrides_option
 def evaluate(
     job: Path,
     mode: str,
@@ -215,7 +228,7 @@ def evaluate(
         depth=depth,
         sheet=sheet,
     )
-    _out(report.as_dict(), as_json, report.as_text)
+    show(report.as_dict(), as_json, report.as_text)
 
 
 @app.command()
@@ -224,63 +237,15 @@ def plugins(as_json: bool) -> None:
     """List every plugin: kind, name, package, version, path, status."""
     from crater_ray.plugins import registry
 
-    columns = ("kind", "name", "distribution", "version", "path", "status", "reason")
-    rows = [{column: getattr(row, column) for column in columns} for row in registry().rows()]
+    names = ("kind", "name", "distribution", "version", "path", "status", "reason")
+    rows = [{name: getattr(row, name) for name in names} for row in registry().rows()]
 
     def text() -> str:
         shown = [("kind", "name", "distribution", "version", "status", "path or reason")]
-        shown += [
-            (*(row[c] for c in columns[:4]), row["status"], row["reason"] or row["path"]) for row in rows
-        ]
-        widths = [max(len(line[c]) for line in shown) for c in range(5)] + [0]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown
-        )
+        shown += [(*(row[c] for c in names[:4]), row["status"], row["reason"] or row["path"]) for row in rows]
+        return columns(shown)
 
-    _out(rows, as_json, text)
-
-
-@app.command()
-@index_argument
-@json_option
-def info(index: Path, as_json: bool) -> None:
-    """What an index holds: its version, parts, recipe, bytes an image, quarantined items."""
-    from crater_ray.index.verify import info as describe
-
-    found = describe(index)
-    _out(
-        found,
-        as_json,
-        lambda: "\n".join(
-            f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}"
-            if not isinstance(value, str)
-            else f"{key}: {value}"
-            for key, value in found.items()
-        ),
-    )
-
-
-@app.command()
-@index_argument
-@json_option
-def verify(index: Path, as_json: bool) -> None:
-    """Check every checksum of every file of an index; name each bad one and exit 1."""
-    from crater_ray.index.verify import verify as check
-
-    found = check(index)
-
-    def text() -> str:
-        lines = [f"{problem.path}: {problem.reason}" for problem in found.problems]
-        lines += [f"note: {note.path}: {note.reason}" for note in found.notes]
-        lines.append(
-            f"{index}: {found.files} files, {found.bytes:,} bytes read, "
-            + (f"{len(found.problems)} bad" if found.problems else "every one is good")
-        )
-        return "\n".join(lines)
-
-    _out(asdict(found), as_json, text)
-    if found.problems:
-        sys.exit(1)
+    show(rows, as_json, text)
 
 
 @app.command()
@@ -291,7 +256,7 @@ def validate(folder: Path, as_json: bool) -> None:
     from crater_ray.layout import validate_layout
 
     problems = validate_layout(folder)
-    _out(problems, as_json, lambda: "\n".join(problems) or f"{folder}: a valid CraterBench-R layout")
+    show(problems, as_json, lambda: "\n".join(problems) or f"{folder}: a valid CraterBench-R layout")
     if problems:
         sys.exit(1)
 
@@ -316,7 +281,7 @@ def validate(folder: Path, as_json: bool) -> None:
 @click.option(
     "--logs", type=click.Path(path_type=Path), help="A folder for the JSON logs; Ray's if left out."
 )
-@_overrides
+@overrides_option
 def serve(
     index: Path,
     host: str,
@@ -355,7 +320,8 @@ def serve(
     run(wanted, host=host, port=port, address=address, metrics_port=metrics_port, say=click.echo)
 
 
-app.add_command(bench)
+for command in (bench, collect, compact, info, parts, plan, verify):
+    app.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

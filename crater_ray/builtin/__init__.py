@@ -174,4 +174,8 @@ COMMANDS = {  # registered so that no plugin can take one of these names unseen
     "info": "say what an index holds",
     "verify": "check every checksum of an index",
     "validate": "check a CraterBench-R layout",
+    "parts": "list an index's parts, or leave some out",
+    "compact": "put an index's small parts together",
+    "plan": "say what an index will cost",
+    "collect": "remove old versions that nobody reads",
 }

@@ -18,6 +18,15 @@ writer       with PartWriter(root, name, digest, recipe, columns) as part:
                  part.append(items, vectors (n, m, G) f16, codes (n, R) u8, scales (n, s) f32)
                  part.skip(id, reason)
                  entry = part.commit()                   without it the attempt is removed
+items        items_schema(columns); items_table(items, schema, part); items_file(table) -> bytes
+packs        pack(root, recipe, parts) -> PartEntry      several parts as one
+             take_out(root, recipe, place) -> PartEntry  one of them again, byte for byte
+             packed(root) -> {(name, digest): Place}; members(root, entry); listing(root, version)
+             settle(root, recipe, parts, parent) -> parts as a version lists them: packs where they are whole
+pins         Pin(root, number)                           a reader's; VersionGone when it was collected
+             with Claim(root, number) as claim           a collector's: claim.free, claim.known
+collect      collect(root, keep, force=, dry=) -> Collected; collected(root) -> numbers
+inventory    inventory(root, version) -> [Line]          every part by its reader's name
 versions     Version(number, parent, parts, segments=(), readers=(), allow_missing=())
              publish(root, version) -> Version           VersionTaken: recompute on the new parent
              latest(root) -> Version | None; read(root, number); numbers(root)

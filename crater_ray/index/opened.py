@@ -17,6 +17,7 @@ from crater_ray.errors import IndexMismatch, QueryError
 from crater_ray.index.fitted import Arrays, fitted_path, read_fitted
 from crater_ray.index.gather import gather
 from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_part
+from crater_ray.index.pins import Pin, VersionGone
 from crater_ray.index.recipe import read_recipe
 from crater_ray.index.segments import Segment, check_segment, read_segment
 from crater_ray.index.versions import Version, latest, read, union_schema
@@ -38,13 +39,8 @@ class Snapshot:
     ) -> None:
         self.root = Path(root)
         self.recipe = read_recipe(self.root)
-        found = latest(self.root) if version is None else read(self.root, version)
-        if found is None:
-            raise IndexMismatch(
-                f"{root} has no version yet: its first job has not finished; "
-                "run `crater-ray index JOB.toml` again"
-            )
-        self.version = found
+        self.version, self._pin = _pinned(self.root, version)
+        found = self.version
         every = [read_segment(self.root, sha) for sha in found.segments]
         self.segments: tuple[Segment, ...] = tuple(
             segment for segment in every if segments is None or segment.sha in segments
@@ -229,6 +225,22 @@ class Snapshot:
     def _column(self, name: str) -> Any:
         column = self.items([name]).column(name).cast(pa.large_string())
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _pinned(root: Path, number: int | None) -> tuple[Version, Pin]:
+    """A version and what keeps it from being collected; the one in force where none is named."""
+    while True:
+        found = latest(root) if number is None else read(root, number)
+        if found is None:
+            raise IndexMismatch(
+                f"{root} has no version yet: its first job has not finished; "
+                "run `crater-ray index JOB.toml` again"
+            )
+        try:
+            return found, Pin(root, found.number)
+        except VersionGone:
+            if number is not None:
+                raise  # else another is in force by now
 
 
 def owners(version: Version, segments: Sequence[Segment]) -> list[str | None]:

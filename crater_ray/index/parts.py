@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -93,8 +93,18 @@ def done(root: Path, name: str, digest: str) -> PartEntry | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One of the parts that a pack is made of; its rows follow those of the member before."""
+
+    name: str
+    digest: str
+    rows: int
+    skipped: Mapping[str, str]  # id -> reason
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """part.json: rows, shapes, the Sum of every file, and what was skipped."""
+    """part.json: rows, shapes, the Sum of every file, what was skipped, and the members of a pack."""
 
     name: str
     digest: str
@@ -104,8 +114,10 @@ class Record:
     scales: int
     files: Mapping[str, Sum]
     skipped: Mapping[str, str]  # id -> reason
+    members: tuple[Member, ...] = ()  # of a pack; see packs.py
 
     def payload(self) -> dict[str, Any]:
+        packed = {"members": [asdict(member) for member in self.members]} if self.members else {}
         return {
             "format": 1,
             "name": self.name,
@@ -116,6 +128,7 @@ class Record:
             "scales": self.scales,
             "files": {name: told.payload() for name, told in self.files.items()},
             "skipped": dict(self.skipped),
+            **packed,
         }
 
 
@@ -134,6 +147,7 @@ def read_record(folder: Path) -> Record:
             plain["scales"],
             files,
             plain["skipped"],
+            tuple(Member(**member) for member in plain.get("members", ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{folder / PART} lacks a field ({error}); {_AGAIN}") from None

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from crater_ray.errors import CraterRayError
+from crater_ray.index.collect import GONE, collected
 from crater_ray.index.fitted import fitted_path, read_fitted
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import (
@@ -92,12 +93,13 @@ class _Check:
         if not known:
             self.notes.append(Problem(VERSIONS, "no version yet: the first job has not finished"))
         found: list[Version] = []
+        gone = self._try(VERSIONS, lambda: collected(self.root), count=False) or set()
         for number in known:
             name = str(version_path(self.root, number).relative_to(self.root))
             version = self._try(name, lambda number=number: read(self.root, number))
             if version is not None:
                 found.append(version)
-                if version.parent and version.parent not in known:
+                if version.parent and version.parent not in gone.union(known):
                     self._problem(name, f"its parent, version {version.parent}, is missing")
         self.known = len(known) == len(found)
         return found
@@ -199,6 +201,9 @@ class _Check:
             for name in self._names(folder) if self.known else ():
                 if name not in used:
                     self.notes.append(Problem(f"{folder}/{name}", "no version refers to it"))
+        for name in self._names(VERSIONS):
+            if name.endswith(GONE):
+                self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray collect` ends it"))
         for name in self._names(TMP):
             self.notes.append(
                 Problem(

@@ -70,6 +70,11 @@ def read(root: Path, number: int) -> Version:
     if not os.path.lexists(path):
         known = ", ".join(map(str, numbers(root))) or "none"
         raise IndexMismatch(f"{root} has no version {number}; there are: {known}")
+    return read_file(path, number)
+
+
+def read_file(path: Path, number: int) -> Version:
+    """The version that `path` holds. Raises IndexMismatch for a newer format, DamagedIndex."""
     plain = unseal(path, _WHAT)
     try:
         parts = tuple(PartEntry(**part) for part in plain["parts"])

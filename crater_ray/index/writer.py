@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from crater_ray.errors import IndexMismatch, ReaderError
+from crater_ray.errors import IndexMismatch
+from crater_ray.index.items import items_file, items_schema, items_table
 from crater_ray.index.parts import (
-    BASE_COLUMNS,
     CODES,
     ITEMS,
     PART,
     SCALES,
     VECTORS,
     Array,
+    Member,
     PartEntry,
     Record,
     done,
@@ -31,7 +30,7 @@ from crater_ray.index.sealed import seal
 from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
 from crater_ray.types import Item
 
-_ROW_GROUP = 65_536
+_COPIED = 4096  # rows in memory at once
 _TRIES = 8  # at setting aside a damaged part that another driver may be mending too
 
 
@@ -46,7 +45,6 @@ class PartWriter:
         self._root, self._name, self._digest, self._recipe = Path(root), name, digest, recipe
         self._target = part_folder(self._root, name, digest)
         self._schema = items_schema(columns)
-        self._own = set(columns.names)
         self._tables: list[pa.Table] = []
         self._vectors: list[Array] = []
         self._scales: list[Array] = []
@@ -65,29 +63,48 @@ class PartWriter:
         Raises ValueError for a wrong shape, type or a number that is not finite, ReaderError for an item
         without an id or with columns that do not fit the reader's schema, StorageFull.
         """
-        recipe, n = self._recipe, len(items)
+        self._check(vectors, codes, scales, len(items))
+        if not len(items):
+            return
+        for name, array in (("vectors", vectors), ("scales", scales)):
+            good = np.isfinite(array).reshape(len(items), -1).all(axis=1)
+            if not good.all():
+                raise ValueError(f"{name} of item {items[int(good.argmin())].id!r} are not finite: skip it")
+        self._take(items_table(items, self._schema, self._name), vectors, codes, scales)
+
+    def copy(self, table: pa.Table, vectors: Array, codes: Array, scales: Array) -> None:
+        """Rows of a finished part, in order: its items() and arrays as in `append`, their checksums checked.
+
+        Raises ValueError for a wrong shape or type, StorageFull.
+        """
+        self._check(vectors, codes, scales, len(table))
+        for first in range(0, len(table), _COPIED):
+            rows = slice(first, first + _COPIED)
+            arrays = [column.combine_chunks() for column in table[rows].columns]
+            self._take(pa.table(arrays, schema=self._schema), vectors[rows], codes[rows], scales[rows])
+
+    def _check(self, vectors: Array, codes: Array, scales: Array, n: int) -> None:
+        recipe = self._recipe
         _expect("vectors", vectors, (n, recipe.shortlist_m, recipe.shortlist_dim), np.float16)
         _expect("codes", codes, (n, recipe.record_bytes), np.uint8)
         _expect("scales", scales, (n, recipe.scales), np.float32)
-        if not n:
-            return
-        for name, array in (("vectors", vectors), ("scales", scales)):
-            good = np.isfinite(array).reshape(n, -1).all(axis=1)
-            if not good.all():
-                raise ValueError(f"{name} of item {items[int(good.argmin())].id!r} are not finite: skip it")
-        table = self._table(items)
+
+    def _take(self, table: pa.Table, vectors: Array, codes: Array, scales: Array) -> None:
         self._codes.write(np.ascontiguousarray(codes))
         self._tables.append(table)
         self._vectors.append(np.array(vectors))  # a copy: callers reuse their buffers
         self._scales.append(np.array(scales))
-        self._rows += n
+        self._rows += len(table)
 
     def skip(self, id: str, reason: str) -> None:
         """Leaves an item out, for a reason that is kept in part.json."""
         self._skipped[id] = reason
 
-    def commit(self) -> PartEntry:
-        """The finished part; another driver's, of the same bytes, when it came first. Raises StorageFull."""
+    def commit(self, members: Sequence[Member] = ()) -> PartEntry:
+        """The finished part; another driver's, of the same bytes, when it came first. Raises StorageFull.
+
+        `members` are those of a pack, in the order of their rows.
+        """
         recipe = self._recipe
         vector = recipe.shortlist_m, recipe.shortlist_dim
         files = {
@@ -106,6 +123,7 @@ class PartWriter:
             recipe.scales,
             files,
             dict(sorted(self._skipped.items())),
+            tuple(members),
         )
         with Stream(self._root, self._folder / PART) as stream:  # last: what it tells of is on the disk
             stream.write(seal(record.payload()))
@@ -139,38 +157,10 @@ class PartWriter:
         self._codes.__exit__(kind, value, trace)
         remove_folder(self._folder)  # gone already after a commit
 
-    def _table(self, items: Sequence[Item]) -> pa.Table:
-        for item in items:
-            if not item.id:
-                raise ReaderError(f"an item of part {self._name} has no id (uri {item.uri!r})")
-            unknown = set(item.columns) - self._own
-            if unknown:
-                raise ReaderError(
-                    f"item {item.id!r} of part {self._name} has a column "
-                    f"{sorted(unknown)[0]!r} that the reader's `columns` lacks; add it there"
-                )
-        arrays = []
-        for field in self._schema:
-            own = field.name not in BASE_COLUMNS
-            values = [item.columns.get(field.name) if own else getattr(item, field.name) for item in items]
-            try:
-                arrays.append(pa.array(values, type=field.type))
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                raise ReaderError(_misfit(self._name, field, items, values)) from None
-        return pa.Table.from_arrays(arrays, schema=self._schema)
-
     def _write_items(self) -> Sum:
         table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
-        memory = io.BytesIO()  # parquet seeks nowhere, but its errors would hide a full disk's
-        pq.write_table(
-            table.combine_chunks(),
-            memory,
-            row_group_size=_ROW_GROUP,
-            compression="zstd",
-            write_page_checksum=True,
-        )
         with Stream(self._root, self._folder / ITEMS) as stream:
-            stream.write(memory.getbuffer())
+            stream.write(items_file(table))
             return stream.close()
 
     def _write_array(self, name: str, chunks: list[Array], row: tuple[int, ...], kind: Any) -> Sum:
@@ -186,29 +176,6 @@ class PartWriter:
             return stream.close()
 
 
-def items_schema(columns: pa.Schema) -> pa.Schema:
-    """id, group, uri, stamp, then the reader's own columns. Raises ReaderError when a name is taken."""
-    taken = [name for name in columns.names if name in BASE_COLUMNS] or [
-        name for name in columns.names if columns.names.count(name) > 1
-    ]
-    if taken:
-        raise ReaderError(f"the reader declares a column {taken[0]!r}, a name that is taken; rename it")
-    base = [pa.field(name, pa.string(), nullable=False) for name in BASE_COLUMNS]
-    return pa.schema([*base, *(pa.field(field.name, field.type) for field in columns)])
-
-
 def _expect(name: str, array: Array, shape: tuple[int, ...], kind: Any) -> None:
     if array.shape != shape or array.dtype != kind:
         raise ValueError(f"{name} must be {np.dtype(kind)} {shape}, not {array.dtype} {array.shape}")
-
-
-def _misfit(part: str, field: pa.Field, items: Sequence[Item], values: list[Any]) -> str:
-    for item, value in zip(items, values, strict=True):
-        try:
-            pa.array([value], type=field.type)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return (
-                f"item {item.id!r} of part {part} has {field.name} = {value!r}, which is no "
-                f"{field.type}; mend the catalogue or the reader's `columns`"
-            )
-    return f"part {part}: column {field.name!r} does not fit {field.type}"

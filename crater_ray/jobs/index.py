@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from crater_ray.config import Job
 from crater_ray.errors import IncompleteJob, ReaderError
 from crater_ray.index import recipe as recipes
 from crater_ray.index.lock import DriverLock
+from crater_ray.index.packs import refuse_prefix
 from crater_ray.index.parts import PartEntry, skipped
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.store import check_root
-from crater_ray.index.versions import Version, VersionTaken, latest, publish
+from crater_ray.index.versions import Version, latest
+from crater_ray.jobs.change import Changed, Held, Mode, put, refuse_clashes, without
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.fit import fit
 from crater_ray.jobs.part import Work
 from crater_ray.jobs.pool import Outcome, work_through
 from crater_ray.jobs.preflight import Found, preflight
 from crater_ray.jobs.progress import Counter
-from crater_ray.jobs.segment import segments_for
+from crater_ray.jobs.segment import on_cluster, segments_for
 from crater_ray.plugins import Reader, Ref, registry
 from crater_ray.types import Side
 
@@ -43,6 +46,9 @@ class Report:
     peaks: tuple[
         int, ...
     ]  # bytes, the most its worker had held when each encoded part was done, in that order
+    added: int = 0  # parts that the version before had not, had otherwise, or had and this one has not
+    replaced: int = 0
+    dropped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -55,6 +61,9 @@ class Report:
             "skipped": dict(self.skipped),
             "missing": dict(self.missing),
             "deaths": self.deaths,
+            "added": self.added,
+            "replaced": self.replaced,
+            "dropped": self.dropped,
             "peak_bytes": max(self.peaks, default=0),
         }
 
@@ -74,11 +83,24 @@ class Report:
         return "\n".join(lines)
 
 
-def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet: bool = False) -> Report:
-    """Encode what the job's reader lists (its [queries] for side "query") and publish a version.
+def run(
+    job: Job,
+    *,
+    side: Side = "gallery",
+    mode: Mode = "all",
+    parts: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    allow_missing: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Encode what the job's reader lists (its [queries] for side "query") and publish a version of it.
+
+    In mode "add" and "replace" the version also has what was in force; only the `parts` named are read then,
+    if any are, and those that match a pattern of `drop` leave.
 
     Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`), StorageFull, and
-    IndexMismatch for an output that is busy, not an index, or made by another recipe.
+    IndexMismatch for an output that is busy, not an index, or made by another recipe; ReaderError for parts
+    that cannot be had, and in mode "add" and "replace" for what clashes with what is in force.
     """
     out = job.out if side == "gallery" else queries_folder(job)
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
@@ -98,17 +120,18 @@ def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet:
         )
         work = _fitted(work, job, found, side, quiet)
         reader: Reader = registry().build(reader_ref)
-        parts = reader.parts()
-        if not parts:
-            raise ReaderError(f"reader {reader_ref.name!r} lists no parts: there is nothing to index")
+        names = _wanted(reader, reader_ref, parts)
+        if mode != "all":
+            refuse_clashes(out, latest(out), reader, reader_ref, names, drop, mode)
         start = time.monotonic()
         what = "index" if side == "gallery" else "queries"
-        with Counter(what, len(parts), quiet) as counter:
-            outcome = work_through(work, parts, job.cluster, counter.update)
+        with Counter(what, len(names), quiet) as counter:
+            outcome = work_through(work, names, job.cluster, counter.update)
         seconds = time.monotonic() - start
         if outcome.failed and not allow_missing:
-            raise IncompleteJob(_missing(outcome, len(parts), out))
-        version = _publish(out, work, parts, outcome, reader_ref, job)
+            raise IncompleteJob(_missing(outcome, len(names), out))
+        changed = _publish(out, work, outcome, reader_ref, job, mode, drop)
+        version = changed.version
         return Report(
             out,
             version.number,
@@ -120,7 +143,24 @@ def run(job: Job, *, side: Side = "gallery", allow_missing: bool = False, quiet:
             outcome.failed,
             outcome.deaths,
             tuple(done.peak_bytes for done in outcome.done.values() if done.encoded),
+            changed.added,
+            changed.replaced,
+            changed.dropped,
         )
+
+
+def _wanted(reader: Reader, ref: Ref, only: Sequence[str]) -> list[str]:
+    """The parts to read. Raises ReaderError where there is none, or none of a name."""
+    listed = reader.parts()
+    if not listed:
+        raise ReaderError(f"reader {ref.name!r} lists no parts: there is nothing to index")
+    refuse_prefix(listed)
+    for name in only:
+        if name not in listed:
+            close = get_close_matches(name, listed, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it lists {', '.join(listed[:5])} …"
+            raise ReaderError(f"reader {ref.name!r} lists no part {name!r}; {hint}")
+    return sorted(set(only)) or listed
 
 
 def queries_folder(job: Job) -> Path:
@@ -185,34 +225,24 @@ def _copy_fits(gallery: Path, queries: Path, fits: Mapping[str, str]) -> None:
         write_fitted(queries, read_fitted(gallery, sha))
 
 
-def _publish(out: Path, work: Work, parts: list[str], outcome: Outcome, reader: Ref, job: Job) -> Version:
-    """The next version, on whatever parent is in force by then; the parent itself where nothing changed."""
-    entries: tuple[PartEntry, ...] = tuple(
-        outcome.done[part].entry for part in sorted(parts) if part in outcome.done
-    )
-    while True:
-        parent = latest(out)
-        missing = tuple(sorted(outcome.failed))
-        segments = (
-            ()
-            if work.recipe.side == "query"
-            else segments_for(work, entries, parent, job.shortlist.index, job.shortlist.whiten)
-        )
-        if parent and (parent.parts, parent.segments, parent.allow_missing) == (entries, segments, missing):
-            return parent
-        version = Version(
-            number=parent.number + 1 if parent else 1,
-            parent=parent.number if parent else 0,
-            parts=entries,
-            segments=segments,
-            readers=(reader,),
-            allow_missing=missing,
-        )
-        try:
-            publish(out, version)
-        except VersionTaken:
-            continue
-        return version
+def _publish(
+    out: Path, work: Work, outcome: Outcome, reader: Ref, job: Job, mode: Mode, drop: Sequence[str]
+) -> Changed:
+    def change(parent: Version | None, before: Held) -> tuple[Held, set[str]]:
+        new = {part: (done.entry, reader) for part, done in outcome.done.items()}
+        failed = set(outcome.failed)
+        if mode == "all" or parent is None:
+            return new, failed
+        stay = without(before, drop)
+        return {**stay, **new}, ({*parent.allow_missing, *failed} - stay.keys() - new.keys())
+
+    def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
+        if work.recipe.side == "query":
+            return ()
+        table = job.shortlist
+        return segments_for(out, work.recipe, parts, parent, table.index, table.whiten, on_cluster)
+
+    return put(out, work.recipe, change, segments)
 
 
 def _missing(outcome: Outcome, total: int, out: Path) -> str:

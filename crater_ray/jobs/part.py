@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crater_ray.errors import ReaderError
+from crater_ray.index.packs import Key, Place, packed
 from crater_ray.index.parts import PartEntry, done, part_digest
 from crater_ray.index.recipe import Recipe, without_paths
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
@@ -69,6 +70,7 @@ class PartWorker:
         self.reader: Reader = registry().build(work.reader)
         self.encoded = 0  # images so far, read by the actor's other thread
         self._encoder: Encoder | None = None
+        self._packs: dict[Key, Place] | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -100,7 +102,7 @@ class PartWorker:
             )
         recipe = self.work.recipe
         digest = part_digest(recipe.digest(), items)
-        there = done(self.root, part, digest)
+        there = done(self.root, part, digest) or self._packed(part, digest)
         if there is not None:
             return Done(there, 0, _peak())
         before = self.encoded
@@ -115,6 +117,15 @@ class PartWorker:
         if journal:
             journal.close()
         return Done(entry, self.encoded - before, _peak())
+
+    def _packed(self, part: str, digest: str) -> PartEntry | None:
+        """The part as it stands in a pack: it is taken out when a version asks for it alone."""
+        if self._packs is None:
+            self._packs = packed(self.root)
+        place = self._packs.get((part, digest))
+        if place is None:
+            return None
+        return PartEntry(part, digest, place.member.rows, len(place.member.skipped))
 
     def _tokens(self, items: list[Item], writer: PartWriter, journal: Journal | None) -> Iterator[Encoded]:
         """Each padded batch and its Tokens, from the cache where it holds the part."""

@@ -1,31 +1,37 @@
-"""Stage one over several parts, built by a worker: a new segment for what the parent's do not hold."""
+"""Stage one over several parts: a new segment for what the parent's do not hold."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import ray
 
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, open_part
+from crater_ray.index.recipe import Recipe
 from crater_ray.index.segments import Segment, read_segment, write_segment
 from crater_ray.index.versions import Version
-from crater_ray.jobs.answers import answer
-from crater_ray.jobs.part import Work
 
 OUTGROWN = 4  # times as many new images as were there: their whitening is learnt again, over all
+Build = Callable[[Path, Recipe, tuple[PartEntry, ...], str, bool, str | None], str]
 
 
 def segments_for(
-    work: Work, parts: tuple[PartEntry, ...], parent: Version | None, factory: str, whiten: bool
+    root: Path,
+    recipe: Recipe,
+    parts: tuple[PartEntry, ...],
+    parent: Version | None,
+    factory: str,
+    whiten: bool,
+    build: Build,
 ) -> tuple[str, ...]:
     """The segments of a version: the parent's that still hold one of its parts, and one for all that is new.
 
     Rows of a part that is no longer listed stay in their segment and are masked when it is searched. All
     segments share the whitening of the first, so that their scores can be compared.
     """
-    root = Path(work.root)
     listed = {(part.name, part.digest) for part in parts}
     kept: list[Segment] = []
     for sha in parent.segments if parent else ():
@@ -38,8 +44,7 @@ def segments_for(
         kept, new = [], _uncovered(parts, [])
     shas = [segment.sha for segment in kept]
     if new:
-        fitted = kept[0].fitted if kept else None
-        shas.append(answer(_build.options(num_cpus=1).remote(work, new, factory, whiten, fitted)))
+        shas.append(build(root, recipe, new, factory, whiten, kept[0].fitted if kept else None))
     return tuple(shas)
 
 
@@ -52,13 +57,35 @@ def _rows(parts: tuple[PartEntry, ...]) -> int:
     return sum(part.rows for part in parts)
 
 
-@ray.remote(max_retries=2)
-def _build(work: Work, parts: tuple[PartEntry, ...], factory: str, whiten: bool, fitted: str | None) -> str:
+def on_cluster(
+    root: Path,
+    recipe: Recipe,
+    parts: tuple[PartEntry, ...],
+    factory: str,
+    whiten: bool,
+    fitted: str | None,
+) -> str:
+    """As `build`, by a worker."""
+    import ray
+
+    from crater_ray.jobs.answers import answer
+
+    task: Any = ray.remote(num_cpus=1, max_retries=2)(build)
+    return str(answer(task.remote(root, recipe, parts, factory, whiten, fitted)))
+
+
+def build(
+    root: Path,
+    recipe: Recipe,
+    parts: tuple[PartEntry, ...],
+    factory: str,
+    whiten: bool,
+    fitted: str | None,
+) -> str:
     """The sha of the segment of `parts`, whitened by `fitted` or, where that is None, by what they teach."""
     from crater_ray.search import whitening
     from crater_ray.search.shortlist import FLAT, Shortlist
 
-    root, recipe = Path(work.root), work.recipe
     write = None  # Flat: vectors.npy is the index already
     if whiten or factory != FLAT:
         vectors = np.concatenate([np.asarray(open_part(root, part).vectors) for part in parts])

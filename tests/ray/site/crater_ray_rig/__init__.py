@@ -16,6 +16,10 @@ class DisksOptions(Options):
     broken_part: str = ""  # a part that cannot be listed
 
 
+class ListedOptions(Options):
+    path: File
+
+
 class FakeOptions(Options):
     dim: int = 16
     grid: int = 4
@@ -29,6 +33,7 @@ class WhitenedOptions(Options):
 @hookimpl
 def register_readers():
     yield Label("disks", "coloured disks", "crater_ray_rig.disks:Disks", DisksOptions)
+    yield Label("listed", "what a JSON file lists", "crater_ray_rig.listed:Listed", ListedOptions)
 
 
 @hookimpl

@@ -1,0 +1,179 @@
+"""Packs: small parts kept as one, so that an index of many has few files. They come out as they went in.
+
+A pack is a part like any other to whoever searches it. Its part.json names its members, whose rows follow
+one another. Growth knows members only: a pack that loses one is taken apart, byte for byte, nothing encoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import xxhash
+
+from crater_ray.errors import ReaderError
+from crater_ray.index.parts import (
+    BASE_COLUMNS,
+    Member,
+    Part,
+    PartEntry,
+    check_part,
+    done,
+    open_part,
+    part_folder,
+    read_record,
+)
+from crater_ray.index.recipe import Recipe
+from crater_ray.index.sealed import canonical
+from crater_ray.index.store import PARTS
+from crater_ray.index.versions import Version
+from crater_ray.index.writer import PartWriter
+
+PREFIX = "pack-"
+Key = tuple[str, str]  # name, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the rows of a member stand."""
+
+    pack: PartEntry
+    first: int
+    member: Member
+
+
+def members(root: Path, entry: PartEntry) -> tuple[Member, ...]:
+    """Of a pack, in the order of their rows; none of a plain part. Raises DamagedIndex."""
+    if not entry.name.startswith(PREFIX):
+        return ()
+    return read_record(part_folder(root, entry.name, entry.digest)).members
+
+
+def listing(root: Path, version: Version | None) -> dict[str, PartEntry]:
+    """name -> part of all a version has, members in place of their packs. Raises DamagedIndex."""
+    found: dict[str, PartEntry] = {}
+    for entry in version.parts if version else ():
+        for part in _plain(members(root, entry), entry.reader) or (entry,):
+            found[part.name] = part
+    return found
+
+
+def packed(root: Path) -> dict[Key, Place]:
+    """Where every member of the packs on the disk stands, in force or not; damaged packs left out."""
+    found: dict[Key, Place] = {}
+    folder = root / PARTS
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if not name.startswith(PREFIX):
+            continue
+        pack_name, _, digest = name.rpartition(".")
+        entry = done(root, pack_name, digest)
+        if entry is None:
+            continue
+        first = 0
+        for member in members(root, entry):
+            found[member.name, member.digest] = Place(entry, first, member)
+            first += member.rows
+    return found
+
+
+def pack(root: Path, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
+    """One part with the rows of all, in their order; packs among them give their members.
+
+    They must be of one reader and have the same columns. Raises ValueError for fewer than two parts,
+    DamagedIndex for a part that is not as it was written, StorageFull.
+    """
+    if len(parts) < 2:
+        raise ValueError(f"{len(parts)} parts make no pack")
+    inside = [member for part in parts for member in members(root, part) or (_member(root, part),)]
+    made_of = [recipe.digest(), [[member.name, member.digest] for member in inside]]
+    digest = xxhash.xxh3_128_hexdigest(canonical(made_of))
+    name = PREFIX + digest[:16]
+    there = done(root, name, digest)
+    if there is None:
+        columns = own_columns(open_part(root, parts[0]).schema)
+        with PartWriter(root, name, digest, recipe, columns) as writer:
+            for part in parts:
+                opened = open_part(root, part)
+                check_part(opened)  # damage must not get a checksum of its own
+                _copy(writer, opened, 0, len(opened))
+            _skip(writer, inside)
+            there = writer.commit(inside)
+    return replace(there, reader=parts[0].reader)
+
+
+def take_out(root: Path, recipe: Recipe, place: Place) -> PartEntry:
+    """A member as the part it was, in the folder it had. Raises DamagedIndex for a bad pack, StorageFull."""
+    member = place.member
+    there = done(root, member.name, member.digest)
+    if there is None:
+        opened = open_part(root, place.pack)
+        check_part(opened)
+        columns = own_columns(opened.schema)
+        with PartWriter(root, member.name, member.digest, recipe, columns) as writer:
+            _copy(writer, opened, place.first, member.rows)
+            _skip(writer, [member])
+            there = writer.commit()
+    return there
+
+
+def settle(
+    root: Path, recipe: Recipe, parts: Iterable[PartEntry], parent: Version | None
+) -> tuple[PartEntry, ...]:
+    """Parts as a version lists them, by name: the parent's packs that still have every member, plain parts.
+
+    Of other packs the members that are wanted are taken out. Raises DamagedIndex, StorageFull.
+    """
+    left = {(part.name, part.digest): part for part in parts}
+    settled: list[PartEntry] = []
+    for entry in parent.parts if parent else ():
+        inside = members(root, entry)
+        wanted = [part for member in inside if (part := left.get((member.name, member.digest)))]
+        readers = {part.reader for part in wanted}
+        if inside and len(wanted) == len(inside) and len(readers) == 1:
+            settled.append(replace(entry, reader=readers.pop()))
+            for part in wanted:
+                del left[part.name, part.digest]
+    absent = [part for part in left.values() if done(root, part.name, part.digest) is None]
+    places = packed(root) if absent else {}
+    for part in absent:
+        place = places.get((part.name, part.digest))
+        if place is not None:  # else publish says which file is missing
+            take_out(root, recipe, place)
+    return tuple(sorted([*settled, *left.values()], key=lambda part: part.name))
+
+
+def own_columns(schema: pa.Schema) -> pa.Schema:
+    """A reader's columns of a part's."""
+    return pa.schema([pa.field(field.name, field.type) for field in schema if field.name not in BASE_COLUMNS])
+
+
+def refuse_prefix(names: Iterable[str]) -> None:
+    """Raises ReaderError for a reader's part that is called as packs are."""
+    taken = next((name for name in names if name.startswith(PREFIX)), None)
+    if taken is not None:
+        raise ReaderError(f"the reader names a part {taken!r}; {PREFIX}… is what merged parts are called")
+
+
+def _plain(inside: Iterable[Member], reader: int) -> tuple[PartEntry, ...]:
+    return tuple(
+        PartEntry(member.name, member.digest, member.rows, len(member.skipped), reader) for member in inside
+    )
+
+
+def _member(root: Path, entry: PartEntry) -> Member:
+    record = read_record(part_folder(root, entry.name, entry.digest))
+    return Member(record.name, record.digest, record.rows, record.skipped)
+
+
+def _copy(writer: PartWriter, part: Part, first: int, rows: int) -> None:
+    some = slice(first, first + rows)
+    writer.copy(part.items().slice(first, rows), part.vectors[some], part.codes[some], part.scales[some])
+
+
+def _skip(writer: PartWriter, inside: Iterable[Member]) -> None:
+    for member in inside:
+        for id, reason in member.skipped.items():
+            writer.skip(id, reason)

@@ -1,0 +1,66 @@
+"""Who reads a version: a lock on its file, which the kernel frees when the reader dies, however it dies.
+
+Readers share the lock; whoever collects old versions needs it alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from crater_ray.errors import IndexMismatch
+from crater_ray.index.versions import version_path
+
+_BUSY = {errno.EAGAIN, errno.EACCES}
+
+
+class VersionGone(IndexMismatch):
+    """A version that was there a moment ago and has been collected."""
+
+
+class Pin:
+    """Keeps a version from being collected while this object lives. Raises VersionGone."""
+
+    def __init__(self, root: Path, number: int) -> None:
+        path = version_path(root, number)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise VersionGone(f"{root} has no version {number} any more: it was collected") from None
+        self.release = weakref.finalize(self, os.close, handle)
+        with suppress(OSError):  # a file system without locks: nothing is collected there unasked
+            fcntl.flock(handle, fcntl.LOCK_SH)  # a claim lasts for a moment
+        if not _same(handle, path):
+            raise VersionGone(f"{root} has no version {number} any more: it was collected")
+
+
+class Claim:
+    """A version that nobody else reads, and nobody can begin to. Use it as a context manager.
+
+    `free` is False where a reader holds it, `known` where the file system can tell.
+    """
+
+    def __init__(self, root: Path, number: int) -> None:
+        self._handle = os.open(version_path(root, number), os.O_RDWR | os.O_CLOEXEC)
+        self.free = self.known = True
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.free, self.known = False, error.errno in _BUSY
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+
+def _same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,109 @@
+"""An index that grew made tidy: small parts kept together, stage one built over what is in force. No Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from crater_ray.index.lock import DriverLock
+from crater_ray.index.opened import Snapshot
+from crater_ray.index.packs import own_columns, pack
+from crater_ray.index.parts import Part, PartEntry
+from crater_ray.index.recipe import Recipe, read_recipe
+from crater_ray.index.versions import Version, VersionTaken, publish
+from crater_ray.jobs.segment import build
+
+ROWS = 65_536  # of a pack at most: a row group of items.parquet
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """Before and after."""
+
+    version: int
+    parts: tuple[int, int]
+    segments: tuple[int, int]
+    masked: int  # rows of stage one that no version needs and that are searched no more
+
+    def as_text(self) -> str:
+        return (
+            f"version {self.version}: {self.parts[0]} parts are now {self.parts[1]}, "
+            f"{self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows left stage one"
+        )
+
+
+def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
+    """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
+
+    The parent's files stay until they are collected. Stage one keeps its factory and its whitening.
+    Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
+    """
+    root = Path(root)
+    recipe = read_recipe(root)  # before a lock is left in a folder that is no index
+    with DriverLock(root):
+        while True:
+            snapshot = Snapshot(root)
+            parent = snapshot.version
+            packs = (_packed(root, recipe, group) for group in _groups(snapshot, rows))
+            parts = tuple(sorted(packs, key=lambda part: part.name))
+            shas, masked = _stage_one(snapshot, parts, segments)
+            counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
+            if (parts, shas) == (parent.parts, parent.segments):
+                return Compacted(parent.number, *counts, masked)
+            version = Version(
+                parent.number + 1, parent.number, parts, shas, parent.readers, parent.allow_missing
+            )
+            try:
+                publish(root, version)
+            except VersionTaken:
+                continue
+            return Compacted(version.number, *counts, masked)
+
+
+def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tuple[tuple[str, ...], int]:
+    """The segments of the new version, and the masked rows of the old ones; none for queries' indexes."""
+    old = snapshot.segments
+    masked = sum(segment.rows for segment in old) - len(snapshot) if old else 0
+    if not old or (tuple(parts) == snapshot.version.parts and not masked and len(old) == count):
+        return snapshot.version.segments, masked
+    like = old[0]
+    return tuple(
+        build(snapshot.root, snapshot.recipe, share, like.factory, like.fitted is not None, like.fitted)
+        for share in _shares(parts, count)
+    ), masked
+
+
+def _packed(root: Path, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:
+    return pack(root, recipe, group) if len(group) > 1 else group[0]
+
+
+def _groups(snapshot: Snapshot, rows: int) -> Iterator[list[PartEntry]]:
+    """Runs of parts that one pack can hold: of one reader, with the same columns, `rows` together at most."""
+
+    def kind(part: Part) -> tuple[int, str]:
+        return part.entry.reader, str(own_columns(part.schema))
+
+    def place(part: Part) -> tuple[int, str, str]:  # a pack stands where its first member stood
+        return *kind(part), part.record.members[0].name if part.record.members else part.entry.name
+
+    for _, alike in groupby(sorted(snapshot.parts, key=place), kind):
+        group: list[PartEntry] = []
+        for part in alike:
+            if group and sum(entry.rows for entry in group) + len(part) > rows:
+                yield group
+                group = []
+            group.append(part.entry)
+        yield group
+
+
+def _shares(parts: Sequence[PartEntry], count: int) -> Iterator[tuple[PartEntry, ...]]:
+    """Runs of parts, `count` of them at most, with about as many rows in each."""
+    full = [part for part in parts if part.rows]
+    total, done = sum(part.rows for part in full), 0
+    shares: list[list[PartEntry]] = [[] for _ in range(count)]
+    for part in full:
+        shares[min(count - 1, (done + part.rows // 2) * count // total)].append(part)
+        done += part.rows
+    yield from (tuple(share) for share in shares if share)

@@ -1,0 +1,37 @@
+"""Arguments and options that commands share, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+job_argument = click.argument("job", type=click.Path(path_type=Path))
+index_argument = click.argument("index", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def overrides_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="A.B=VALUE",
+        help="Replace one value of the job file; may be given again.",
+    )(command)
+
+
+def show(value: object, as_json: bool, text: Callable[[], str]) -> None:
+    """Prints JSON, or what `text` gives."""
+    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text())
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Lines with their cells under one another."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)] + [0]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,225 @@
+"""Commands that look after an index: what it will cost and holds, whether it is whole, upkeep. No Ray."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
+
+
+@click.command()
+@index_argument
+@json_option
+def info(index: Path, as_json: bool) -> None:
+    """What an index holds: its version, parts, recipe, bytes an image, quarantined items."""
+    from crater_ray.index.verify import info as describe
+
+    found = describe(index)
+    show(
+        found,
+        as_json,
+        lambda: "\n".join(
+            f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}"
+            if not isinstance(value, str)
+            else f"{key}: {value}"
+            for key, value in found.items()
+        ),
+    )
+
+
+@click.command()
+@index_argument
+@json_option
+def verify(index: Path, as_json: bool) -> None:
+    """Check every checksum of every file of an index; name each bad one and exit 1."""
+    from crater_ray.index.verify import verify as check
+
+    found = check(index)
+
+    def text() -> str:
+        lines = [f"{problem.path}: {problem.reason}" for problem in found.problems]
+        lines += [f"note: {note.path}: {note.reason}" for note in found.notes]
+        lines.append(
+            f"{index}: {found.files} files, {found.bytes:,} bytes read, "
+            + (f"{len(found.problems)} bad" if found.problems else "every one is good")
+        )
+        return "\n".join(lines)
+
+    show(asdict(found), as_json, text)
+    if found.problems:
+        sys.exit(1)
+
+
+@click.group()
+def parts() -> None:
+    """List an index's parts, or leave some out."""
+
+
+@parts.command(name="list")
+@index_argument
+@click.option("--version", "number", type=click.IntRange(1), help="The one in force if left out.")
+@json_option
+def list_parts(index: Path, number: int | None, as_json: bool) -> None:
+    """Every part by name: rows, quarantined items, bytes, reader, and the pack it stands in."""
+    from crater_ray.index.inventory import inventory
+
+    lines = inventory(index, number)
+
+    def text() -> str:
+        cells = [
+            (line.name, f"{line.rows:,}", str(line.skipped), f"{line.bytes:,}", line.reader, line.pack or "-")
+            for line in lines
+        ]
+        return columns([("part", "rows", "skipped", "bytes", "reader", "pack"), *cells])
+
+    show([asdict(line) for line in lines], as_json, text)
+
+
+@parts.command(name="drop")
+@index_argument
+@click.argument("names", metavar="PART...", nargs=-1, required=True)
+@json_option
+def drop_parts(index: Path, names: Sequence[str], as_json: bool) -> None:
+    """Publish a version without PART, a name or a pattern such as 'n60*'.
+
+    Nothing is rewritten and nothing is deleted: `collect` does that once no reader holds an older version.
+    An `index` of a job that still lists the part brings it back.
+    """
+    from crater_ray.jobs.change import drop
+
+    done = drop(index, names)
+    version = done.version
+    told = {
+        "version": version.number,
+        "parts": len(version.parts),
+        "rows": version.rows,
+        "dropped": done.dropped,
+    }
+    show(
+        told,
+        as_json,
+        lambda: f"{index}: version {version.number}, {version.rows:,} rows; {done.dropped} parts dropped",
+    )
+
+
+@click.command()
+@index_argument
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    default=65_536,
+    show_default=True,
+    help="Parts are put together up to this many rows.",
+)
+@click.option(
+    "--segments",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Segments of stage one; a service spreads whole ones over its shards.",
+)
+@json_option
+def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
+    """Put small parts together and build stage one anew over what is in force, in a new version.
+
+    Nothing is encoded, answers stay what they are, and `index` still knows every part by its name: one that
+    changes is taken out of its pack again.
+    """
+    from crater_ray.jobs.compact import compact as run
+
+    done = run(index, rows=rows, segments=segments)
+    show(asdict(done), as_json, lambda: f"{index}: {done.as_text()}")
+
+
+@click.command()
+@index_argument
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="The newest versions that stay: the one in force, and ones to go back to.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@click.option(
+    "--force", is_flag=True, help="On a file system without locks, where nobody can tell who reads."
+)
+@json_option
+def collect(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -> None:
+    """Remove old versions that nobody reads, and what only they refer to."""
+    from crater_ray.index.collect import collect as run
+
+    done = run(index, keep, force=force, dry=dry_run)
+    word = "would remove" if dry_run else "removed"
+    show(asdict(done), as_json, lambda: f"{index}: {word} {done.as_text()}")
+
+
+def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A whole number, as 20000 or 1e9."""
+    if value is None:
+        return None
+    try:
+        number = float(value.replace("_", ""))
+    except ValueError:
+        number = 0.5
+    if number < 1 or not number.is_integer():
+        raise click.BadParameter(f"{value!r} is not a number of views, such as 20000 or 1e9", ctx, param)
+    return int(number)
+
+
+@click.command(name="plan")
+@job_argument
+@click.option(
+    "--views",
+    metavar="NUMBER",
+    callback=_count,
+    help="Images of the index, such as 1e9; what the reader lists if left out.",
+)
+@click.option(
+    "--like",
+    type=click.Path(path_type=Path),
+    help="An index of the same recipe and a like catalogue: nothing of the job is then read or built.",
+)
+@click.option(
+    "--images-per-second",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="That one encoder embeds; `index` prints it. The default is DINOv2 ViT-S/14 on two CPU cores.",
+)
+@click.option("--encoders", type=click.IntRange(1), help="That work at once; the job's if left out.")
+@click.option("--nodes", type=click.IntRange(1), help="That serve the index; the job's shards if left out.")
+@click.option("--segments", type=click.IntRange(1), help="Of stage one; as many as nodes if left out.")
+@json_option
+@overrides_option
+def plan(
+    job: Path,
+    views: int | None,
+    like: Path | None,
+    images_per_second: float,
+    encoders: int | None,
+    nodes: int | None,
+    segments: int | None,
+    as_json: bool,
+    overrides: Sequence[str],
+) -> None:
+    """What a job's index will cost before it is built: bytes by file, memory, parts, hours, nodes."""
+    from crater_ray.config import load_job
+    from crater_ray.plan import run
+
+    found = run(
+        load_job(job, overrides),
+        views=views,
+        like=like,
+        images_per_second=images_per_second,
+        encoders=encoders,
+        nodes=nodes,
+        segments=segments,
+    )
+    show(found.as_dict(), as_json, found.as_text)

@@ -1,0 +1,250 @@
+"""What the plan says before is what the disk says after, within a tenth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from crater_ray import plan
+from crater_ray.cli import main
+from crater_ray.errors import ConfigError, ReaderError
+from crater_ray.index.fitted import write_fitted
+from crater_ray.index.opened import Snapshot
+from crater_ray.index.parts import part_digest
+from crater_ray.index.recipe import Recipe, create_or_check
+from crater_ray.index.segments import write_segment
+from crater_ray.index.versions import Version, publish
+from crater_ray.index.writer import PartWriter
+from crater_ray.plugins import Ref
+from crater_ray.search import whitening
+from crater_ray.search.shortlist import Shortlist
+from crater_ray.types import Item
+
+MOON = Path(__file__).parents[1] / "indexes" / "moon20k"
+SHAPE = plan.Shape(1, 384, 32, 384, "int4", 32 * 384 // 2, 1)  # DINOv2 ViT-S/14, whitened tokens in 4 bits
+
+
+class Craters:
+    """Lists views as a catalogue of craters does: ids, angles with all their digits, a body."""
+
+    columns = pa.schema(
+        [("body", pa.string()), ("lat", pa.float64()), ("lon", pa.float64()), ("km", pa.float64())]
+    )
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+
+    def parts(self) -> list[str]:
+        return [f"n{number:03d}" for number in range(len(self.sizes))]
+
+    def read(self, part: str) -> list[Item]:
+        number = int(part[1:])
+        random = np.random.default_rng(number)
+        return [
+            Item(
+                f"H{number:03d}{view // 2:04d}_x{2 + view % 2}",
+                f"H{number:03d}{view // 2:04d}",
+                f"H{number:03d}{view // 2:04d}_x{2 + view % 2}",
+                columns={
+                    "body": "moon",
+                    "lat": random.uniform(-90, 90),
+                    "lon": random.uniform(-180, 180),
+                    "km": random.pareto(2) + 1,
+                },
+            )
+            for view in range(self.sizes[number])
+        ]
+
+    def load(self, uri: str) -> bytes:
+        raise OSError(uri)
+
+
+def ref(kind: Any, name: str) -> Ref:
+    return Ref(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
+
+
+def build(root: Path, reader: Craters, factory: str) -> None:
+    """An index of the real shape, with random numbers in it."""
+    recipe = Recipe(
+        side="gallery",
+        backbone=ref("backbone", "timm"),
+        backbone_digest="none",
+        grid=(16, 16),
+        shortlist=ref("aggregator", "cls"),
+        shortlist_m=SHAPE.shortlist_m,
+        shortlist_dim=SHAPE.shortlist_dim,
+        rerank=ref("aggregator", "whitened_tokens"),
+        k=SHAPE.k,
+        dim=SHAPE.dim,
+        codec=SHAPE.codec,
+        record_bytes=SHAPE.record_bytes,
+        scales=SHAPE.scales,
+        match="maxsim",
+        batch=8,
+        precision="bf16",
+        max_pixels=1000,
+        seed=0,
+    )
+    create_or_check(root, recipe)
+    random, parts, every = np.random.default_rng(0), [], []
+    for name in reader.parts():
+        items = reader.read(name)
+        vectors = random.standard_normal((len(items), 1, SHAPE.shortlist_dim)).astype(np.float16)
+        codes = random.integers(0, 256, (len(items), SHAPE.record_bytes), dtype=np.uint8)
+        scales = random.random((len(items), 1), dtype=np.float32)
+        with PartWriter(root, name, part_digest(recipe.digest(), items), recipe, reader.columns) as part:
+            part.append(items, vectors, codes, scales)
+            parts.append(part.commit())
+        every.append(vectors)
+    whole = np.concatenate(every)
+    learnt = whitening.learn(whole, 0)
+    write = None if factory == "Flat" else Shortlist.build(whitening.whiten(whole, learnt), factory).save
+    sha = write_segment(
+        root, parts, factory=factory, seed=0, m=1, dim=384, fitted=write_fitted(root, learnt), write=write
+    )
+    publish(root, Version(1, 0, tuple(parts), (sha,), (ref("reader", "craters"),)))
+
+
+def on_disk(root: Path) -> dict[str, int]:
+    """kind of file -> bytes, of what the version in force refers to."""
+    snapshot = Snapshot(root)
+    found: dict[str, int] = {"versions and segments": 0, "shortlist.faiss": 0, "fitted": 0}
+    for part in snapshot.parts:
+        for path in part.folder.iterdir():
+            found[path.name] = found.get(path.name, 0) + path.stat().st_size
+    found["versions and segments"] += (root / f"versions/{snapshot.version.number}.json").stat().st_size
+    for segment in snapshot.segments:
+        for path in (root / "segments" / segment.sha).iterdir():
+            kind = path.name if path.name == "shortlist.faiss" else "versions and segments"
+            found[kind] += path.stat().st_size
+        found["fitted"] += (root / f"fitted/{segment.fitted}.safetensors").stat().st_size
+    return found
+
+
+def agree(foretold: plan.Plan, root: Path, *, least: int) -> None:
+    """Every kind of file of `least` bytes or more, and all together, within a tenth."""
+    found = on_disk(root)
+    assert foretold.bytes == pytest.approx(sum(found.values()), rel=0.1)
+    for kind, size in found.items():
+        if size >= least:
+            assert foretold.files.get(kind, 0) == pytest.approx(size, rel=0.1), kind
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "IVF8,SQ8", "HNSW16,SQ8"])
+def test_a_plan_is_what_the_built_index_weighs(tmp_path: Path, factory: str) -> None:
+    reader = Craters([300, 420, 380, 400])
+    build(tmp_path / "index", reader, factory)
+    listing = plan.listed(reader)
+    assert listing.parts == 4
+    foretold = plan.estimate(SHAPE, listing, views=1500, factory=factory, whiten=True)
+    agree(foretold, tmp_path / "index", least=20_000)
+    again = plan.estimate(
+        SHAPE, plan.like_index(tmp_path / "index"), views=1500, factory=factory, whiten=True
+    )
+    agree(again, tmp_path / "index", least=2000)
+
+
+@pytest.mark.real
+def test_a_plan_is_what_20_000_views_of_the_moon_weigh() -> None:
+    if not (MOON / "recipe.json").exists():
+        pytest.skip("indexes/moon20k is not built: crater-ray index benchmarks/moon20k.toml")
+    recipe = Snapshot(MOON).recipe
+    shape = plan.Shape(
+        recipe.shortlist_m,
+        recipe.shortlist_dim,
+        recipe.k,
+        recipe.dim,
+        recipe.codec,
+        recipe.record_bytes,
+        recipe.scales,
+    )
+    listing = plan.like_index(MOON)
+    foretold = plan.estimate(shape, listing, views=listing.views, factory="Flat", whiten=True)
+    agree(foretold, MOON, least=10_000)
+
+
+def test_views_scale_everything_but_a_part() -> None:
+    listing = plan.Listing(1000, 10, 100.0)
+    small = plan.estimate(SHAPE, listing, views=10**6, factory="Flat", whiten=True)
+    large = plan.estimate(SHAPE, listing, views=10**9, factory="Flat", whiten=True)
+    assert (small.parts, large.parts) == (10_000, 10_000_000)
+    assert large.bytes == pytest.approx(1000 * small.bytes, rel=0.01)
+    assert large.encoder_hours == pytest.approx(1e9 / 20 / 3600)
+    eight = plan.estimate(
+        SHAPE, listing, views=10**9, factory="Flat", whiten=True, encoders=8, images_per_second=600, nodes=16
+    )
+    assert eight.hours == pytest.approx(1e9 / 600 / 8 / 3600)
+    assert eight.searcher_memory - plan.PROCESS == pytest.approx(
+        (large.searcher_memory - plan.PROCESS) / 16, rel=1e-6
+    )
+    assert "1,000,000,000 views in 10,000,000 parts" in eight.as_text()
+
+
+@pytest.mark.parametrize(("factory", "bytes_a_vector"), [("Flat", 0), ("SQ8", 384), ("IVF4096,SQ8", 384 + 8)])
+def test_faiss_bytes_a_vector(factory: str, bytes_a_vector: int) -> None:
+    fixed, each = plan.stage_one_bytes(factory, 384)
+    assert each == pytest.approx(bytes_a_vector, abs=0.5)
+    if factory.startswith("IVF"):
+        assert fixed == pytest.approx(4096 * (384 * 4 + 8), rel=0.1)  # centres, and each list's length
+
+
+def test_a_factory_that_faiss_does_not_take_is_the_users_mistake() -> None:
+    with pytest.raises(ConfigError, match="no FAISS index"):
+        plan.stage_one_bytes("Flatt", 8)
+
+
+def test_a_reader_that_lists_nothing_cannot_be_planned() -> None:
+    with pytest.raises(ReaderError, match="nothing to plan with"):
+        plan.listed(Craters([]))
+    with pytest.raises(ReaderError, match="nothing to plan with"):
+        plan.listed(Craters([0]))
+
+
+def test_the_command_plans_like_an_index_and_builds_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(tmp_path / "index", Craters([30, 40]), "Flat")
+    job = tmp_path / "job.toml"
+    job.write_text(
+        'out = "elsewhere"\n[reader]\nname = "folder"\nroot = "nowhere"\n'
+        '[backbone]\nname = "timm"\nmodel = "vit_small_patch14_dinov2.lvd142m"\n'
+    )
+    asked = ["plan", str(job), "--like", str(tmp_path / "index"), "--views", "1e6", "--nodes", "4", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(asked)
+    assert not end.value.code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["views"], told["nodes"], told["files"]["codes.bin"]) == (
+        10**6,
+        4,
+        10**6 * SHAPE.record_bytes,
+    )
+    assert not (tmp_path / "elsewhere").exists()
+    for wrong, said in ((["--views", "many"], "20000 or 1e9"), (["--set", "rerank.codec=int8"], "--like")):
+        with pytest.raises(SystemExit) as end:
+            main([*asked, *wrong])
+        assert end.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_bytes_are_told_as_people_say_them() -> None:
+    assert [plan.told(count) for count in (0, 999, 1500, 2.5e8, 3e15)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "250 MB",
+        "3.0 PB",
+    ]
+
+
+def test_a_shape_says_what_an_image_weighs() -> None:
+    listing = plan.Listing(1000, 1, 0.0, 0.0)
+    one = plan.estimate(replace(SHAPE, scales=0), listing, views=10**6, factory="SQ8", whiten=False)
+    assert one.bytes_per_view == pytest.approx(SHAPE.record_bytes + 2 * 384 + 384, rel=0.01)
