@@ -15,6 +15,7 @@ from crater_ray_catalogue.linkage import FAR, Linkage, assigned, learn
 from crater_ray_catalogue.proposals import Proposed
 
 Floats = NDArray[np.float64]
+DOUBLES = 0.02  # of a catalogue's entries that it has twice: expected, since few are there to learn from
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Decided:
     pairs: Proposed
     linkage: Linkage
     same: NDArray[np.bool_]  # one-to-one, probability >= certain
-    spare: NDArray[np.bool_]  # would be the same, but one entry has its counterpart and the other none
+    spare: NDArray[np.bool_]  # the same again: one entry has its counterpart already, the other has none
+    double: Floats  # probability of that, where `spare`
     score: Floats | None
 
 
@@ -44,7 +46,7 @@ def decide(
     score None: geometry alone. known: (row of the first, row of the second) -> whether they are one.
     """
     ends = np.stack([pairs.first, pairs.second + (0 if second is None else first)], 1)
-    clues = geometry(pairs, reach, ratio)
+    clues = geometry(pairs, reach, ratio, itself=second is None)
     if score is not None:
         clues.append(appearance(pairs, score, reach))
     rows = {
@@ -55,9 +57,10 @@ def decide(
     same = assigned(linkage, ends, bipartite=second is not None) & (linkage.probability >= certain)
     taken = np.zeros(int(ends.max(initial=-1)) + 1, bool)
     taken[ends[same].ravel()] = True
-    alone = 1 / (1 + np.exp(-linkage.odds))  # as if there were no other pair
-    spare = ~same & (alone >= certain) & (taken[ends].sum(1) == 1)
-    return Decided(pairs, linkage, same, spare, score)
+    prior = np.log(DOUBLES / (1 - DOUBLES)) - np.log(linkage.share / (1 - linkage.share))
+    double = 1 / (1 + np.exp(-(linkage.odds + prior)))  # the pair alone, judged by what doubles are worth
+    spare = ~same & (double >= certain) & (taken[ends].sum(1) == 1)
+    return Decided(pairs, linkage, same, spare, double, score)
 
 
 def reasons(decided: Decided, rows: NDArray[np.int64]) -> list[str]:
@@ -72,7 +75,8 @@ def reasons(decided: Decided, rows: NDArray[np.int64]) -> list[str]:
         if abs(linkage.odds[row]) >= FAR:
             words.append("said by hand")
         count, best = rivals[row]
-        words.append(f"{count} rivals, the best at {best:.2f}" if count else "no rival")
+        rival = f"{count} rival{'s' * (count > 1)}, the best at {best:.2f}"
+        words.append(rival if count else "no rival")
         said.append(", ".join(words))
     return said
 
@@ -108,7 +112,7 @@ def pair_table(decided: Decided, rows: NDArray[np.int64], first: Entries, second
             "second_lat": second.places.lat[b],
             "second_lon": second.places.lon[b],
             "second_diameter_km": second.places.diameter[b],
-            "probability": np.round(linkage.probability[rows], 4),
+            "probability": np.round(np.where(decided.same, linkage.probability, decided.double)[rows], 4),
             "reason": reasons(decided, rows),
         }
     )

@@ -9,14 +9,17 @@ from crater_ray_catalogue.linkage import Clue
 from crater_ray_catalogue.proposals import Proposed
 
 Floats = NDArray[np.float64]
-DISTANCES, RATIOS = 15, 11  # levels
+DISTANCES, RATIOS = 28, 11  # levels; those of distance are finer where catalogues that agree lie
 STRATA, SCORES = 4, 10  # of distance, within which scores are compared; levels of a score
 SPREAD = 0.05  # of the log of a ratio, as catalogues of one body differ (expected; then learnt)
 
 
-def geometry(pairs: Proposed, reach: float, ratio: float) -> list[Clue]:
-    """Distance and ratio. By chance, distances fill the area evenly: that share is known."""
-    edges = np.linspace(0.0, reach, DISTANCES + 1)
+def geometry(pairs: Proposed, reach: float, ratio: float, *, itself: bool = False) -> list[Clue]:
+    """Distance and ratio. By chance, distances fill the area evenly: that share is known.
+
+    Two catalogues may disagree by any distance, which is learnt; one with itself (`itself`) does not.
+    """
+    edges = reach * np.linspace(0.0, 1.0, DISTANCES + 1) ** 1.5
     area = np.diff(edges**2) / reach**2
     spread = reach / 4
     near = np.exp(-(edges[:-1] ** 2) / (2 * spread**2)) - np.exp(-(edges[1:] ** 2) / (2 * spread**2))
@@ -25,7 +28,7 @@ def geometry(pairs: Proposed, reach: float, ratio: float) -> list[Clue]:
     middle = (steps[1:] + steps[:-1]) / 2
     alike = np.exp(-np.abs(middle) / SPREAD) + 1e-3
     return [
-        Clue("distance", _levels(pairs.distance, edges), near / near.sum(), area, fixed=True),
+        Clue("distance", _levels(pairs.distance, edges), near / near.sum(), area, fixed=True, falling=itself),
         Clue("ratio", _levels(pairs.ratio, steps), alike / alike.sum(), np.full(RATIOS, 1 / RATIOS)),
     ]
 

@@ -36,6 +36,7 @@ class Clue:
     chance: Floats  # (levels,) the same among pairs by chance
     fixed: bool = False  # chance is known and not learnt, as that of distance is
     stratum: Ints | None = None  # (P,) from 0; None: one for all
+    falling: bool = False  # a higher level never tells more for a match than a lower one
     weight: float = 20.0  # pairs that the expected shares count for
 
 
@@ -102,7 +103,8 @@ def _ratio(clue: Clue, probability: Floats) -> tuple[Floats, Ints]:
         return np.asarray(counts / counts.sum(1, keepdims=True), np.float64)
 
     chance = clue.chance[None] if clue.fixed else shares(1 - probability, clue.chance)
-    return np.log(shares(probability, clue.match)) - np.log(chance), at
+    ratio = np.log(shares(probability, clue.match)) - np.log(chance)
+    return (np.minimum.accumulate(ratio, 1) if clue.falling else ratio), at
 
 
 def marginals(odds: Floats, ends: Ints) -> Floats:

@@ -82,3 +82,22 @@ def test_bad_input_is_told(two: Two, tmp_path: Path) -> None:
         Dedup(body="mercuri")(index, index.neighbours(), tmp_path)
     with pytest.raises(UserError, match="no two of the 10 entries"):
         Dedup(reach=0.01)(index, index.neighbours(), tmp_path)
+
+
+def test_a_double_inside_the_second_catalogue_is_told(painted: Two, tmp_path: Path) -> None:
+    rows = rows_of_grid()
+    index = painted([*rows, ("B00again", "b", rows[0][2], rows[0][3] + 0.015, rows[0][4] * 1.01, 0)])
+    Dedup()(index, index.neighbours(), tmp_path)
+    [double] = read(tmp_path / "one_to_many.csv")
+    assert double["first_id"] == "A00"
+    assert len(read(tmp_path / "one_to_one.csv")) == 80
+    assert len(read(tmp_path / "merged.csv")) == 81
+
+
+def rows_of_grid() -> list[tuple[str, str, float, float, float, int]]:
+    """80 craters on a grid, in both catalogues, 0.02 diameters apart."""
+    rows = []
+    for n in range(80):
+        lat, lon, diameter = n // 10 * 1.2, n % 10 * 1.2, 20.0 + n % 3
+        rows += [(f"A{n:02d}", "a", lat, lon, diameter, n), (f"B{n:02d}", "b", lat + 0.012, lon, diameter, n)]
+    return rows
