@@ -49,16 +49,20 @@ def gallery(index: Index, tiles: Sequence[Tile], path: Path) -> Path:
 
 
 def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np.int64], path: Path) -> Path:
-    """A PNG with every crater at its place, coloured by its class."""
+    """A PNG with a panel a class: its craters in colour, all others in grey."""
     count = int(of.max(initial=0)) + 1
-    figure = Figure(figsize=(12, 6.4), layout="constrained")
-    axes = figure.subplots()
-    palette = colormaps["tab20"]
-    for number in range(count):
-        rows = of == number
-        axes.scatter(
-            lon[rows], lat[rows], s=3, color=palette(number % 20), label=str(number + 1), linewidths=0
-        )
-    axes.set(xlabel="longitude, °E", ylabel="latitude, °N", aspect="equal")
-    figure.legend(loc="outside right center", title="class", markerscale=4, frameon=False)
+    rows = -(-count // 3)
+    high = 4.2 * float(np.clip((np.ptp(lat) + 1) / (np.ptp(lon) + 1), 0.3, 1.5)) + 0.5  # inches a panel
+    figure = Figure(figsize=(13, rows * high), layout="constrained")
+    palette = colormaps["tab10"]
+    for number, axes in enumerate(figure.subplots(rows, 3, squeeze=False, sharex=True, sharey=True).flat):
+        if number >= count:
+            axes.axis("off")
+            continue
+        mine = of == number
+        axes.scatter(lon, lat, s=1, color="0.87", linewidths=0)
+        axes.scatter(lon[mine], lat[mine], s=4, color=palette(number % 10), linewidths=0)
+        axes.set_title(f"class {number + 1}: {int(mine.sum()):,}", fontsize=9)
+    figure.supxlabel("longitude, °E", fontsize=9)
+    figure.supylabel("latitude, °N", fontsize=9)
     return whole(path, lambda at: figure.savefig(at, format="png", dpi=110))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import BadImage, ReaderError
-from crater_ray.testing import check_reader
+from crater_ray.testing import FakeIndex, check_reader
 from crater_ray_catalogue.catalogues import Catalogues, catalogues
+from crater_ray_catalogue.dedup import Dedup
 
 BOX = (-176.0, -20.0, -172.0, -16.0)
 
@@ -55,3 +57,20 @@ def test_rows_are_dropped_by_a_column(moon_data: Path) -> None:
     with pytest.raises(ReaderError, match="no column 'sauce'"):
         reader(moon_data, drop={"sauce": "Head2010"})
     assert np.isfinite(kept[0].lat).all()
+
+
+@pytest.mark.real
+def test_two_catalogues_of_the_moon_are_merged(moon_data: Path, tmp_path: Path) -> None:
+    """Geometry alone: most of the sparser catalogue has its counterpart, a twentieth of a diameter off."""
+    index = FakeIndex(reader(moon_data, size=32))
+    Dedup(views=False)(index, index.neighbours(1), tmp_path)
+    first = [row for row in index.items(["catalogue"])["catalogue"].to_pylist() if row == "a"]
+    with (tmp_path / "one_to_one.csv").open(newline="") as file:
+        pairs = list(csv.DictReader(file))
+    assert len(pairs) >= 0.8 * len(first)
+    assert all(row["first_id"][0] in "HP" and row["second_id"].startswith("LU") for row in pairs)
+    away = [
+        np.hypot(float(r["lat"]) - float(r["second_lat"]), float(r["lon"]) - float(r["second_lon"]))
+        for r in pairs
+    ]
+    assert np.median(away) < 0.15
