@@ -91,7 +91,6 @@ export function makeAtlas(info, role, points, told) {
     turn,
     refresh,
     view: map.seen,
-    pixel: map.pixel,
     /** Shows only the craters that pass what the map knows of the filters; marks the box. */
     filter(filters, box) {
       const range = filters.find((one) => one.column === role.diameter?.name);
@@ -104,10 +103,14 @@ export function makeAtlas(info, role, points, told) {
       map.set({ box, passes });
       refresh();
     },
-    /** Marks a query and hits of one list, or of two; with `follow` on the body that they are on. */
-    mark(query, hits, follow) {
+    /** Marks a query and the hits of its lists, hollow those of a second list alone; with `follow`, on their body. */
+    mark(query, lists, follow) {
       const first = new Map();
-      for (const hit of hits) if (!first.has(hit.id)) first.set(hit.id, { ...known(hit.columns, role), ...idOf(hit) });
+      for (const [number, hits] of lists.entries()) {
+        for (const { id, rank, columns } of hits) {
+          if (!first.has(id)) first.set(id, { ...known(columns, role), id, rank, hollow: number > 0 });
+        }
+      }
       marks = { query: query ? known(query, role) : null, hits: [...first.values()] };
       const nearest = marks.query?.body ?? marks.hits[0]?.body;
       if (follow && nearest && nearest !== body) turn(nearest);
@@ -127,10 +130,6 @@ async function pixels({ url, width }) {
   return width > WIDEST
     ? createImageBitmap(data, { resizeWidth: WIDEST, resizeQuality: "high" })
     : createImageBitmap(data);
-}
-
-function idOf({ id, rank }) {
-  return { id, rank };
 }
 
 function inside(points, item, { west, south, east, north }) {

@@ -131,5 +131,6 @@ function tell(replies) {
   const shared = one.filter((id) => other.includes(id)).length;
   const firstApart = one.findIndex((id, row) => id !== other[row]);
   const order = firstApart < 0 ? "in the same order" : `the same order in the first ${firstApart}`;
-  byId("agreement").textContent = `${shared} of ${other.length} exact hits are in the two-stage list, ${order}.`;
+  byId("agreement").textContent = `${shared} of ${other.length} exact hits are in the two-stage list, ${order}.` +
+    (shared < other.length ? " Hollow marks on the map are the others." : "");
 }

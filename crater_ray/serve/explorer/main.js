@@ -125,7 +125,7 @@ async function start() {
     compare.clear();
     hits.draw(answers);
     const query = state.image ?? state.id;
-    atlas?.mark(reply.query.columns, answers.flatMap((answer) => answer.reply.hits), query !== followed);
+    atlas?.mark(reply.query.columns, answers.map((answer) => answer.reply.hits), query !== followed);
     followed = query;
     hits.choose(state.hit);
     byId("status").textContent = answers.map((answer) => told(answer.reply)).join(" · ");

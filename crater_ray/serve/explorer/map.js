@@ -161,7 +161,6 @@ export function makeMap(told) {
       if (scene.view) scaleBar(scene);
       redraw();
     },
-    look,
     /** Moves to places that are not all in sight. */
     hold(places) {
       const inside = ([x, y]) => x > 0 && y > 0 && x < scene.size.width && y < scene.size.height;
@@ -169,8 +168,6 @@ export function makeMap(told) {
         look(holding(places, scene.size));
     },
     seen: () => seen(scene.view, scene.size),
-    /** Where a place is on the page, in CSS pixels of the canvas. */
-    pixel: (lon, lat) => toScreen(scene.view, scene.size, lon, lat),
   };
 }
 

@@ -121,12 +121,12 @@ function drawHit(context, { view, size, chosen }, hit, ink) {
   const large = hit.id === chosen;
   context.beginPath();
   context.arc(x, y, large ? 13 : 9, 0, 2 * Math.PI);
-  context.fillStyle = ink.hit;
-  context.strokeStyle = ink.halo;
+  context.fillStyle = hit.hollow ? ink.halo : ink.hit;
+  context.strokeStyle = hit.hollow ? ink.hit : ink.halo;
   context.lineWidth = large ? 3 : 1.5;
   context.fill();
   context.stroke();
-  context.fillStyle = ink["hit-ink"];
+  context.fillStyle = hit.hollow ? ink.hit : ink["hit-ink"];
   context.font = `600 ${large ? 13 : 10}px system-ui, sans-serif`;
   context.textAlign = "center";
   context.textBaseline = "middle";
