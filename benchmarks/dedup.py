@@ -275,7 +275,8 @@ def report(
             slug = name.translate(SLUG)
             asked = {"1D": ">= 0.93", "2D": ">= 0.80"}
             wanted |= {f"f1_{slug}_{d}": a for d, a in asked.items() if f"f1_{slug}_{d}" in keys}
-            wanted |= {key: "<= 0.05" for key in keys if key.startswith(f"ece_{slug}_")}
+            ends = [f"ece_{slug}_{jitter:g}D" for jitter in jitters]
+            wanted |= {key: "<= 0.05" for key in ends if key in keys}
     columns = [f"{what}, {jitter:g} D" for what in ("F1", "ECE") for jitter in jitters]
     notes = (
         f"{len(first.ids):,} entries of Head and Povilaitis, {len(second.ids):,} of HKPolyU, {len(truth):,} "
