@@ -27,8 +27,10 @@ NPY_HEADER = 128
 PART_JSON = 640  # bytes: four files with their checksums, shapes, names
 PART_LINES = 230  # bytes of a part in versions/<n>.json and in segment.json
 VERSION = 2800  # bytes of the rest of both: readers' options, most of all
-PROCESS = 600 << 20  # anonymous bytes of a searcher before it has an index: Python, torch, FAISS, Ray
-LOADED = 4.0  # bytes of items in a searcher's memory for one in the file: zstd undone, ids as strings
+PROCESS = (
+    440 << 20
+)  # anonymous bytes of a searcher beside its index: 0.50 GB in all for 20,039 views of the Moon
+ROW = 350  # bytes a view of what a searcher holds of items: id and group as Python's strings, Arrow's columns
 LEARNT_FROM = 8192  # vectors that a whitening reads at a time, in float64
 
 
@@ -160,7 +162,7 @@ def estimate(
         "versions and segments": VERSION + PART_LINES * parts,
     }
     memory = 4.0 * held * axes if factory == "Flat" else segments * fixed + held * each
-    loose = LOADED * files[ITEMS] + files[SCALES] + 8 * views  # items, scales, ranks of ids
+    loose = ROW * views + files[SCALES] + 8 * views  # items, scales, ranks of ids
     in_segment = vectors / segments
     build = 2 * in_segment + (4 * in_segment if whiten else 0) + memory / segments
     learn = 3 * 8 * min(LEARNT_FROM, held) * shape.shortlist_dim if whiten else 0
@@ -281,7 +283,7 @@ def like_index(root: Path) -> Listing:
         raise ConfigError(f"{root} holds no view to plan with")
     looked = [full[at] for at in sorted({0, len(full) // 2, len(full) - 1})]
     rows = sum(len(part) for part in looked)
-    records = _mean((part.folder / PART).stat().st_size for part in looked)
+    records = _mean((part.folder / PART).stat().st_size for part in full)  # skipped items and all
     size = sum(part.record.files[ITEMS].bytes for part in looked)
     return Listing(len(snapshot), len(full), size / rows, records)
 

@@ -124,7 +124,8 @@ def on_disk(root: Path) -> dict[str, int]:
         for path in (root / "segments" / segment.sha).iterdir():
             kind = path.name if path.name == "shortlist.faiss" else "versions and segments"
             found[kind] += path.stat().st_size
-        found["fitted"] += (root / f"fitted/{segment.fitted}.safetensors").stat().st_size
+    for sha in {segment.fitted for segment in snapshot.segments}:  # segments share it
+        found["fitted"] += (root / f"fitted/{sha}.safetensors").stat().st_size
     return found
 
 
