@@ -27,10 +27,11 @@ COMMANDS = {  # section: the command that prints it
     "any=indexes/moon20k-default/queries@2 --queries 120",
     "token_bytes": f"benchmarks/token_bytes.py {MOON20K}",
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
-    "any_sun": "benchmarks/any_sun.py benchmarks/moon_box.toml --sun any "
-    "--sun near:queries.query_azimuth=[225.0,315.0] --backbone trained=artefacts/moon/model --threads 2",
-    "optical": "benchmarks/any_sun.py benchmarks/wac.toml --sun optical "
+    "any_sun": "benchmarks/any_sun.py benchmarks/moon_box.toml --sun any:cluster.encoders=2 "
+    "--sun 'near:queries.query_azimuth=[225.0,315.0];cluster.encoders=2' "
     "--backbone trained=artefacts/moon/model --threads 2",
+    "optical": "benchmarks/any_sun.py benchmarks/wac.toml --sun everywhere "
+    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0]' --backbone trained=artefacts/moon/model --threads 2",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
