@@ -28,7 +28,14 @@ def geometry(pairs: Proposed, reach: float, ratio: float, *, itself: bool = Fals
     middle = (steps[1:] + steps[:-1]) / 2
     alike = np.exp(-np.abs(middle) / SPREAD) + 1e-3
     return [
-        Clue("distance", _levels(pairs.distance, edges), near / near.sum(), area, fixed=True, falling=itself),
+        Clue(
+            "distance",
+            _levels(pairs.distance, edges),
+            near / near.sum(),
+            area,
+            fixed=True,
+            order=-1 if itself else 0,
+        ),
         Clue("ratio", _levels(pairs.ratio, steps), alike / alike.sum(), np.full(RATIOS, 1 / RATIOS)),
     ]
 
@@ -46,7 +53,8 @@ def appearance(pairs: Proposed, score: Floats, reach: float) -> Clue:
         order = np.argsort(np.argsort(score[rows], kind="stable"), kind="stable")
         level[rows] = order * SCORES // max(len(rows), 1)
     rising = np.arange(1.0, SCORES + 1)
-    return Clue("views", level, rising / rising.sum(), np.full(SCORES, 1 / SCORES), stratum=stratum)
+    even = np.full(SCORES, 1 / SCORES)
+    return Clue("views", level, rising / rising.sum(), even, stratum=stratum, order=1)
 
 
 def _levels(values: Floats, edges: Floats) -> NDArray[np.int64]:

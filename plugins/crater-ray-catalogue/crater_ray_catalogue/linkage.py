@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from sklearn.isotonic import isotonic_regression
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +37,7 @@ class Clue:
     chance: Floats  # (levels,) the same among pairs by chance
     fixed: bool = False  # chance is known and not learnt, as that of distance is
     stratum: Ints | None = None  # (P,) from 0; None: one for all
-    falling: bool = False  # a higher level never tells more for a match than a lower one
+    order: int = 0  # 1: a higher level never tells less for a match than a lower one; -1: never more
     weight: float = 20.0  # pairs that the expected shares count for
 
 
@@ -103,8 +104,14 @@ def _ratio(clue: Clue, probability: Floats) -> tuple[Floats, Ints]:
         return np.asarray(counts / counts.sum(1, keepdims=True), np.float64)
 
     chance = clue.chance[None] if clue.fixed else shares(1 - probability, clue.chance)
-    ratio = np.log(shares(probability, clue.match)) - np.log(chance)
-    return (np.minimum.accumulate(ratio, 1) if clue.falling else ratio), at
+    ratio = np.asarray(np.log(shares(probability, clue.match)) - np.log(chance), np.float64)
+    if clue.order > 0:
+        counts = np.bincount(place, minlength=strata * levels).reshape(strata, levels) + 1e-3
+        for row, weights in zip(ratio, counts, strict=True):
+            row[:] = isotonic_regression(row, sample_weight=weights)
+    elif clue.order < 0:  # levels where nothing is seen hold back what lies behind them
+        ratio = np.minimum.accumulate(ratio, 1)
+    return ratio, at
 
 
 def marginals(odds: Floats, ends: Ints) -> Floats:
