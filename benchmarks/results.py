@@ -31,7 +31,8 @@ COMMANDS = {  # section: the command that prints it
     "--sun 'near:queries.query_azimuth=[225.0,315.0];cluster.encoders=2' "
     "--backbone trained=artefacts/moon/model --threads 2",
     "optical": "benchmarks/any_sun.py benchmarks/wac.toml --sun everywhere "
-    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0]' --backbone trained=artefacts/moon/model --threads 2",
+    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0]' "
+    "--backbone trained=artefacts/moon/model --threads 2",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
