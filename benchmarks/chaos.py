@@ -1,6 +1,6 @@
 """`make chaos`: replicas and the proxy killed, and versions changed, under load; every reply is checked.
 
-python benchmarks/chaos.py indexes/moon20k [--seconds 40] [--rate 10] [--kills 3] [--out chaos.json]
+python benchmarks/chaos.py indexes/moon20k [--seconds 40] [--rate 10] [--kills 3] [--json]
 
 Every reply is compared with what its own version gives in process: one that mixed two versions, or lost a
 hit without saying so, is wrong. Requests are counted by the time they end: those in flight at a kill count.
@@ -9,17 +9,18 @@ Exit 1 when a promise is broken.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version as metadata_version
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from load import IMAGE, Body, Service, Tally, kill, load, png, same_hits, service
+from table import Report, arguments, show
 
 TOP, QUERIES = 10, 40
 ALLOWED = 0.001  # of the requests may fail when a replica is killed
@@ -81,12 +82,11 @@ def changing(running: Service, versions: list[int], every: float) -> Callable[[f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("--seconds", type=float, default=40.0, help="of load around each kind of trouble")
     parser.add_argument("--rate", type=float, default=10.0, help="requests a second")
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     hits, image = expected(given.index)
     versions = sorted({version for version, _ in hits})
@@ -102,7 +102,7 @@ def main() -> None:
             load(running.url, asked, seconds, rate=given.rate, check=same_hits(hits), meanwhile=meanwhile)
         )
         told[name] = tally.as_dict()
-        print(name, json.dumps(told[name]), flush=True)
+        print(name, json.dumps(told[name]), file=sys.stderr, flush=True)
         if tally.wrong:
             broken.append(f"{name}: {len(tally.wrong)} wrong replies")
         return tally
@@ -130,10 +130,24 @@ def main() -> None:
                 broken.append(f"changes of version: {len(tally.failed)} failed")
             if len(tally.versions) < 2:
                 broken.append("no change of version was seen")
-    if given.out:
-        given.out.write_text(json.dumps(told, indent=1))
+    show(report(told, broken), given, ray=metadata_version("ray"))
     if broken:
         sys.exit("; ".join(broken))
+
+
+def report(told: dict[str, dict[str, Any]], broken: list[str]) -> Report:
+    """A row for each kind of trouble."""
+    columns = ("trouble", "requests", "failed", "wrong", "partial, said so", "longest gap", "p50", "p99")
+    rows = []
+    for name, found in told.items():
+        counts = (f"{found[key]:,}" for key in ("requests", "failed", "wrong", "partial"))
+        times = (f"{found[key]:.0f} ms" for key in ("p50_ms", "p99_ms"))
+        rows.append((name, *counts, f"{found['longest_gap_s']:.1f} s", *times))
+    keys = {"wrong": float(sum(found["wrong"] for found in told.values())), "broken_promises": len(broken)}
+    reasons = sorted({reason for found in told.values() for reason in found["reasons"]})
+    notes = [f"Broken: {one}" for one in broken] + [f"Failed with: {one}" for one in reasons]
+    wanted = {"wrong": "0", "broken_promises": "0"}
+    return Report("A service in trouble", columns, rows, keys, wanted, notes)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ COMMANDS = {  # section: the command that prints it
     "optical": "benchmarks/any_sun.py benchmarks/wac.toml --sun everywhere "
     "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0]' "
     "--backbone trained=artefacts/moon/model --threads 2",
+    "serve": "benchmarks/serve.py indexes/moon20k",
+    "chaos": "benchmarks/chaos.py indexes/moon20k",
+    "soak": "benchmarks/soak.py indexes/moon20k",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",

@@ -1,6 +1,6 @@
 """Served search against the same search in process: latency, rate, time to ready.
 
-python benchmarks/serve.py indexes/moon20k [--seconds 20] [--out serve.json]
+python benchmarks/serve.py indexes/moon20k [--seconds 20] [--json]
 
 The service's numbers are of its HTTP replies as a client on the same machine sees them, counted by the time
 they end. In process: `Index.search` in a process of its own, before the service is started.
@@ -8,21 +8,31 @@ they end. In process: `Index.search` in a process of its own, before the service
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import platform
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from load import Body, load, png, same_hits, service
+from table import Report, arguments, show
 
 QUERIES = 60
 TOP = 10
+WANTED = {
+    "exact_p50": "<= 1.6",
+    "exact_p99": "<= 4",
+    "exact_rate": ">= 0.7",
+    "shortlist_p50": "<= 14",
+    "shortlist_p99": "<= 50",
+    "image_p50": "<= 20",
+    "ready_s": "<= 20",
+    "failed_or_wrong": "0",
+}
 
 
 def in_process(index: Path, seconds: float) -> dict[str, Any]:
@@ -92,40 +102,49 @@ def served(index: Path, alone: dict[str, Any], seconds: float, arguments: list[s
     return told
 
 
-def table(alone: dict[str, Any], told: dict[str, Any]) -> str:
+def report(alone: dict[str, Any], told: dict[str, Any]) -> Report:
     """What was asked of the service beside what it does."""
-    exact, short = told["exact"], told["shortlist"]
-    best = {
-        mode: max(found["rate"] for found in told[f"{mode}_rates"].values())
-        for mode in ("exact", "shortlist")
-    }
-    lines = [
-        "| | in process | served | |",
-        "|---|---|---|---|",
-        _line("exact, p50", alone["exact"]["p50_ms"], exact["p50_ms"], "ms", "x"),
-        _line("exact, p99", alone["exact"]["p99_ms"], exact["p99_ms"], "ms", "x"),
-        _line("exact, at saturation", alone["exact"]["rate"], best["exact"], "/s", "x"),
-        _line("shortlist S = 100, p50", alone["shortlist"]["p50_ms"], short["p50_ms"], "ms", "+"),
-        _line("shortlist S = 100, p99", alone["shortlist"]["p99_ms"], short["p99_ms"], "ms", "+"),
-        _line("shortlist, at saturation", alone["shortlist"]["rate"], best["shortlist"], "/s", "x"),
-    ]
+    rows: list[tuple[str, ...]] = []
+    keys: dict[str, float] = {}
+
+    def compared(name: str, key: str, one: float, other: float, unit: str, *, added: bool = False) -> None:
+        keys[key] = other - one if added else other / one
+        shown = f"+ {keys[key]:.1f} {unit}" if added else f"× {keys[key]:.2f}"
+        rows.append((name, f"{one:,.1f} {unit}", f"{other:,.1f} {unit}", shown))
+
+    for mode, name, added in (("exact", "exact", False), ("shortlist", "shortlist, S = 100", True)):
+        for at in ("p50", "p99"):
+            one, other = alone[mode][f"{at}_ms"], told[mode][f"{at}_ms"]
+            compared(f"{name}, {at}", f"{mode}_{at}", one, other, "ms", added=added)
+        best = max(found["rate"] for found in told[f"{mode}_rates"].values())
+        compared(f"{name}, at saturation", f"{mode}_rate", alone[mode]["rate"], best, "/s")
     if "image" in told:
-        both = round(alone["encode"]["p50_ms"] + alone["shortlist"]["p50_ms"], 2)
-        lines.append(_line("by image, encode + shortlist, p50", both, told["image"]["p50_ms"], "ms", "+"))
-    lines.append(f"| start to ready | | {told['ready_s']} s | |")
-    return "\n".join(lines)
-
-
-def _line(name: str, alone: float, over: float, unit: str, how: str) -> str:
-    compared = f"× {over / alone:.2f}" if how == "x" else f"+ {over - alone:.1f} {unit}"
-    return f"| {name} | {alone} {unit} | {over} {unit} | {compared} |"
+        both = alone["encode"]["p50_ms"] + alone["shortlist"]["p50_ms"]
+        asked = told["image"]["p50_ms"]
+        compared("by image: encode + shortlist, p50", "image_p50", both, asked, "ms", added=True)
+    keys["ready_s"] = told["ready_s"]
+    rows.append(("start to ready", "", f"{told['ready_s']} s", ""))
+    every = [found for mode in ("exact", "shortlist") for found in told[f"{mode}_rates"].values()]
+    wrong = sum(found["wrong"] + found["failed"] for found in [told["exact"], told["shortlist"], *every])
+    keys["failed_or_wrong"] = wrong
+    return Report(
+        title="Served search beside the same search in process",
+        columns=("one request at a time, but for saturation", "in process", "served", ""),
+        rows=rows,
+        keys=keys,
+        wanted=WANTED,
+        notes=(
+            f"{alone['rows']:,} views; saturation: the best of 2, 4 and 8 requests at once",
+            f"{sum(found['requests'] for found in every):,} replies at saturation, each compared with the "
+            "hits found in process",
+        ),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     parser.add_argument("--alone", action="store_true", help="measure in process, print JSON")
     parser.add_argument("serve", nargs="*", help="after --: arguments of crater-ray serve")
     given = parser.parse_args()
@@ -137,14 +156,7 @@ def main() -> None:
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     )
     told = served(given.index, alone, given.seconds, given.serve)
-    print(f"{alone['rows']} views, {platform.machine()}, {time.strftime('%Y-%m-%d %H:%M')}\n")
-    print(table(alone, told))
-    for mode in ("shortlist", "exact"):
-        for at_once, found in told[f"{mode}_rates"].items():
-            print(f"{mode}, {at_once} at once: {found}")
-    if given.out:
-        kept = {k: v for k, v in alone.items() if not k.endswith(("_hits", "_png"))}
-        given.out.write_text(json.dumps({"in_process": kept, "served": told}, indent=1))
+    show(report(alone, told), given, ray=version("ray"), numpy=np.__version__)
 
 
 if __name__ == "__main__":
