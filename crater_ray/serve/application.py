@@ -9,7 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 import crater_ray
 from crater_ray.serve.basemap import Map
@@ -63,8 +65,7 @@ def application(
     async def docs() -> Response:
         return HTMLResponse(page(document))
 
-    if EXPLORER.is_dir():
-        app.mount("/", _Explorer(directory=EXPLORER, html=True))
+    app.router.routes.append(_Beside("/", _Explorer(directory=EXPLORER, html=True), name="explorer"))
     table = service.table
     bounds = Bounds(table.max_bytes, table.seconds, table.body_seconds, table.at_once, hosts, named)
     return Gate(app, bounds, tokens, service.metrics)
@@ -77,6 +78,15 @@ class _Explorer(StaticFiles):
         answer = super().file_response(*arguments, **more)
         answer.headers["cache-control"] = "no-cache"
         return answer
+
+
+class _Beside(Mount):
+    """A mount that leaves /v1 to the routes: else it would answer 404 where a wrong method is 405."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
