@@ -129,6 +129,8 @@ def environment() -> dict[str, str]:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(_any_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(_any_port()),
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_any_port()),
+            # the third that finds HAProxy dead starts another: 3 s without an answer, not 23
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
             # every request of ours may be asked twice: one that an ingress took into its death is
