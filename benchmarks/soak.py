@@ -49,6 +49,7 @@ def main() -> None:
     notes = (
         f"{tally.total:,} requests at {rate:.1f}/s, {given.share:.0%} of {most:.1f}/s; p50 "
         f"{tally.percentile(50)} ms, p99 {tally.percentile(99)} ms",
+        *(f"Failed with: {reason}" for reason in tally.as_dict()["reasons"]),
         f"Every minute, MiB: {', '.join(f'{size / 2**20:.0f}' for _, size in memory)}",
     )
     wanted = {"failed": "0", "growth": f"<= {GROWTH}"}
