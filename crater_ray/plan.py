@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from crater_ray.errors import ConfigError, ReaderError
 from crater_ray.index.items import items_file, items_schema, items_table
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import CODES, ITEMS, PART, SCALES, VECTORS
-from crater_ray.index.recipe import find_recipe
+from crater_ray.index.recipe import Recipe, find_recipe
 from crater_ray.plugins import Aggregator, Backbone, Reader, registry
 
 IMAGES_PER_SECOND = (
@@ -45,6 +45,11 @@ class Shape:
     codec: str
     record_bytes: int
     scales: int  # float32 numbers an image
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Shape:
+        """As the index of this recipe keeps it."""
+        return cls(**{field.name: getattr(recipe, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +234,7 @@ def shape_of(job: Job, like: Path | None = None) -> Shape:
                 f"{like} keeps {' / '.join(there)} and the job {' / '.join(asked)}; name another --like"
             )
         if asked == there:
-            return Shape(
-                recipe.shortlist_m,
-                recipe.shortlist_dim,
-                recipe.k,
-                recipe.dim,
-                recipe.codec,
-                recipe.record_bytes,
-                recipe.scales,
-            )
+            return Shape.of(recipe)
     from crater_ray.search.codecs import codec
 
     backbone: Backbone = registry().build(job.backbone_ref())

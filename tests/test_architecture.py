@@ -23,6 +23,7 @@ PUBLIC = (
     "crater_ray.errors",
     "crater_ray.jobfile",
     "crater_ray.jobs.cluster",
+    "crater_ray.options",
     "crater_ray.layout",
     "crater_ray.bench.metrics",
     "crater_ray.testing",

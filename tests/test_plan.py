@@ -157,15 +157,7 @@ def test_a_plan_is_what_20_000_views_of_the_moon_weigh() -> None:
     if not (MOON / "recipe.json").exists():
         pytest.skip("indexes/moon20k is not built: crater-ray index benchmarks/moon20k.toml")
     recipe = Snapshot(MOON).recipe
-    shape = plan.Shape(
-        recipe.shortlist_m,
-        recipe.shortlist_dim,
-        recipe.k,
-        recipe.dim,
-        recipe.codec,
-        recipe.record_bytes,
-        recipe.scales,
-    )
+    shape = plan.Shape.of(recipe)
     listing = plan.like_index(MOON)
     foretold = plan.estimate(shape, listing, views=listing.views, factory="Flat", whiten=True)
     agree(foretold, MOON, least=10_000)

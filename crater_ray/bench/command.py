@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from crater_ray.bench import FEW, QUERIES
+from crater_ray.options import job_argument, json_option, overrides_option, show
 
 
 @click.group()
@@ -17,28 +16,14 @@ def bench() -> None:
     """Measure what the paper measures, on any job: tables, figures, intervals."""
 
 
-def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="A.B=VALUE",
-            help="Replace one value of the job file; may be given again.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    ):
-        command = option(command)
-    return command
-
-
 def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
 @bench.command()
-@click.argument("job", type=click.Path(path_type=Path))
-@_shared
+@job_argument
+@json_option
+@overrides_option
 @click.option(
     "--queries",
     type=click.IntRange(1),
@@ -79,12 +64,13 @@ def tokens(
     from crater_ray.config import load_job
 
     report = run(load_job(job, overrides), queries=queries, few=few, grid=grid, only=axes, say=_say)
-    click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+    show(report.as_dict(), as_json, report.as_text)
 
 
 @bench.command()
 @click.argument("job", metavar="JOB|FOLDER", type=click.Path(path_type=Path))
-@_shared
+@json_option
+@overrides_option
 @click.option(
     "--queries",
     type=click.IntRange(1),
@@ -151,4 +137,4 @@ def backbones(
         out=out,
         say=_say,
     )
-    click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+    show(report.as_dict(), as_json, report.as_text)

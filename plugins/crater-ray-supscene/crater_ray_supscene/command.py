@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from crater_ray.options import job_argument, json_option, overrides_option, show
+
 
 @click.command("train")
-@click.argument("job", type=click.Path(path_type=Path))
+@job_argument
 @click.option("--trunk-only", is_flag=True, help="Fill the cache of the frozen trunk, and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="A.B=VALUE",
-    help="Replace one value of the job file; may be given again.",
-)
+@json_option
+@overrides_option
 def train(job: Path, trunk_only: bool, as_json: bool, overrides: tuple[str, ...]) -> None:
     """Train the last blocks of a backbone and an aggregator as JOB, a TOML file, says.
 
@@ -29,4 +24,4 @@ def train(job: Path, trunk_only: bool, as_json: bool, overrides: tuple[str, ...]
 
     report = run(job, overrides, lambda text: click.echo(text, err=True), trunk_only)
     if report is not None:
-        click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+        show(report.as_dict(), as_json, report.as_text)
