@@ -122,6 +122,7 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # a call of a replica takes 2 ms less than by an actor's task
     }
     if sys.platform == "linux":
         told |= {

@@ -32,20 +32,24 @@ class Encoders:
     """An encoder replica: one thread encodes, what arrives meanwhile becomes the next batch."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
-        _calm_threads()
+        _brief_spin()
+        self._thread = ThreadPoolExecutor(1)
+        self._encoder = self._thread.submit(self._built, settings(plain)).result()
+        self._batch.set_max_batch_size(settings(plain).serve.batch)
+
+    @staticmethod
+    def _built(wanted: Settings) -> Any:
         from crater_ray.serve.encoder import QueryEncoder
 
-        wanted = settings(plain)
         table = wanted.serve
-        self._encoder = QueryEncoder(
+        encoder = QueryEncoder(
             wanted.index,
             max_pixels=table.max_pixels,
             threads=_threads(table.threads),
             device="cuda" if table.gpus_per_encoder else "cpu",
         )
-        self._encoder.warm()
-        self._thread = ThreadPoolExecutor(1)
-        self._batch.set_max_batch_size(table.batch)
+        encoder.warm()
+        return encoder
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
     async def _batch(self, asked: list[tuple[bytes, bool]]) -> list[Any]:
@@ -71,21 +75,27 @@ class Searchers:
     """A searcher replica. Not ready, and asked nothing, until its files are checked and opened."""
 
     def __init__(self, plain: dict[str, Any], shard: int) -> None:
-        _calm_threads()
-        from crater_ray.serve.searcher import Searcher
+        _brief_spin()
+        self._thread = ThreadPoolExecutor(1)
+        self._opening = asyncio.Lock()
+        self._searcher = self._thread.submit(self._built, settings(plain), shard).result()
 
-        wanted = settings(plain)
-        threads = _threads(wanted.serve.threads)
+    @staticmethod
+    def _built(wanted: Settings, shard: int) -> Any:
         import torch
 
+        from crater_ray.serve.searcher import Searcher
+
+        threads = _threads(wanted.serve.threads)
         torch.set_num_threads(threads)
-        self._searcher = Searcher(wanted.index, shard, wanted.serve.shards, threads)
-        self._thread = ThreadPoolExecutor(1)
-        self._opening = ThreadPoolExecutor(1)
+        return Searcher(wanted.index, shard, wanted.serve.shards, threads)
 
     async def reconfigure(self, told: dict[str, Any]) -> None:
         """Holds just these versions; searches go on while a new one is checked."""
-        await asyncio.get_running_loop().run_in_executor(self._opening, self._searcher.hold, told["versions"])
+        loop = asyncio.get_running_loop()
+        async with self._opening:
+            with ThreadPoolExecutor(1) as opening:  # it ends, and with it the team that it warmed with
+                await loop.run_in_executor(opening, self._searcher.hold, told["versions"])
 
     async def holds(self, version: int) -> bool:
         return self._searcher.holds(version)
@@ -254,6 +264,12 @@ def _threads(told: int | None) -> int:
     return told or os.cpu_count() or 1
 
 
-def _calm_threads() -> None:
-    """Replicas share the cores: a thread that waits must not spin. Called before torch is imported."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+def _brief_spin() -> None:
+    """Lets a thread of a team that has nothing to do spin for a tenth of a millisecond, not until it is woken.
+
+    Replicas share the cores, so it must not spin for long; asleep at once, a pass of many small steps takes
+    twice as long. The team is that of one thread, which builds what it then runs: with a second team in the
+    process, libgomp hardly spins at all. Called before torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "100000")
