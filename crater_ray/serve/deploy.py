@@ -265,7 +265,7 @@ def _threads(told: int | None) -> int:
 
 
 def _brief_spin() -> None:
-    """Lets a thread of a team that has nothing to do spin for a tenth of a millisecond, not until it is woken.
+    """Lets a thread that waits for its team spin for a tenth of a millisecond before it sleeps.
 
     Replicas share the cores, so it must not spin for long; asleep at once, a pass of many small steps takes
     twice as long. The team is that of one thread, which builds what it then runs: with a second team in the
