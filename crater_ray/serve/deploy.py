@@ -28,14 +28,39 @@ WAITING = (
 )
 
 
+class _Turns:
+    """The one thread of a replica that computes, on cores that no other replica uses meanwhile.
+
+    What it runs is also built in it: a second team of threads in a process makes every pass slower.
+    """
+
+    def __init__(self, threads: int) -> None:
+        from crater_ray.serve.cores import Cores
+
+        _brief_spin()
+        self._thread = ThreadPoolExecutor(1)
+        self._cores = Cores(threads)
+
+    def first(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What `work` gives, waited for; several replicas may build at once."""
+        return self._thread.submit(work, *arguments).result()
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._turn, work, *arguments)
+
+    def _turn(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with self._cores.lent():
+            return work(*arguments)
+
+
 class Encoders:
     """An encoder replica: one thread encodes, what arrives meanwhile becomes the next batch."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
-        _brief_spin()
-        self._thread = ThreadPoolExecutor(1)
-        self._encoder = self._thread.submit(self._built, settings(plain)).result()
-        self._batch.set_max_batch_size(settings(plain).serve.batch)
+        table = settings(plain).serve
+        self._turns = _Turns(_threads(table.threads))
+        self._encoder = self._turns.first(self._built, settings(plain))
+        self._batch.set_max_batch_size(table.batch)
 
     @staticmethod
     def _built(wanted: Settings) -> Any:
@@ -54,31 +79,28 @@ class Encoders:
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
     async def _batch(self, asked: list[tuple[bytes, bool]]) -> list[Any]:
         images, places = zip(*asked, strict=True)
-        answers: list[Any] = await self._run(self._encoder.encode, images, places)
+        answers: list[Any] = await self._turns.run(self._encoder.encode, images, places)
         return answers
 
     async def encode(self, image: bytes, places: bool) -> Any:
         return await self._batch((image, places))
 
     async def places(self, version: int, reader: int, uri: str) -> Any:
-        return await self._run(self._encoder.places, version, reader, uri)
+        return await self._turns.run(self._encoder.places, version, reader, uri)
 
     async def picture(self, version: int, reader: int, uri: str, size: int | None) -> bytes:
-        png: bytes = await self._run(self._encoder.picture, version, reader, uri, size)
+        png: bytes = await self._turns.run(self._encoder.picture, version, reader, uri, size)
         return png
-
-    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
 class Searchers:
     """A searcher replica. Not ready, and asked nothing, until its files are checked and opened."""
 
     def __init__(self, plain: dict[str, Any], shard: int) -> None:
-        _brief_spin()
-        self._thread = ThreadPoolExecutor(1)
+        wanted = settings(plain)
+        self._turns = _Turns(_threads(wanted.serve.threads))
         self._opening = asyncio.Lock()
-        self._searcher = self._thread.submit(self._built, settings(plain), shard).result()
+        self._searcher = self._turns.first(self._built, wanted, shard)
 
     @staticmethod
     def _built(wanted: Settings, shard: int) -> Any:
@@ -101,25 +123,22 @@ class Searchers:
         return self._searcher.holds(version)
 
     async def search(self, ask: Any) -> Any:
-        return await self._run(self._searcher.search, ask)
+        return await self._turns.run(self._searcher.search, ask)
 
     async def describe(self, *arguments: Any) -> Any:
-        return await self._run(self._searcher.describe, *arguments)
+        return await self._turns.run(self._searcher.describe, *arguments)
 
     async def kept(self, *arguments: Any) -> Any:
-        return await self._run(self._searcher.kept, *arguments)
+        return await self._turns.run(self._searcher.kept, *arguments)
 
     async def place(self, *arguments: Any) -> Any:
-        return await self._run(self._searcher.place, *arguments)
+        return await self._turns.run(self._searcher.place, *arguments)
 
     async def page(self, *arguments: Any) -> Any:
-        return await self._run(self._searcher.page, *arguments)
+        return await self._turns.run(self._searcher.page, *arguments)
 
     async def summary(self, *arguments: Any) -> Any:
-        return await self._run(self._searcher.summary, *arguments)
-
-    async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await self._turns.run(self._searcher.summary, *arguments)
 
 
 class Ingress:
@@ -272,4 +291,4 @@ def _brief_spin() -> None:
     process, libgomp hardly spins at all. Called before torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
