@@ -37,7 +37,8 @@ def test_a_killed_process_gives_its_cores_back(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdin is not None
     assert process.stdout.readline() == "held\n"
     cores = Cores(2, tmp_path, cores=2)
     with cores.lent(wait=0.0) as held:
