@@ -1,7 +1,7 @@
-"""Cores lent to one pass at a time: replicas of one machine take turns instead of slowing each other down.
+"""Cores lent to a pass: all that are free when it begins, so that replicas do not slow each other down.
 
-A pass uses all the threads of its replica. Two at once on the same cores wait for each other at every step
-of a network, and take more than twice the time of one after the other. The kernel frees what a dead one held.
+A lone pass has the machine to itself; under load each has a core. Two passes that share cores wait for each
+other at every step of a network, and take more than twice the time of one after the other.
 """
 
 from __future__ import annotations
@@ -19,36 +19,39 @@ PAUSE = 0.0005  # between two looks
 
 
 class Cores:
-    """The machine's cores in slots of `threads`, each a locked file of this user's."""
+    """The machine's cores, each a locked file of this user's: the kernel frees what a dead process held."""
 
-    def __init__(self, threads: int, folder: Path | None = None, cores: int | None = None) -> None:
+    def __init__(self, folder: Path | None = None, cores: int | None = None) -> None:
         """Raises OSError when the folder cannot be made or is another user's."""
         self._folder = folder or Path(tempfile.gettempdir()) / f"crater-ray-cores-{os.getuid()}"
         self._folder.mkdir(mode=0o700, exist_ok=True)
         if self._folder.is_symlink() or self._folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{self._folder} is not this user's; remove it, or set TMPDIR")
-        slots = max(1, (cores or os.cpu_count() or 1) // threads)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._files = [os.open(self._folder / f"{slot}.lock", flags, 0o600) for slot in range(slots)]
+        count = cores or os.cpu_count() or 1
+        self._files = [os.open(self._folder / f"{core}.lock", flags, 0o600) for core in range(count)]
 
     @contextmanager
-    def lent(self, wait: float = WAIT) -> Iterator[bool]:
-        """Whether a slot is held: within `wait` seconds the first that is free, else none."""
-        slot = self._free(time.monotonic() + wait)
+    def lent(self, most: int, wait: float = WAIT) -> Iterator[int]:
+        """How many cores are held, up to `most`: what is free, or what is first; 0 after `wait` seconds."""
+        held = self._free(most, time.monotonic() + wait)
         try:
-            yield slot is not None
+            yield len(held)
         finally:
-            if slot is not None:
-                fcntl.flock(slot, fcntl.LOCK_UN)
+            for file in held:
+                fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _free(self, until: float) -> int | None:
+    def _free(self, most: int, until: float) -> list[int]:
         while True:
+            held: list[int] = []
             for file in self._files:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                return file
-            if time.monotonic() > until:
-                return None
+                held.append(file)
+                if len(held) == most:
+                    break
+            if held or time.monotonic() > until:
+                return held
             time.sleep(PAUSE)

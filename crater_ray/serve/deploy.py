@@ -39,7 +39,7 @@ class _Turns:
 
         _brief_spin()
         self._thread = ThreadPoolExecutor(1)
-        self._cores = Cores(threads)
+        self._cores, self._threads = Cores(), threads
 
     def first(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What `work` gives, waited for; several replicas may build at once."""
@@ -49,7 +49,10 @@ class _Turns:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._turn, work, *arguments)
 
     def _turn(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        with self._cores.lent():
+        import torch
+
+        with self._cores.lent(self._threads) as cores:
+            torch.set_num_threads(max(1, cores))
             return work(*arguments)
 
 

@@ -114,11 +114,11 @@ class Share:
         """Checks every file and reads what queries need, so that none of them waits. Raises DamagedIndex."""
         snapshot = self.index.snapshot
         snapshot.check()
-        _ = snapshot.scales, snapshot.id_ranks, self.index.ids, self.index.groups, self.index.codec
+        _ = snapshot.scales, snapshot.id_ranks, snapshot.ids, snapshot.groups, self.index.codec
         _ = self.items, self.segment_of_row
         self.index.warm()
         if len(snapshot):  # what is set up by the first search is set up now
-            self.index.search(id=self.index.ids[0], top=1)
+            self.index.search(id=snapshot.ids[0].as_py(), top=1)
 
     @cached_property
     def items(self) -> pa.Table:
@@ -206,7 +206,7 @@ class Searcher:
             rows, scores = index.rank(
                 vectors[None], tokens[None], mode=ask.mode, candidates=candidates, mask=allowed, top=ask.top
             )[0]
-        ids = [index.ids[row] for row in rows]
+        ids = [index.snapshot.ids[int(row)].as_py() for row in rows]
         if not ask.whole:
             return Found(rows, ids, scores, firsts, share.segment_of_row[rows], width=len(tokens))
         details = self.describe(ask.version, rows, tokens if ask.explain else None)

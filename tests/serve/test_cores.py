@@ -1,4 +1,4 @@
-"""Cores are lent to as many passes as they have room for, and those of the dead are free."""
+"""A pass has the cores that are free, and those of the dead are."""
 
 import os
 import signal
@@ -14,23 +14,18 @@ HOLD = """
 import sys
 from pathlib import Path
 from crater_ray.serve.cores import Cores
-with Cores(2, Path(sys.argv[1]), cores=2).lent():
+with Cores(Path(sys.argv[1]), cores=2).lent(2):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_as_many_passes_at_once_as_there_is_room_for(tmp_path: Path) -> None:
-    first, second, third = (Cores(2, tmp_path, cores=4) for _ in range(3))
-    with first.lent() as one, second.lent() as two, third.lent(wait=0.0) as three:
-        assert (one, two, three) == (True, True, False)
-    with third.lent(wait=0.0) as now:
-        assert now
-
-
-def test_fewer_cores_than_threads_are_still_one_slot(tmp_path: Path) -> None:
-    with Cores(8, tmp_path, cores=2).lent(wait=0.0) as held:
-        assert held
+def test_a_lone_pass_has_every_core_it_wants_and_later_ones_what_is_left(tmp_path: Path) -> None:
+    first, second, third = (Cores(tmp_path, cores=4) for _ in range(3))
+    with first.lent(3) as one, second.lent(3) as two, third.lent(3, wait=0.0) as three:
+        assert (one, two, three) == (3, 1, 0)
+    with third.lent(8, wait=0.0) as every:
+        assert every == 4
 
 
 def test_a_killed_process_gives_its_cores_back(tmp_path: Path) -> None:
@@ -40,19 +35,19 @@ def test_a_killed_process_gives_its_cores_back(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdin is not None
     assert process.stdout.readline() == "held\n"
-    cores = Cores(2, tmp_path, cores=2)
-    with cores.lent(wait=0.0) as held:
-        assert not held
+    cores = Cores(tmp_path, cores=2)
+    with cores.lent(2, wait=0.0) as held:
+        assert held == 0
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdin.close()
     process.stdout.close()
-    with cores.lent(wait=0.0) as held:
-        assert held
+    with cores.lent(2, wait=0.0) as held:
+        assert held == 2
 
 
 def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(PermissionError, match="TMPDIR"):
-        Cores(1, tmp_path / "link")
+        Cores(tmp_path / "link")
