@@ -1,0 +1,151 @@
+"""Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
+
+    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
+
+Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. A few steps tell how long
+one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. A run
+that is done is not done again, one that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from table import Report, arguments, show
+
+HERE = Path(__file__).resolve().parent
+RECIPE = HERE.parent / "plugins" / "crater-ray-supscene" / "recipes" / "moon.toml"
+PROBE = 8  # steps that tell what one takes; the first two are left out
+DEFAULT = "as the recipe"
+GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
+ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
+RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys changed
+    "": {DEFAULT: ()},
+    "trained on": {
+        "cls": ("aggregator.name=cls", "loss.late=0.0"),
+        "tokens": ("loss.vector=0.0",),
+    },
+    "views a crater": {
+        "2": ("sampling.nodes=2", "sampling.subgraphs=63"),
+        "12": ("sampling.nodes=12", "sampling.subgraphs=10", "scenes.0.reader.queries_per_crater=12"),
+    },
+    "overlaps": {
+        "hard": (*GRAPH, "loss.name=supcon"),
+        "soft": GRAPH,
+    },
+    "blocks": {"1": ("train.blocks=1",), "4": ("train.blocks=4",)},
+    "subgraph": {
+        str(nodes): (
+            *GRAPH,
+            "scenes.0.draw=scene",
+            f"sampling.nodes={nodes}",
+            f"sampling.subgraphs={128 // nodes}",
+        )
+        for nodes in (8, 16, 32, 64)
+    },
+    "aggregator": {
+        "DiVLAD": ("aggregator.name=divlad",),
+        "DiVLAD without its gate": ("aggregator.name=divlad", "aggregator.gate=false"),
+        "NetVLAD": ("aggregator.name=netvlad",),
+    },
+    "loss on vectors alone": {
+        "SupCon": ALONE,
+        "triplet": ("loss.name=triplet", *ALONE),
+        "ArcFace": ("loss.name=arcface", *ALONE),
+    },
+    "memory": {"4,096 images": ("loss.memory=4096", "loss.late_memory=256")},
+    "tokens a step": {"all": ("train.keep=1.0",)},
+}
+COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=12.0, help="that the steps of a run may take")
+    parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
+    parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
+    options = parser.parse_args()
+    rows: list[list[Any]] = []
+    keys: dict[str, float] = {}
+    left: list[str] = []
+    for differs, runs in RUNS.items():
+        for name, changes in runs.items():
+            label = f"{differs}: {name}" if differs else name
+            folder = options.folder / _slug(label)
+            if options.only is None or label in options.only:
+                _trained(folder, changes, options.minutes)
+            log = _log(folder)
+            if not (folder / "model").exists():
+                left.append(label)
+                continue
+            found = [line["held_out"] for line in log if "held_out" in line][-1]
+            spent = [line["seconds"] for line in log if "seconds" in line]
+            rows.append(
+                [
+                    label,
+                    len(spent),
+                    f"{sum(spent) / 60:.1f}",
+                    *(f"{found[key]:.3f}" for key in COLUMNS.values()),
+                ]
+            )
+            keys |= {f"{label}, {column}": found[key] for column, key in COLUMNS.items()}
+    show(
+        Report(
+            title="One choice changed, the same budget",
+            columns=("run", "steps", "minutes", *(f"mAP {column}" for column in COLUMNS)),
+            rows=rows,
+            keys=keys,
+            notes=(
+                f"{options.minutes:g} minutes of steps each, from one cached trunk",
+                "held-out craters and their views alone; 32 tokens an image where it is late",
+                *([f"not run yet: {', '.join(left)}"] if left else []),
+            ),
+        ),
+        options,
+    )
+
+
+def _trained(folder: Path, changes: tuple[str, ...], minutes: float) -> None:
+    """Runs, or goes on with, one training; nothing when its model is there."""
+    if (folder / "model").exists():
+        return
+    told = folder / "steps.json"
+    if not told.exists():
+        probe = folder.with_name(f"{folder.name}-probe")
+        _train(probe, (*changes, f"train.steps={PROBE}", "train.whole=0.0", "held_out.every=1000000"))
+        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][2:])
+        folder.mkdir(parents=True, exist_ok=True)
+        told.write_text(json.dumps({"steps": max(1, round(60 * minutes / seconds))}))
+    steps = json.loads(told.read_text())["steps"]
+    _train(folder, (*changes, f"train.steps={steps}", "train.whole=0.0", "held_out.every=1000000"))
+
+
+def _train(folder: Path, changes: tuple[str, ...]) -> None:
+    given = [
+        word
+        for change in (f"out={json.dumps(str(folder.resolve()))}", *changes)
+        for word in ("--set", change)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "crater_ray.cli", "train", str(RECIPE), *given], stdout=subprocess.DEVNULL
+    )
+    if done.returncode:
+        sys.exit(f"{folder.name} failed")
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _slug(label: str) -> str:
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in label.lower()).split())
+
+
+if __name__ == "__main__":
+    main()
