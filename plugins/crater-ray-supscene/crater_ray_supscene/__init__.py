@@ -53,9 +53,9 @@ class BackboneOptions(Options):
 
 
 AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
-    "divlad": ("gated VLAD weighted by attention (SupScene)", "divlad:Divlad", DivladOptions),
-    "netvlad": ("VLAD with soft, learnt assignment", "netvlad:Netvlad", NetvladOptions),
-    "salad": ("optimal transport to learnt clusters, and the class token", "salad:Salad", SaladOptions),
+    "divlad": ("gated VLAD weighted by attention (SupScene)", "learnt:divlad", DivladOptions),
+    "netvlad": ("VLAD with soft, learnt assignment", "learnt:netvlad", NetvladOptions),
+    "salad": ("optimal transport to learnt clusters, and the class token", "learnt:salad", SaladOptions),
     "trained_gem": ("generalised mean with a learnt power", "poolings:TrainedGem", GemOptions),
     "trained_avg": ("mean of the patch tokens, for training", "poolings:TrainedAvg", TrainedOptions),
     "cls_mean": ("class token and mean of patch tokens, side by side", "poolings:ClsMean", TrainedOptions),

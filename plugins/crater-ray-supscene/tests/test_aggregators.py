@@ -16,6 +16,7 @@ from crater_ray.testing import check_aggregator, fake_tokens
 from crater_ray.types import Tokens, TokenShape
 from crater_ray_supscene.aggregators import saved
 from crater_ray_supscene.aggregators.divlad import Divlad
+from crater_ray_supscene.aggregators.learnt import to_be_trained
 from crater_ray_supscene.aggregators.netvlad import Netvlad
 from crater_ray_supscene.aggregators.poolings import ClsMean, TrainedAvg, TrainedGem
 from crater_ray_supscene.aggregators.projection import Projection
@@ -242,3 +243,13 @@ def test_every_weight_is_learnt(factory: Any, options: dict[str, Any]) -> None:
     (projected * torch.rand(projected.shape)).sum().backward()
     missing = [name for name, weight in module.named_parameters() if weight.grad is None]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["divlad", "netvlad", "salad"])
+def test_an_index_job_cannot_use_what_nobody_trained(name: str) -> None:
+    here = registry()
+    ref = here.ref("aggregator", name, {"clusters": 4})
+    with pytest.raises(ConfigError, match="random weights; train one"):
+        here.build(ref, SHAPE)
+    with to_be_trained():
+        assert here.build(ref, SHAPE).options["clusters"] == 4

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
 from crater_ray.types import Tokens
+from crater_ray_supscene.aggregators.learnt import to_be_trained
 from crater_ray_supscene.aggregators.projection import Projection
 from crater_ray_supscene.aggregators.saved import Trained
 from crater_ray_supscene.training.job import TrainJob
@@ -75,7 +76,8 @@ def built_backbone(job: TrainJob) -> Any:
 
 def built_aggregator(job: TrainJob, backbone: Any) -> Trained:
     """The job's aggregator. Raises ConfigError for one that this package cannot train."""
-    aggregator = registry().build(job.aggregator_ref(), backbone.shape)
+    with to_be_trained():
+        aggregator = registry().build(job.aggregator_ref(), backbone.shape)
     if not isinstance(aggregator, Trained):
         raise ConfigError(
             f"[aggregator] {job.aggregator.name!r} in {job.path.name} has nothing to train; use divlad, "
