@@ -36,6 +36,8 @@ COMMANDS = {  # section: the command that prints it
     "serve": "benchmarks/serve.py indexes/moon20k",
     "chaos": "benchmarks/chaos.py indexes/moon20k",
     "soak": "benchmarks/soak.py indexes/moon20k",
+    "faults": "benchmarks/faults.py",
+    "nodes": "benchmarks/nodes.py",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",

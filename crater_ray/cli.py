@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
     from crater_ray.config import Job
 
 MODES = click.Choice(["exact", "shortlist"])
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: unwinds as Ctrl-C does, so that workers are ended and locks freed."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 class _Group(click.Group):
@@ -46,6 +57,17 @@ class _Group(click.Group):
                 f"plugin command {cmd_name!r} is a {type(found).__name__}, not a click.Command"
             )
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+            click.echo(
+                f"Stopped by {number.name}: what a job has done is kept, the same command goes on from there",
+                err=True,
+            )
+            sys.exit(128 + number)  # as shells do
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from crater_ray.plugins import registry
@@ -330,6 +352,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     if not debug:
         warnings.showwarning = _one_line
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         app(arguments, standalone_mode=True)
     except CraterRayError as error:

@@ -72,6 +72,7 @@ class ClusterTable(Table):
     gpus_per_encoder: float = Field(default=0.0, ge=0)
     threads: int | None = Field(default=None, ge=1)  # of torch, an encoder; None: cores / encoders
     decoders: int = Field(default=2, ge=1)  # decode threads an encoder
+    stall_seconds: float = Field(default=600.0, gt=0)  # without one more image: a worker that hangs is ended
     runtime_env: dict[str, Any] = Field(default_factory=dict)
 
 

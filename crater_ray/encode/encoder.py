@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crater_ray.encode.pixels import pixels
-from crater_ray.errors import BadImage, CraterRayError
+from crater_ray.errors import BadImage, PluginError
 from crater_ray.plugins import Aggregator, Backbone
 from crater_ray.types import Side, Tokens
 
@@ -65,20 +65,22 @@ class Encoder:
         """(n, 3, S, S) -> Tokens of `batch` images, padded with zeros where n is less.
 
         Float32 on the encoder's device; patches rounded to float16 first, so that a cache that holds them as
-        float16 gives the same bytes. Raises ValueError for more than `batch` images.
+        float16 gives the same bytes. Raises ValueError for more than `batch` images, PluginError when the
+        backbone gives other shapes than it promised.
         """
         images = _padded(images, self.batch).to(self.device, non_blocking=True)
         short = self.precision == "bf16"
         with torch.inference_mode():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
                 tokens = self.backbone(images)
+            _check_shapes(self.backbone, tokens, self.batch)
             rest = (_float(getattr(tokens, name)) for name in FIELDS[1:])
             return Tokens(_rounded(tokens.patches), tokens.grid, *rest)
 
     def rows(self, tokens: Tokens, side: Side, n: int) -> Rows:
         """The first n images of `tokens` as rows; an image with a number that is not finite is bad.
 
-        Raises CraterRayError when an aggregator breaks its promise, naming it.
+        Raises PluginError when an aggregator breaks its promise, naming it.
         """
         with torch.inference_mode():
             finite = _finite(tokens)[:n]
@@ -119,7 +121,7 @@ class Encoder:
         images = tokens.patches.shape[0]
         k = aggregator.k if side == "gallery" else output.shape[1] if output.ndim == 3 else aggregator.k
         if tuple(output.shape) != (images, k, aggregator.dim):
-            raise CraterRayError(
+            raise PluginError(
                 f"the {role} aggregator {_name(aggregator)} gave {tuple(output.shape)}, but "
                 f"promised ({images}, {aggregator.k}, {aggregator.dim})"
             )
@@ -171,11 +173,25 @@ def _check_lengths(aggregator: Aggregator, role: str, rows: Tensor) -> None:
     length = rows.norm(dim=-1)
     wrong = ((length - 1).abs() > TOLERANCE) & (length > 0)
     if bool(wrong.any()):
-        raise CraterRayError(
+        raise PluginError(
             f"the {role} aggregator {_name(aggregator)} gave a row of length "
             f"{float(length[wrong][0]):.4g}; its rows must have length 1"
         )
 
 
-def _name(aggregator: Aggregator) -> str:
-    return f"{type(aggregator).__module__}.{type(aggregator).__qualname__}"
+def _check_shapes(backbone: Backbone, tokens: Tokens, images: int) -> None:
+    shape = backbone.shape
+    promised = {
+        "patches": (images, shape.tokens, shape.dim),
+        "cls": (images, shape.dim) if shape.cls else None,
+        "attention": (images, shape.heads, shape.tokens) if shape.heads else None,
+    }
+    for name, size in promised.items():
+        given = getattr(tokens, name)
+        found = None if given is None else tuple(given.shape)
+        if found != size and (size is not None or name == "patches"):
+            raise PluginError(f"the backbone {_name(backbone)} gave {name} {found}, but promised {size}")
+
+
+def _name(built: Any) -> str:
+    return f"{type(built).__module__}.{type(built).__qualname__}"

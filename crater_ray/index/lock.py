@@ -21,7 +21,7 @@ _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class DriverLock:
     """Holds root/.lock while it is entered; the kernel frees it when the process dies, however it dies.
 
-    Raises IndexMismatch when `root` is no place for an index, or another driver holds it.
+    Raises IndexMismatch when `root` is no place for an index, or another driver holds it; StorageFull.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,7 +33,8 @@ class DriverLock:
         path = self._root / LOCK
         try:
             make_folder(self._root, self._root)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            with room(self._root, path):
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise IndexMismatch(
                 f"{self._root} cannot be written ({error.strerror}); name another `out`"

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from crater_ray.errors import CraterRayError
-from crater_ray.index.collect import GONE, collected
+from crater_ray.index.collect import COLLECTED, GONE, collected
 from crater_ray.index.fitted import fitted_path, read_fitted
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import (
@@ -93,13 +93,13 @@ class _Check:
         if not known:
             self.notes.append(Problem(VERSIONS, "no version yet: the first job has not finished"))
         found: list[Version] = []
-        gone = self._try(VERSIONS, lambda: collected(self.root), count=False) or set()
+        gone = self._try(f"{VERSIONS}/{COLLECTED}", lambda: collected(self.root), count=False)
         for number in known:
             name = str(version_path(self.root, number).relative_to(self.root))
             version = self._try(name, lambda number=number: read(self.root, number))
             if version is not None:
                 found.append(version)
-                if version.parent and version.parent not in gone.union(known):
+                if version.parent and gone is not None and version.parent not in gone.union(known):
                     self._problem(name, f"its parent, version {version.parent}, is missing")
         self.known = len(known) == len(found)
         return found

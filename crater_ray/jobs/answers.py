@@ -5,17 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from crater_ray.errors import ClusterError
+
+DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)  # begin again elsewhere
 
 
 def answer(ref: Any) -> Any:
-    """The result of a task. Raises the error that the task raised, without Ray's wrapping around it."""
+    """The result of a task. Raises the error that the task raised, without Ray's wrapping around it.
+
+    Raises ClusterError where Ray cannot say: a worker, its node or the cluster has gone.
+    """
     try:
         return ray.get(ref)
     except RayTaskError as error:
         raise cause(error) from None
+    except RayError as error:
+        raise unable(error) from None
 
 
 def cause(error: RayTaskError) -> BaseException:
     """The error inside, or the wrapping where there is nothing inside."""
     return error.cause if isinstance(error.cause, BaseException) else error
+
+
+def unable(error: RayError) -> ClusterError:
+    """A failure of Ray's own."""
+    return ClusterError(f"the Ray cluster failed: {last_line(error)}; run again: what is done is kept")
+
+
+def last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,7 @@ import ray
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, ConfigError
+from crater_ray.jobs.head import HeadWatch
 
 LOCAL_STORE_BYTES = 200 * 2**20  # big arrays go to files, so the object store carries only plain data
 
@@ -31,30 +34,43 @@ def cluster(table: ClusterTable) -> Iterator[None]:
 def connected(address: str | None, runtime_env: dict[str, Any] | None = None) -> Iterator[None]:
     """Connected to the cluster at `address`, or to one of this machine's own; left as it was found.
 
-    Raises ClusterError when it does not answer or start.
+    Raises ClusterError when it does not answer or start, and when its head is lost meanwhile.
     """
-    ours = not ray.is_initialized()
-    if ours:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        local = {} if address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
-        try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env=runtime_env or None,
-                **local,
-            )
-        except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
-            raise ClusterError(
-                f"no Ray cluster at {address or 'this machine'}: {error}; "
-                "start one with `ray start --head`, or leave cluster.address out"
-            ) from error
-    try:
+    if ray.is_initialized():
         yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    _start(address, runtime_env)
+    if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
+    watch = HeadWatch()
+    try:
+        with watch:
+            yield
+    except BaseException as error:
+        if watch.lost:
+            raise watch.error() from error
+        raise
     finally:
-        if ours:
-            ray.shutdown()
+        ray.shutdown()
+
+
+def _start(address: str | None, runtime_env: dict[str, Any] | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    local = {} if address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env=runtime_env or None,
+            **local,
+        )
+    except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
+        raise ClusterError(
+            f"no Ray cluster at {address or 'this machine'}: {error}; "
+            "start one with `ray start --head`, or leave cluster.address out"
+        ) from error
 
 
 def enough(count: int, what: str, *, cpus: float, gpus: float) -> None:

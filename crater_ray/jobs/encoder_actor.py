@@ -19,8 +19,8 @@ class _Encoder:
     def encode(self, work: Work, part: str, careful: bool) -> Done:
         return self._at(work).encode(part, careful)
 
-    def fit(self, work: Work, role: str, items: list[Item], seed: int) -> str:
-        return self._at(work).fit(role, items, seed)
+    def fit(self, work: Work, role: str, items: list[Item], seed: int, careful: bool) -> str:
+        return self._at(work).fit(role, items, seed, careful)
 
     def encoded(self) -> int:
         return self._worker.encoded if self._worker else 0

@@ -14,7 +14,7 @@ from crater_ray.errors import IncompleteJob, ReaderError
 from crater_ray.index import recipe as recipes
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.packs import refuse_prefix
-from crater_ray.index.parts import PartEntry, skipped
+from crater_ray.index.parts import PartEntry, part_folder, skipped
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.store import check_root
 from crater_ray.index.versions import Version, latest
@@ -98,7 +98,8 @@ def run(
     In mode "add" and "replace" the version also has what was in force; only the `parts` named are read then,
     if any are, and those that match a pattern of `drop` leave.
 
-    Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`), StorageFull, and
+    Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`) or no image at
+    all could be used, ClusterError when workers only die or the cluster is lost, StorageFull, and
     IndexMismatch for an output that is busy, not an index, or made by another recipe; ReaderError for parts
     that cannot be had, and in mode "add" and "replace" for what clashes with what is in force.
     """
@@ -130,6 +131,7 @@ def run(
         seconds = time.monotonic() - start
         if outcome.failed and not allow_missing:
             raise IncompleteJob(_missing(outcome, len(names), out))
+        _refuse_nothing_but_bad(out, outcome)
         changed = _publish(out, work, outcome, reader_ref, job, mode, drop)
         version = changed.version
         return Report(
@@ -243,6 +245,20 @@ def _publish(
         return segments_for(out, work.recipe, parts, parent, table.index, table.whiten, on_cluster)
 
     return put(out, work.recipe, change, segments)
+
+
+def _refuse_nothing_but_bad(out: Path, outcome: Outcome) -> None:
+    entries = sorted((done.entry for done in outcome.done.values()), key=lambda entry: entry.name)
+    bad = sum(entry.skipped for entry in entries)
+    if bad and not any(entry.rows for entry in entries):
+        alone = [
+            entry for entry in entries if part_folder(out, entry.name, entry.digest).is_dir()
+        ]  # no pack's
+        reasons = [f"{id}: {why}" for entry in alone for id, why in skipped(out, entry).items()]
+        raise IncompleteJob(
+            f"not one of {bad} images could be used, no version is published; {'; '.join(reasons[:1])}; mend "
+            "the cause and run again, into another `out` unless the images themselves change"
+        )
 
 
 def _missing(outcome: Outcome, total: int, out: Path) -> str:

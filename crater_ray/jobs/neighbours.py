@@ -16,6 +16,7 @@ import ray
 
 from crater_ray.config import ClusterTable, NeighboursTable
 from crater_ray.errors import UserError
+from crater_ray.index.store import room
 from crater_ray.jobs.answers import answer
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
@@ -39,7 +40,8 @@ def run(
 ) -> int:
     """Write (query_id, rank, id, score), an item never its own neighbour; how many rows.
 
-    Raises UserError when `out` is a folder or its folder cannot be made, and what opening the index raises.
+    Raises UserError when `out` is a folder or its folder cannot be made, StorageFull, ClusterError, and what
+    opening the index raises.
     """
     index = Index(root, version)
     if out.is_dir():
@@ -48,14 +50,16 @@ def run(
     pinned = index.snapshot.version.number
     starts = list(range(0, len(index), ROWS))
     attempt = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    attempt.mkdir()
+    with room(out.parent, attempt):
+        attempt.mkdir()
     try:
         with cluster(resources), Counter("neighbours", len(starts), quiet) as counter:
             threads = threads_per_encoder(resources)
             for done, rows in _bounded(starts, resources, (str(root), pinned, table, str(attempt), threads)):
                 counter.update(done, rows)
-        rows = _join([attempt / f"{start:012d}.parquet" for start in starts], attempt / "joined")
-        os.replace(attempt / "joined", out)
+        with room(out.parent, out):
+            rows = _join([attempt / f"{start:012d}.parquet" for start in starts], attempt / "joined")
+            os.replace(attempt / "joined", out)
         return rows
     finally:
         shutil.rmtree(attempt, ignore_errors=True)
@@ -110,7 +114,9 @@ def _search(start: int, root: str, version: int, table: NeighboursTable, attempt
                     schema=SCHEMA,
                 )
             )
-    pq.write_table(pa.concat_tables(found), Path(attempt) / f"{start:012d}.parquet")
+    path = Path(attempt) / f"{start:012d}.parquet"
+    with room(path.parent, path):
+        pq.write_table(pa.concat_tables(found), path)
     return len(rows)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from crater_ray.index.parts import PartEntry, done, part_digest
 from crater_ray.index.recipe import Recipe, without_paths
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
+from crater_ray.jobs.journal import Journal
 from crater_ray.plugins import Reader, Ref, registry
 from crater_ray.types import Item, Tokens
 
@@ -106,7 +105,7 @@ class PartWorker:
         if there is not None:
             return Done(there, 0, _peak())
         before = self.encoded
-        journal = Journal(self.root / "tmp" / f"{part}.{digest}.journal") if careful else None
+        journal = Journal(self.root, f"{part}.{digest}") if careful else None
         with PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer:
             for encoded in self._tokens(items, writer, journal):
                 self._write(writer, encoded)
@@ -132,7 +131,7 @@ class PartWorker:
         if journal is not None:
             for item in items:
                 if journal.kills(item.id) >= KILLS:
-                    writer.skip(item.id, f"its worker died {KILLS} times on this image")
+                    writer.skip(item.id, f"its worker died or hung {KILLS} times on this image")
                     continue
                 journal.begin(item.id)
                 yield from self._fresh([item])
@@ -195,21 +194,44 @@ class PartWorker:
             codes, scales = self.codec.encode(rows.tokens[good])
             writer.append([items[slot] for slot in good], rows.vectors[good], codes, scales)
 
-    def fit(self, role: str, items: list[Item], seed: int) -> str:
-        """What the aggregator of `role` learns from `items`, stored; the sha of its file."""
+    def fit(self, role: str, items: list[Item], seed: int, careful: bool) -> str:
+        """What the aggregator of `role` learns from `items`, stored; the sha of its file.
+
+        With `careful`, one journalled image at a time, in the same batches for the aggregator.
+        """
         from crater_ray.encoders import fitted_roles
         from crater_ray.index.fitted import write_fitted
 
         aggregator = fitted_roles(self.encoder)[role]
+        journal = Journal(self.root, f"fit.{part_digest(role, items)}") if careful else None
 
         def sample() -> Iterator[Tokens]:
-            for encoded in self._fresh(items):
-                good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
-                if good:
-                    yield _only(encoded.tokens, good)
-                self.encoded += len(encoded.items)
+            if journal is None:
+                for encoded in self._fresh(items):
+                    good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
+                    if good:
+                        yield _only(encoded.tokens, good)
+                    self.encoded += len(encoded.items)
+                return
+            for first in range(0, len(items), self.work.recipe.batch):
+                batch = items[first : first + self.work.recipe.batch]
+                if alone := [tokens for item in batch for tokens in self._alone(item, journal)]:
+                    yield _together(alone)
 
-        return write_fitted(self.root, aggregator.fit(sample(), seed))
+        sha = write_fitted(self.root, aggregator.fit(sample(), seed))
+        if journal:
+            journal.close()
+        return sha
+
+    def _alone(self, item: Item, journal: Journal) -> Iterator[Tokens]:
+        """The tokens of one good image that has not killed its workers."""
+        if journal.kills(item.id) < KILLS:
+            journal.begin(item.id)
+            for encoded in self._fresh([item]):
+                if not encoded.bad:
+                    yield _only(encoded.tokens, [0])
+            journal.survived(item.id)
+        self.encoded += 1
 
 
 def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
@@ -223,42 +245,6 @@ def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
         batch=recipe.batch,
         max_pixels=recipe.max_pixels,
     )
-
-
-class Journal:
-    """Names each image before it is touched, so that the next worker knows which one killed this one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._kills: Counter[str] = Counter()
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    event, id = json.loads(line)
-                except ValueError:
-                    continue  # the line that was being written when the worker died
-                self._kills[id] += 1 if event == "begin" else -1
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-
-    def kills(self, id: str) -> int:
-        return self._kills[id]
-
-    def begin(self, id: str) -> None:
-        self._line("begin", id)
-        os.fsync(self._file.fileno())
-
-    def survived(self, id: str) -> None:
-        self._line("survived", id)
-
-    def _line(self, event: str, id: str) -> None:
-        self._file.write(json.dumps([event, id]) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """The part is committed: the journal has served."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
 
 
 def _peak() -> int:
@@ -276,3 +262,13 @@ def _only(tokens: Tokens, slots: list[int]) -> Tokens:
         pick(tokens.attention),
         pick(tokens.attention_column),
     )
+
+
+def _together(batch: list[Tokens]) -> Tokens:
+    import torch
+
+    def join(name: str) -> Any:
+        arrays = [getattr(tokens, name) for tokens in batch]
+        return None if arrays[0] is None else torch.cat(arrays)
+
+    return Tokens(join("patches"), batch[0].grid, *(join(name) for name in TOKEN_FIELDS[1:]))

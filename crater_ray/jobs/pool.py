@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, CraterRayError, StorageFull, UserError
+from crater_ray.jobs.answers import DEATHS, last_line, unable
 from crater_ray.jobs.answers import cause as inside
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.part import Done, Work
+from crater_ray.jobs.watch import Watched
 
 CAREFUL_AFTER = 2  # worker deaths on a part before it runs one journalled image at a time
 TRIES = 3  # of a part whose read or write failed (OSError)
 IDLE_DEATHS = 8  # deaths in a row without one finished part: the cluster, not a part, is sick
-DEATHS = (RayActorError, ActorDiedError, ActorUnavailableError)
 
 
 @dataclass
@@ -41,7 +42,8 @@ def work_through(
 ) -> Outcome:
     """Every part encoded or named as failed. `report(parts, images)` is called about once a second.
 
-    Raises the UserError or StorageFull of a worker at once, ClusterError when workers only die.
+    Raises the UserError or StorageFull of a worker at once, ClusterError when workers only die or none finds
+    a node to run on.
     """
     return _Pool(work, parts, table, report).run()
 
@@ -57,7 +59,8 @@ class _Pool:
         self.tries: Tally[str] = Tally()
         self.idle_deaths = 0
         self.running: dict[Any, tuple[Any, str]] = {}  # object ref -> (actor, part)
-        self.seen: dict[Any, int] = {}  # actor -> images it has encoded
+        self.seen: dict[Any, Watched] = {}  # actor -> what it has told of itself
+        self.images = 0  # of actors that have gone
 
     def run(self) -> Outcome:
         try:
@@ -71,11 +74,11 @@ class _Pool:
                     self._next(self._settle(ref, actor, part))
                 if time.monotonic() - last > 1.0:
                     last = time.monotonic()
-                    self._count()
+                    self._look()
             self._count()
             return self.outcome
         finally:
-            for actor in {actor for actor, _ in self.running.values()} | set(self.seen):
+            for actor in list(self.seen):
                 ray.kill(actor, no_restart=True)
 
     def _start(self) -> Any:
@@ -85,16 +88,23 @@ class _Pool:
             max_restarts=0,
             max_concurrency=2,
         ).remote()
-        self.seen[actor] = 0
+        self.seen[actor] = Watched(actor)
         return actor
 
     def _next(self, actor: Any) -> None:
-        """Gives an actor the next part; one without work is let go."""
+        """Gives an actor the next part; one without work is let go, so that another may have its place."""
         if not self.waiting:
+            self._forget(actor)
+            ray.kill(actor, no_restart=True)
             return
         part = self.waiting.popleft()
         careful = self.deaths[part] >= CAREFUL_AFTER
+        self.seen[actor].begins()
         self.running[actor.encode.remote(self.work, part, careful)] = (actor, part)
+
+    def _forget(self, actor: Any) -> None:
+        watched = self.seen.pop(actor, None)
+        self.images += (watched.images or 0) if watched else 0
 
     def _settle(self, ref: Any, actor: Any, part: str) -> Any:
         """Books one finished call; the actor to go on with."""
@@ -111,38 +121,46 @@ class _Pool:
                 self.waiting.append(part)
             else:
                 self.outcome.failed[part] = (
-                    cause.message if isinstance(cause, CraterRayError) else _last_line(cause)
+                    cause.message if isinstance(cause, CraterRayError) else last_line(cause)
                 )
             return actor
         except DEATHS as error:
             self.outcome.deaths += 1
             self.idle_deaths += 1
             self.deaths[part] += 1
-            self.seen.pop(actor, None)
+            self._forget(actor)
             if self.idle_deaths > IDLE_DEATHS:
                 raise ClusterError(
                     f"{self.idle_deaths} encoder workers died one after another, the last on part {part}: "
-                    f"{_last_line(error)}; look at the memory of the nodes, then run again: what is done "
+                    f"{last_line(error)}; look at the memory of the nodes, then run again: what is done "
                     "is kept"
                 ) from None
             self.waiting.appendleft(part)
             return self._start()
+        except RayError as error:
+            raise unable(error) from None
+
+    def _look(self) -> None:
+        """Counts, and ends the worker that stands still: its part is then that of a worker that died."""
+        self._count()
+        working = [self.seen[actor] for actor, _ in self.running.values()]
+        for watched in working:
+            if watched.images is not None and watched.still() > self.table.stall_seconds:
+                ray.kill(watched.actor, no_restart=True)
+        if working and all(w.images is None and w.still() > self.table.stall_seconds for w in working):
+            raise ClusterError(
+                f"no node has taken an encoder of {self.table.cpus_per_encoder:g} CPU and "
+                f"{self.table.gpus_per_encoder:g} GPU for {self.table.stall_seconds:g} s; add a node or wait "
+                "for one, then run again: what is done is kept"
+            )
 
     def _count(self) -> None:
-        asked = {actor.encoded.remote(): actor for actor, _ in self.running.values()}
-        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0.5) if asked else ([], [])
-        for ref in ready:
-            try:
-                self.seen[asked[ref]] = ray.get(ref)
-            except DEATHS:
-                continue  # its part will say so
-        # an actor that is let go is still in `seen` with its last count
+        for watched in self.seen.values():
+            watched.ask()
+        asked = [watched.asked for watched in self.seen.values() if watched.asked is not None]
+        ray.wait(asked, num_returns=len(asked), timeout=0.5) if asked else None
+        for watched in self.seen.values():
+            watched.hear()
         settled = len(self.outcome.done) + len(self.outcome.failed)
-        self.report(
-            settled, max(sum(self.seen.values()), sum(done.encoded for done in self.outcome.done.values()))
-        )
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
+        told = self.images + sum(watched.images or 0 for watched in self.seen.values())
+        self.report(settled, max(told, sum(done.encoded for done in self.outcome.done.values())))

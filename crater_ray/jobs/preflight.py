@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from crater_ray.errors import ClusterError, ConfigError, PluginError
+from crater_ray.index.store import TMP, make_folder, room
 from crater_ray.jobs.answers import answer
 from crater_ray.plugins import Aggregator, Backbone, Ref, registry
 from crater_ray.types import TokenShape
@@ -38,11 +39,12 @@ def preflight(
     """What every node agrees on.
 
     Raises PluginError when a node lacks a package or has another version or other weights, ConfigError when
-    an aggregator does not fit the backbone, ClusterError when a node does not see the output folder.
+    an aggregator does not fit the backbone, ClusterError when a node does not see the output folder or is
+    lost meanwhile, StorageFull.
     """
-    mark = root / "tmp" / f"preflight.{uuid.uuid4().hex}"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    mark = make_folder(root, root / TMP) / f"preflight.{uuid.uuid4().hex}"
+    with room(root, mark):
+        mark.touch()
     try:
         nodes = [
             node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0

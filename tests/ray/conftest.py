@@ -49,7 +49,13 @@ def ray_cluster(rig: None) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, ray_cluster: str) -> Callable[..., Job]:
+def make_job(write_job: Callable[..., Job], ray_cluster: str) -> Callable[..., Job]:
+    """As `write_job`, to be run in this process, on the session's cluster."""
+    return write_job
+
+
+@pytest.fixture
+def write_job(tmp_path: Path, rig: None) -> Callable[..., Job]:
     """A job over the rig's disks: keyword tables replace the defaults, `reader={"items": 12}`."""
 
     def make(name: str = "job", **tables: Mapping[str, Any]) -> Job:
@@ -71,16 +77,23 @@ def make_job(tmp_path: Path, ray_cluster: str) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def driver(ray_cluster: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `crater-ray …` as a process of its own, on the session's cluster where it reads a job."""
+def driver(command: Callable[..., subprocess.Popen[str]], ray_cluster: str) -> Any:
+    """As `command`, while the session's cluster runs."""
+    return command
+
+
+@pytest.fixture
+def command(rig: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `crater-ray …`, or Python with other arguments, as a process of its own, and group."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, python: tuple[str, ...] = ("-m", "crater_ray.cli")) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "crater_ray.cli", *arguments],
+            [sys.executable, *python, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         started.append(process)
         return process

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,12 +34,8 @@ from crater_ray.index.packs import listing
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import latest, numbers
 from crater_ray.jobs import index as jobs_index
-from crater_ray.jobs import preflight as jobs_preflight
 from crater_ray.jobs.change import drop
 from crater_ray.jobs.compact import compact
-from crater_ray.jobs.part import PartWorker
-from crater_ray.jobs.pool import Outcome
-from crater_ray.jobs.segment import build
 
 SEEDS = int(os.environ.get("CRATER_RAY_CHAOS_SEEDS", "1"))
 EXAMPLES, STEPS = 8, 12  # of a seed
@@ -78,27 +74,6 @@ def power(writes: int) -> Iterator[None]:
     finally:
         for one in patches:
             one.stop()
-
-
-@pytest.fixture
-def here(rig: None) -> Iterator[None]:
-    """Index jobs in this process."""
-
-    def looked(root: Path, reader: Any, backbone: Any, shortlist: Any, rerank: Any, job: str) -> Any:
-        root.mkdir(exist_ok=True)  # Ray's nodes would look for a file in it
-        return jobs_preflight._look._function(str(root), job, reader, backbone, shortlist, rerank)
-
-    def worked(work: Any, parts: Any, table: Any, report: Any) -> Outcome:
-        worker = PartWorker(work)
-        return Outcome({part: worker.encode(part, careful=False) for part in parts})
-
-    with (
-        patch.object(jobs_index, "cluster", lambda table: nullcontext()),
-        patch.object(jobs_index, "preflight", looked),
-        patch.object(jobs_index, "work_through", worked),
-        patch.object(jobs_index, "on_cluster", build),
-    ):
-        yield
 
 
 def expected_vector(pattern: int) -> Any:
@@ -359,6 +334,9 @@ def _without(model: Model, gone: list[str]) -> Model | None:
     return left
 
 
+@pytest.mark.fault(
+    "any history of growth, packing and collection, the power cut", "the index is what a dictionary is"
+)
 @pytest.mark.parametrize("number", range(SEEDS))
 def test_any_history_of_an_index_is_that_of_a_dictionary(here: None, number: int) -> None:
     Growth.vectors = {pattern: expected_vector(pattern) for pattern in PATTERNS}

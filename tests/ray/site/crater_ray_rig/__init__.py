@@ -16,6 +16,15 @@ class DisksOptions(Options):
     broken_part: str = ""  # a part that cannot be listed
 
 
+class FaultyOptions(Options):
+    items: int = 40
+    per_part: int = 10
+    fault: str = ""  # unlisted, again: while they are listed; segfault, hang, error: while they are loaded
+    at: tuple[str, ...] = ()  # ids
+    events: File | None = None  # a FIFO that every load writes to
+    pause: float = 0.0  # seconds that each load takes
+
+
 class ListedOptions(Options):
     path: File
 
@@ -26,6 +35,10 @@ class FakeOptions(Options):
     image_size: int = 32
 
 
+class FaultyBackboneOptions(Options):
+    fault: str
+
+
 class WhitenedOptions(Options):
     dim: int = 8
 
@@ -33,16 +46,24 @@ class WhitenedOptions(Options):
 @hookimpl
 def register_readers():
     yield Label("disks", "coloured disks", "crater_ray_rig.disks:Disks", DisksOptions)
+    yield Label("faulty", "disks that fail", "crater_ray_rig.faulty:Faulty", FaultyOptions)
     yield Label("listed", "what a JSON file lists", "crater_ray_rig.listed:Listed", ListedOptions)
 
 
 @hookimpl
 def register_backbones():
     yield Label("fake", "colours through a fixed projection", "crater_ray.testing:FakeBackbone", FakeOptions)
+    yield Label(
+        "faulty_backbone",
+        "breaks its promises",
+        "crater_ray_rig.faulty:FaultyBackbone",
+        FaultyBackboneOptions,
+    )
 
 
 @hookimpl
 def register_aggregators():
+    yield Label("wrong_k", "a token more than promised", "crater_ray_rig.faulty:WrongK")
     yield Label(
         "whitened_mean",
         "the mean token, PCA-whitened",
