@@ -69,7 +69,7 @@ class Service:
 
 @contextmanager
 def service(index: Path, *arguments: str, logs: Path | None = None) -> Iterator[Service]:
-    """Started, ready, and stopped again."""
+    """Started, every replica there, and stopped again."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     command = [sys.executable, "-m", "crater_ray.cli", "serve", str(index), "--no-auth", "--port", str(port)]
@@ -83,13 +83,16 @@ def service(index: Path, *arguments: str, logs: Path | None = None) -> Iterator[
         start_new_session=True,
     )
     assert process.stdout is not None
+    ready = 0.0
     try:
         for line in process.stdout:
             if "ready after" in line:
+                ready = time.monotonic() - start
+            if "every replica" in line:
                 break
         else:
             raise SystemExit(f"the service did not start: {' '.join(command)}")
-        yield Service(f"http://127.0.0.1:{port}", process.pid, time.monotonic() - start)
+        yield Service(f"http://127.0.0.1:{port}", process.pid, ready)
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -93,12 +93,19 @@ def run(
         signal.signal(number, lambda *_: stop.set())
     try:
         serve.start(http_options={"host": host, "port": port, "request_timeout_s": None})
-        _deploy(wanted)
+        from crater_ray.serve.deploy import bound, running
+
+        version = wanted.first_version()
+        _deploy(wanted, bound(wanted, version, (version,), lone=True))  # one of each is sooner there
         shown = f"[{host}]" if ":" in host else host
         say(
-            f"{wanted.name}, version {wanted.first_version()}: http://{shown}:{port}/ "
+            f"{wanted.name}, version {version}: http://{shown}:{port}/ "
             f"(API: /docs), ready after {time.monotonic() - start:.1f} s; Ctrl-C stops it"
         )
+        if not stop.is_set():
+            code, now, held = running(wanted.app)
+            _deploy(wanted, bound(wanted, now, held, code))
+            say(f"every replica is there after {time.monotonic() - start:.1f} s")
         stop.wait()
     finally:
         if address is None:
@@ -159,18 +166,12 @@ def _connect(address: str | None, metrics_port: int | None) -> None:
                 raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
-def _deploy(wanted: Settings) -> None:
+def _deploy(wanted: Settings, application: Any) -> None:
+    """Waits until every replica is there. Raises what one of them died of."""
     from ray import serve
 
-    from crater_ray.serve.deploy import build
-
     try:
-        serve.run(
-            build(wanted.model_dump(mode="json")),
-            name=wanted.app,
-            route_prefix="/",
-            logging_config=wanted.logging(),
-        )
+        serve.run(application, name=wanted.app, route_prefix="/", logging_config=wanted.logging())
     except RuntimeError as error:  # what a replica died of stands with its deployment
         there = serve.status().applications.get(wanted.app)
         said = [one.message for one in there.deployments.values()] if there else []

@@ -123,7 +123,7 @@ class Searchers:
                 await loop.run_in_executor(opening, self._searcher.hold, told["versions"])
 
     async def holds(self, version: int) -> bool:
-        return self._searcher.holds(version)
+        return bool(self._searcher.holds(version))
 
     async def search(self, ask: Any) -> Any:
         return await self._turns.run(self._searcher.search, ask)
@@ -217,11 +217,13 @@ def build(args: dict[str, Any]) -> serve.Application:
     return bound(wanted, version, (version,))
 
 
-def bound(wanted: Settings, version: int, held: Sequence[int], code: str | None = None) -> serve.Application:
+def bound(
+    wanted: Settings, version: int, held: Sequence[int], code: str | None = None, *, lone: bool = False
+) -> serve.Application:
     """The application with `version` in force and searchers that hold all of `held`.
 
     Deployed again with other versions and under the `code` that runs, Serve changes the replicas where they
-    are; under another it would start every one of them again.
+    are; under another it would start every one of them again. lone: one replica of each, sooner there.
     """
     code = code or hashlib.sha256(f"{crater_ray.__version__}{wanted.model_dump_json()}".encode()).hexdigest()
     plain, table = wanted.model_dump(mode="json"), wanted.serve
@@ -237,7 +239,7 @@ def bound(wanted: Settings, version: int, held: Sequence[int], code: str | None 
     encoder = _fixed(
         serve.deployment(Encoders).options(
             name="encoder",
-            num_replicas=table.encoders,
+            num_replicas=1 if lone else table.encoders,
             ray_actor_options={**actor, "num_gpus": table.gpus_per_encoder},
             **{**common, "max_ongoing_requests": 2 * table.batch},
         ),
@@ -247,7 +249,7 @@ def bound(wanted: Settings, version: int, held: Sequence[int], code: str | None 
         _fixed(
             serve.deployment(Searchers).options(
                 name=f"searcher-{shard}",
-                num_replicas=table.replicas,
+                num_replicas=1 if lone else table.replicas,
                 ray_actor_options=actor,
                 user_config={"versions": list(held)},
                 **common,
@@ -259,7 +261,7 @@ def bound(wanted: Settings, version: int, held: Sequence[int], code: str | None 
     ingress = _fixed(
         serve.deployment(serve.ingress()(Ingress)).options(
             name="ingress",
-            num_replicas=table.ingresses,
+            num_replicas=1 if lone else table.ingresses,
             ray_actor_options=actor,
             user_config={"version": version, "held": list(held)},
             **{**common, "max_ongoing_requests": 16 * table.at_once, "max_queued_requests": -1},
@@ -274,12 +276,13 @@ def _fixed(deployment: Any, code: str) -> Any:
     return deployment.options(_internal=True, version=code)
 
 
-def running_code(app: str) -> str:
-    """The name under which Serve runs the application's code, whoever deployed it."""
+def running(app: str) -> tuple[str, int, tuple[int, ...]]:
+    """The name under which Serve runs the code of the application, the version in force, those held."""
     from ray.serve.context import _get_global_client
 
     found, _ = _get_global_client().get_deployment_info("ingress", app)
-    return str(found.version)
+    told = found.deployment_config.user_config
+    return str(found.version), int(told["version"]), tuple(told["held"])
 
 
 def _threads(told: int | None) -> int:

@@ -53,9 +53,9 @@ def change(
     wanted: Settings, old: int, new: int, run: Callable[..., Any], wait: Callable[[float], None]
 ) -> None:
     """The three steps; `run` deploys an application and waits until every replica has it."""
-    from crater_ray.serve.deploy import bound, running_code
+    from crater_ray.serve.deploy import bound, running
 
-    code, both = running_code(wanted.app), tuple(sorted({old, new}))
+    code, both = running(wanted.app)[0], tuple(sorted({old, new}))
     more = {"name": wanted.app, "route_prefix": "/", "logging_config": wanted.logging()}
     for version in (old, new):
         run(bound(wanted, version, both, code), **more)

@@ -106,7 +106,7 @@ def test_a_change_of_version_is_three_steps(root: Path, monkeypatch: pytest.Monk
 
     wanted = settings({"index": str(root), "no_auth": True, "serve": {"seconds": 7.0}})
     steps: list[Any] = []
-    monkeypatch.setattr(deploy, "running_code", lambda app: "the code that runs")
+    monkeypatch.setattr(deploy, "running", lambda app: ("the code that runs", 1, (1,)))
     monkeypatch.setattr(deploy, "bound", lambda wanted, version, held, code: (version, held, code))
     reload.change(wanted, 1, 2, lambda app, **more: steps.append((*app, more["name"])), steps.append)
     named = ("the code that runs", "crater-ray")

@@ -76,7 +76,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None
-    said = next((line for line in process.stdout if "ready after" in line), "")
+    said = next((line for line in process.stdout if "every replica is there" in line), "")
     if not said:
         pytest.fail(f"the service did not start: {process.communicate()[1][-3000:]}")
     yield Served(f"http://127.0.0.1:{port}", process, f"http://127.0.0.1:{metrics}/metrics", logs)
