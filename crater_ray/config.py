@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
-from crater_ray.jobfile import PluginTable, Table, read
+from crater_ray.jobfile import PluginTable, Table, read, told, url_of
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 
@@ -111,7 +111,7 @@ class Job(Table):
     """One job file, checked. Paths are absolute; plugins are Refs with validated options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-    out: Path
+    out: Path  # a folder, or s3://bucket/folder
     reader: ReaderTable
     queries: ReaderTable | None = None
     backbone: BackboneTable
@@ -186,12 +186,15 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     base = job.path.parent
     backbone, serve = job.backbone, job.serve
     if backbone.cache is not None:
+        if url_of(backbone.cache) is not None:
+            raise ConfigError(f"{path.name}: [backbone] cache must be a folder, not {told(backbone.cache)}")
         backbone = backbone.model_copy(update={"cache": absolute(backbone.cache, base)})
     if isinstance(serve.basemap, dict):
         images = {body: absolute(image, base) for body, image in serve.basemap.items()}
         serve = serve.model_copy(update={"basemap": images})
     elif serve.basemap is not None:
         serve = serve.model_copy(update={"basemap": absolute(serve.basemap, base)})
-    job = job.model_copy(update={"out": absolute(job.out, base), "backbone": backbone, "serve": serve})
+    out = absolute(job.out, base) if url_of(job.out) is None else job.out
+    job = job.model_copy(update={"out": out, "backbone": backbone, "serve": serve})
     job.check()
     return job

@@ -10,6 +10,7 @@
     ├── DamagedIndex               a file of an index that is missing or does not match its checksum
     ├── IncompleteJob              parts that failed; what is done is kept
     ├── StorageFull                no room left while writing; what is done is kept
+    ├── StorageError               object storage that does not answer or refuses; what is done is kept
     ├── ClusterError               Ray cannot be reached, or its workers keep dying
     └── BadImage                   one image that cannot be used: the job quarantines it with this reason
 
@@ -68,6 +69,10 @@ class IncompleteJob(CraterRayError):
 
 class StorageFull(CraterRayError):
     """No room left while writing; what is done is kept."""
+
+
+class StorageError(CraterRayError, OSError):
+    """Object storage that does not answer or refuses; what is done is kept. Tried again like any OSError."""
 
 
 class ClusterError(CraterRayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,24 @@ class PluginTable(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
+
+
+def url_of(path: Path) -> str | None:
+    """The address that a path was made of, such as s3://bucket/folder; None for a folder.
+
+    Raises ConfigError for an address of any other kind.
+    """
+    found = re.match(r"([a-z][a-z0-9+]+):/+(?!/)", path.as_posix())
+    if found is None:
+        return None
+    if found[1] != "s3":
+        raise ConfigError(f"{path}: an index lies in a folder or on s3://bucket/folder, not on {found[1]}://")
+    return f"s3://{path.as_posix()[found.end() :]}"
+
+
+def told(path: Path) -> str:
+    """A path, or the address it was made of, as people write it."""
+    return url_of(path) or str(path)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

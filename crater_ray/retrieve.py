@@ -46,6 +46,7 @@ class Index:
         self.root = Path(root)
         self.threads = threads
         self.snapshot = Snapshot(self.root, version, segments)
+        self.snapshot.bring()
         self.recipe = self.snapshot.recipe
 
     def __len__(self) -> int:

@@ -21,6 +21,7 @@ from crater_ray.bench.plan import Configuration
 from crater_ray.bench.size_report import write
 from crater_ray.config import BackboneTable, Job, ReaderTable, RerankTable, ShortlistTable
 from crater_ray.errors import ConfigError, UserError
+from crater_ray.index.bucket import only_on_disk
 from crater_ray.index.sealed import canonical
 from crater_ray.index.token_cache import token_key
 from crater_ray.jobs.cluster import cluster
@@ -90,6 +91,7 @@ def run(
     backbone whose weights cannot be had is reported with the reason. Raises as `bench tokens`.
     """
     job.queries_ref()
+    only_on_disk(out or job.out, "results are written into a folder; name one with --out")
     root = out or job.out.with_name(f"{job.out.name}-backbones")
     ledger = Ledger(root, "backbones")
     missing: dict[str, str] = {}

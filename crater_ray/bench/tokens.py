@@ -20,6 +20,7 @@ from crater_ray.bench.plan import Configuration, choices, plan, together, unique
 from crater_ray.bench.results import Bench
 from crater_ray.config import ClusterTable, Job
 from crater_ray.errors import ConfigError, UserError
+from crater_ray.index.bucket import only_on_disk
 from crater_ray.jobs.progress import Counter
 
 Array = np.ndarray[Any, Any]
@@ -66,6 +67,7 @@ def run(
     as the index job.
     """
     job.queries_ref()  # said before any work
+    only_on_disk(job.out, "results are written beside the index; name a folder in `out` to measure")
     gallery, asked = encoded(job, quiet=quiet)
     suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed)
     groups = {item.group for item in gallery.items}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crater_ray.errors import IndexMismatch
+from crater_ray.index.bucket import folder, only_on_disk
 from crater_ray.index.fitted import fitted_path
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.pins import Claim
@@ -52,6 +53,7 @@ def collect(root: Path, keep: int = KEPT, *, force: bool = False, dry: bool = Fa
     if keep < 1:
         raise ValueError(f"keep is {keep}; the version in force always stays")
     root = Path(root)
+    only_on_disk(root, "nobody can tell there who reads a version, so nothing of it is collected")
     recipe = read_recipe(root)
     with DriverLock(root):
         old = numbers(root)[:-keep]
@@ -86,7 +88,7 @@ def collect(root: Path, keep: int = KEPT, *, force: bool = False, dry: bool = Fa
 
 def collected(root: Path) -> set[int]:
     """The numbers of versions that were collected. Raises DamagedIndex."""
-    path = root / VERSIONS / COLLECTED
+    path = folder(root) / VERSIONS / COLLECTED
     if not path.exists():
         return set()
     return set(unseal(path, "which versions were collected")["numbers"])

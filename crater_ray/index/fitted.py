@@ -12,13 +12,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from crater_ray.errors import DamagedIndex
+from crater_ray.index.bucket import folder
+from crater_ray.index.copies import fetch
 from crater_ray.index.store import FITTED, write_whole
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def fitted_path(root: Path, sha: str) -> Path:
-    return root / FITTED / f"{sha}.safetensors"
+    return folder(root) / FITTED / f"{sha}.safetensors"
 
 
 def write_fitted(root: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -31,17 +33,26 @@ def write_fitted(root: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     return sha
 
 
+def fitted_file(root: Path, sha: str) -> Path:
+    """The file of that content, here. Raises DamagedIndex when object storage has it otherwise, or not."""
+    path = fitted_path(root, sha)
+    if not fetch(root, path, lambda data, where: _check(data, where, sha)):
+        raise DamagedIndex(f"{path} is missing: what aggregators learnt; restore it from a copy")
+    return path
+
+
 def read_fitted(root: Path, sha: str) -> Arrays:
     """The arrays of `write_fitted`. Raises DamagedIndex when they are missing or changed."""
-    path = fitted_path(root, sha)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DamagedIndex(f"{path} is missing: what aggregators learnt; restore it from a copy") from None
-    if xxhash.xxh3_128_hexdigest(data) != sha:
-        raise DamagedIndex(f"{path} does not match its checksum; restore it from a copy")
+    path = fitted_file(root, sha)
+    data = path.read_bytes()
+    _check(data, str(path), sha)
     try:
         arrays: Arrays = load(data)
     except SafetensorError as error:
         raise DamagedIndex(f"{path} is not a safetensors file: {error}") from None
     return arrays
+
+
+def _check(data: bytes, where: str, sha: str) -> None:
+    if xxhash.xxh3_128_hexdigest(data) != sha:
+        raise DamagedIndex(f"{where} does not match its checksum; restore it from a copy")

@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 
 from crater_ray.errors import IndexMismatch
+from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.store import LOCK, check_root, make_folder, room
+from crater_ray.jobfile import told
 
 _BUSY = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -21,7 +23,9 @@ _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class DriverLock:
     """Holds root/.lock while it is entered; the kernel frees it when the process dies, however it dies.
 
-    Raises IndexMismatch when `root` is no place for an index, or another driver holds it; StorageFull.
+    On object storage it holds this machine's copies: drivers of other machines are told apart by what they
+    commit. Raises IndexMismatch when `root` is no place for an index, or another driver holds it;
+    StorageFull.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,9 +34,12 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         check_root(self._root)
-        path = self._root / LOCK
+        where = bucket(self._root)
+        if where is not None:
+            where.begin()
+        path = folder(self._root) / LOCK
         try:
-            make_folder(self._root, self._root)
+            make_folder(self._root, path.parent)
             with room(self._root, path):
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
@@ -50,7 +57,8 @@ class DriverLock:
             os.close(handle)
             if error.errno in _BUSY:
                 raise IndexMismatch(
-                    f"another driver ({_named(holder)}) writes {self._root}; wait for it or use another `out`"
+                    f"another driver ({_named(holder)}) writes {told(self._root)}; wait for it or use "
+                    "another `out`"
                 ) from None
             if error.errno not in _CANNOT:
                 raise

@@ -14,13 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import IndexMismatch, QueryError
-from crater_ray.index.fitted import Arrays, fitted_path, read_fitted
+from crater_ray.index.copies import Copy, bring, mend
+from crater_ray.index.fitted import Arrays, fitted_file, read_fitted
 from crater_ray.index.gather import gather
-from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_part
+from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_parts
 from crater_ray.index.pins import Pin, VersionGone
 from crater_ray.index.recipe import read_recipe
 from crater_ray.index.segments import Segment, check_segment, read_segment
 from crater_ray.index.versions import Version, latest, read, union_schema
+from crater_ray.jobfile import told as said
 
 _OTHER_FILES = 512  # that a process holds beside its parts'
 _CACHED = 32  # rows copied twice while they are in the processor's cache
@@ -30,7 +32,8 @@ _SUGGEST_BELOW = 50_000  # ids; looking for a close one among more takes too lon
 class Snapshot:
     """Rows of one version: its parts in order, N in all. Read-only, thread-safe once opened.
 
-    With `segments`, only the parts of those of the version's segments: a share of it.
+    With `segments`, only the parts of those of the version's segments: a share of it. Of an index on object
+    storage a file is copied when it is first read; `bring` copies all of the share, several at once.
     Raises IndexMismatch when `root` is no index, a newer one, or lacks that version; DamagedIndex.
     """
 
@@ -51,7 +54,7 @@ class Snapshot:
                 entry for entry, sha in zip(entries, owners(found, every), strict=True) if sha in segments
             )
         _allow_files(len(entries))
-        self.parts: tuple[Part, ...] = tuple(open_part(self.root, entry) for entry in entries)
+        self.parts: tuple[Part, ...] = tuple(open_parts(self.root, entries))
         self.offsets: Array = np.cumsum([0, *(len(part) for part in self.parts)])  # (parts + 1,), first rows
 
     def __len__(self) -> int:
@@ -198,8 +201,20 @@ class Snapshot:
         ]
         return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
 
+    def _copies(self) -> list[Copy]:
+        every = [part.copies() for part in self.parts] + [segment.copies() for segment in self.segments]
+        return [copy for copies in every for copy in copies]
+
+    def bring(self) -> None:
+        """All of it here, where it lies on object storage. Raises DamagedIndex, StorageError, StorageFull."""
+        bring(self.root, self._copies())
+
     def check(self) -> None:
-        """Reads every file of its parts and segments. Raises DamagedIndex naming the first bad one."""
+        """Reads every file of its parts and segments. Raises DamagedIndex naming the first bad one.
+
+        A bad copy of what lies on object storage is copied again.
+        """
+        mend(self.root, [copy for segment in self.segments for copy in segment.copies()])
         for part in self.parts:
             check_part(part)
         for segment in self.segments:
@@ -218,7 +233,7 @@ class Snapshot:
                 sizes[name.split(".")[0]] += told.bytes
         sizes["shortlist"] = sum(segment.sum.bytes for segment in self.segments if segment.sum is not None)
         for sha in {segment.fitted for segment in self.segments if segment.fitted}:
-            sizes["shortlist"] += fitted_path(self.root, sha).stat().st_size
+            sizes["shortlist"] += fitted_file(self.root, sha).stat().st_size
         shares = {stage: size / max(len(self), 1) for stage, size in sizes.items()}
         return {**shares, "total": sum(shares.values())}
 
@@ -233,7 +248,7 @@ def _pinned(root: Path, number: int | None) -> tuple[Version, Pin]:
         found = latest(root) if number is None else read(root, number)
         if found is None:
             raise IndexMismatch(
-                f"{root} has no version yet: its first job has not finished; "
+                f"{said(root)} has no version yet: its first job has not finished; "
                 "run `crater-ray index JOB.toml` again"
             )
         try:

@@ -6,7 +6,6 @@ one another. Growth knows members only: a pack that loses one is taken apart, by
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +22,11 @@ from crater_ray.index.parts import (
     check_part,
     done,
     open_part,
-    part_folder,
-    read_record,
+    recorded,
 )
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.sealed import canonical
-from crater_ray.index.store import PARTS
+from crater_ray.index.store import PARTS, listed
 from crater_ray.index.versions import Version
 from crater_ray.index.writer import PartWriter
 
@@ -49,7 +47,7 @@ def members(root: Path, entry: PartEntry) -> tuple[Member, ...]:
     """Of a pack, in the order of their rows; none of a plain part. Raises DamagedIndex."""
     if not entry.name.startswith(PREFIX):
         return ()
-    return read_record(part_folder(root, entry.name, entry.digest)).members
+    return recorded(root, entry).members
 
 
 def listing(root: Path, version: Version | None) -> dict[str, PartEntry]:
@@ -64,8 +62,7 @@ def listing(root: Path, version: Version | None) -> dict[str, PartEntry]:
 def packed(root: Path) -> dict[Key, Place]:
     """Where every member of the packs on the disk stands, in force or not; damaged packs left out."""
     found: dict[Key, Place] = {}
-    folder = root / PARTS
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+    for name in listed(root, PARTS):
         if not name.startswith(PREFIX):
             continue
         pack_name, _, digest = name.rpartition(".")
@@ -164,7 +161,7 @@ def _plain(inside: Iterable[Member], reader: int) -> tuple[PartEntry, ...]:
 
 
 def _member(root: Path, entry: PartEntry) -> Member:
-    record = read_record(part_folder(root, entry.name, entry.digest))
+    record = recorded(root, entry)
     return Member(record.name, record.digest, record.rows, record.skipped)
 
 

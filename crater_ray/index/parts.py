@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
+from crater_ray.index.bucket import folder
+from crater_ray.index.copies import Copy, bring, fetch, fetch_all, mend
 from crater_ray.index.gather import ranges
 from crater_ray.index.sealed import canonical, unseal
 from crater_ray.index.store import PARTS, Sum, sum_of
@@ -76,17 +78,17 @@ def check_name(name: str) -> None:
 
 def part_folder(root: Path, name: str, digest: str) -> Path:
     check_name(name)
-    return root / PARTS / f"{name}.{digest}"
+    return folder(root) / PARTS / f"{name}.{digest}"
 
 
 def done(root: Path, name: str, digest: str) -> PartEntry | None:
     """The finished part of that name and digest, None when it is absent or a file is missing or short."""
-    folder = part_folder(root, name, digest)
-    if not folder.is_dir():
-        return None
+    place = part_folder(root, name, digest)
     try:
-        record = read_record(folder)
-        check_sizes(folder, record)
+        if not fetch(root, place / PART) and not place.is_dir():
+            return None
+        record = read_record(place)
+        check_sizes(place, record)
     except (DamagedIndex, IndexMismatch):
         return None  # made again; the commit sets the damaged one aside
     return PartEntry(name, digest, record.rows, len(record.skipped))
@@ -115,9 +117,14 @@ class Record:
     files: Mapping[str, Sum]
     skipped: Mapping[str, str]  # id -> reason
     members: tuple[Member, ...] = ()  # of a pack; see packs.py
+    attempt: str = ""  # on object storage, the key that its files are below
 
     def payload(self) -> dict[str, Any]:
-        packed = {"members": [asdict(member) for member in self.members]} if self.members else {}
+        packed: dict[str, Any] = {}
+        if self.members:
+            packed["members"] = [asdict(member) for member in self.members]
+        if self.attempt:
+            packed["attempt"] = self.attempt
         return {
             "format": 1,
             "name": self.name,
@@ -148,6 +155,7 @@ def read_record(folder: Path) -> Record:
             files,
             plain["skipped"],
             tuple(Member(**member) for member in plain.get("members", ())),
+            plain.get("attempt", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{folder / PART} lacks a field ({error}); {_AGAIN}") from None
@@ -156,9 +164,19 @@ def read_record(folder: Path) -> Record:
 _AGAIN = "delete the part's folder and run `crater-ray index` again"
 
 
+def copies(place: Path, record: Record) -> list[Copy]:
+    """What of a part is copied from object storage into its folder; nothing of one on a disk."""
+    key = f"{PARTS}/{place.name}/{record.attempt}"
+    every = record.files.items() if record.attempt else ()
+    return [Copy(place / name, f"{key}/{name}", told) for name, told in every]
+
+
 def check_sizes(folder: Path, record: Record) -> None:
-    """Raises DamagedIndex naming the first file that is missing or not as long as part.json says."""
-    for name, told in record.files.items():
+    """Raises DamagedIndex naming the first file that is missing or not as long as part.json says.
+
+    Files on object storage are copied when they are read, and checked then.
+    """
+    for name, told in ({} if record.attempt else record.files).items():
         try:
             size = os.stat(folder / name).st_size
         except FileNotFoundError:
@@ -168,25 +186,42 @@ def check_sizes(folder: Path, record: Record) -> None:
 
 
 def check_part(part: Part) -> None:
-    """Reads every file of a part. Raises DamagedIndex naming the first that is not as it was written."""
+    """Reads every file of a part. Raises DamagedIndex naming the first that is not as it was written.
+
+    A bad copy of what lies on object storage is copied again.
+    """
+    mend(part.root, part.copies())
+    if part.record.attempt:
+        return
     check_sizes(part.folder, part.record)
     for name, told in part.record.files.items():
-        if sum_of(part.folder / name) != told:
+        if sum_of(part.path(name)) != told:
             raise DamagedIndex(f"{part.folder / name} does not match its checksum; {_AGAIN}")
 
 
 class Part:
     """One finished part, read-only. Rows n, m vectors of G, record of R bytes, s scales."""
 
-    def __init__(self, folder: Path, entry: PartEntry, record: Record) -> None:
-        self.folder, self.entry, self.record = folder, entry, record
+    def __init__(self, root: Path, folder: Path, entry: PartEntry, record: Record) -> None:
+        self.root, self.folder, self.entry, self.record = root, folder, entry, record
 
     def __len__(self) -> int:
         return self.record.rows
 
+    def copies(self, names: Iterable[str] | None = None) -> list[Copy]:
+        """What of its files, or of those named, is copied from object storage; nothing of one on a disk."""
+        every = copies(self.folder, self.record)
+        return every if names is None else [copy for copy in every if copy.path.name in names]
+
+    def path(self, name: str) -> Path:
+        """Of one of its files, which is here then."""
+        if self.record.attempt:
+            bring(self.root, self.copies([name]))
+        return self.folder / name
+
     def items(self, columns: Iterable[str] | None = None) -> pa.Table:
         """id, group, uri, stamp and the reader's columns, page checksums verified. Raises DamagedIndex."""
-        path = self.folder / ITEMS
+        path = self.path(ITEMS)
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 return file.read(columns=None if columns is None else list(columns))
@@ -196,7 +231,7 @@ class Part:
     @cached_property
     def schema(self) -> pa.Schema:
         """Of items()."""
-        path = self.folder / ITEMS
+        path = self.path(ITEMS)
         try:
             return pq.read_schema(path)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -212,13 +247,13 @@ class Part:
         """(n, R) uint8, a map."""
         if not len(self):
             return np.empty((0, self.record.record_bytes), np.uint8)
-        return np.memmap(self.folder / CODES, np.uint8, "r", shape=(len(self), self.record.record_bytes))
+        return np.memmap(self.path(CODES), np.uint8, "r", shape=(len(self), self.record.record_bytes))
 
     def read_ahead(self, rows: Array) -> None:
         """Asks the disk for all those codes at once, unless memory has them; does not wait for them."""
         if not len(rows) or not hasattr(os, "posix_fadvise"):
             return
-        size, handle = self.record.record_bytes, os.open(self.folder / CODES, os.O_RDONLY)
+        size, handle = self.record.record_bytes, os.open(self.path(CODES), os.O_RDONLY)
         try:
             # Asking for 1,000 rows that memory has takes half as long as copying them; a look is free.
             if in_memory(handle, (rows[:: 1 + len(rows) // _PROBES] * size).tolist()):
@@ -238,7 +273,7 @@ class Part:
     def _array(self, name: str, shape: tuple[int, ...], kind: Any) -> Array:
         if not len(self):
             return np.empty(shape, kind)
-        path = self.folder / name
+        path = self.path(name)
         try:
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
@@ -259,19 +294,35 @@ def in_memory(handle: int, offsets: Iterable[int]) -> bool:
 
 def open_part(root: Path, entry: PartEntry) -> Part:
     """The part's rows, sizes checked. Raises DamagedIndex naming the file that is missing, short or long."""
-    folder = part_folder(root, entry.name, entry.digest)
-    if not folder.is_dir():
-        raise DamagedIndex(f"{folder} is missing; run `crater-ray index` again to make it")
-    record = read_record(folder)
+    place = part_folder(root, entry.name, entry.digest)
+    if not fetch(root, place / PART) and not place.is_dir():
+        raise DamagedIndex(f"{place} is missing; run `crater-ray index` again to make it")
+    record = read_record(place)
     if (record.name, record.digest, record.rows) != (entry.name, entry.digest, entry.rows):
         raise DamagedIndex(
-            f"{folder / PART} tells of {record.rows} rows of {record.name}.{record.digest}, "
+            f"{place / PART} tells of {record.rows} rows of {record.name}.{record.digest}, "
             f"but the version lists {entry.rows} of {entry.folder}; {_AGAIN}"
         )
-    check_sizes(folder, record)
-    return Part(folder, entry, record)
+    check_sizes(place, record)
+    return Part(root, place, entry, record)
+
+
+def open_parts(root: Path, entries: Sequence[PartEntry], names: Iterable[str] | None = ()) -> list[Part]:
+    """Many parts, and the files named of each (None: all) here: from object storage several at once."""
+    fetch_all(root, [part_folder(root, entry.name, entry.digest) / PART for entry in entries])
+    parts = [open_part(root, entry) for entry in entries]
+    wanted = None if names is None else list(names)
+    bring(root, [copy for part in parts for copy in part.copies(wanted)])
+    return parts
+
+
+def recorded(root: Path, entry: PartEntry) -> Record:
+    """What part.json says of a part. Raises DamagedIndex."""
+    place = part_folder(root, entry.name, entry.digest)
+    fetch(root, place / PART)
+    return read_record(place)
 
 
 def skipped(root: Path, entry: PartEntry) -> dict[str, str]:
     """id -> why it was quarantined. Raises DamagedIndex."""
-    return dict(read_record(part_folder(root, entry.name, entry.digest)).skipped)
+    return dict(recorded(root, entry).skipped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import Any, Literal
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.copies import refresh
 from crater_ray.index.sealed import FORMAT, canonical, seal, unseal
 from crater_ray.index.store import RECIPE, check_root, make_folder, sum_of, write_new, write_whole
+from crater_ray.jobfile import told
 from crater_ray.plugins.labels import Ref
 from crater_ray.plugins.registry import registry
 from crater_ray.types import Side
@@ -112,14 +114,16 @@ def create_or_check(root: Path, recipe: Recipe) -> Recipe:
     when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.
     """
     check_root(root)
-    make_folder(root, root)
-    path = root / RECIPE
+    where = bucket(root)
+    if where is not None:
+        where.begin()
+    path = make_folder(root, folder(root)) / RECIPE
     if not path.exists() and write_new(root, path, _sealed(recipe)):
         return recipe
     there = read_recipe(root)
     if there.digest() != recipe.digest():
         raise IndexMismatch(
-            f"{root} was made by another recipe: {_differences(there, recipe)}; "
+            f"{told(root)} was made by another recipe: {_differences(there, recipe)}; "
             "name another `out`, or set the job back to what the index has"
         )
     if there != recipe:
@@ -132,15 +136,19 @@ def read_recipe(root: Path) -> Recipe:
     recipe = find_recipe(root)
     if recipe is None:
         reason = "it has no recipe.json" if root.exists() else "there is no such folder"
-        raise IndexMismatch(f"{root} is not an index: {reason}; make one with `crater-ray index JOB.toml`")
+        if bucket(root) is not None:
+            reason = "nothing of one is there"
+        raise IndexMismatch(
+            f"{told(root)} is not an index: {reason}; make one with `crater-ray index JOB.toml`"
+        )
     return recipe
 
 
 def find_recipe(root: Path) -> Recipe | None:
     """The recipe at `root`, None where an index may be begun. Raises IndexMismatch, DamagedIndex."""
     check_root(root)
-    path = root / RECIPE
-    if not os.path.lexists(path):
+    path = folder(root) / RECIPE
+    if not refresh(root, path):  # where files lie may change
         return None
     data = path.read_bytes()
     if _MARK.encode() not in data and b'"checksum"' not in data:  # two marks: one may be damaged

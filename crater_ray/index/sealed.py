@@ -29,6 +29,11 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DamagedIndex(f"{path} is missing: {what}") from None
+    return unsealed(data, str(path), what)
+
+
+def unsealed(data: bytes, path: str, what: str) -> dict[str, Any]:
+    """As `unseal`, of what was read from `path`."""
     try:
         payload = json.loads(data)
         found = payload.pop("format", None), payload.pop("checksum", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.copies import Copy, fetch, send
 from crater_ray.index.parts import PartEntry
 from crater_ray.index.sealed import canonical, seal, unseal
 from crater_ray.index.store import (
@@ -42,6 +45,13 @@ class Segment:
     file: Path | None  # shortlist.faiss; None: the parts' own vectors are enough
     sum: Sum | None = None  # of the file
     fitted: str | None = None  # sha of what is done to vectors before they are compared; None: nothing
+    attempt: str = ""  # on object storage, the key that its file is below
+
+    def copies(self) -> list[Copy]:
+        """What of it is copied from object storage."""
+        if not self.attempt or self.file is None or self.sum is None:
+            return []
+        return [Copy(self.file, f"{SEGMENTS}/{self.sha}/{self.attempt}/{self.file.name}", self.sum)]
 
     @property
     def rows(self) -> int:
@@ -74,10 +84,11 @@ def write_segment(
     sha = segment_key(parts, factory=factory, seed=seed, m=m, dim=dim, fitted=fitted)
     if _stands(root, sha):
         return sha
-    target = root / SEGMENTS / sha
-    folder = attempt(root, f"segment.{sha[:8]}")
+    target = folder(root) / SEGMENTS / sha
+    own = attempt(root, f"segment.{sha[:8]}")
+    sent = uuid.uuid4().hex if bucket(root) is not None else ""
     try:
-        made = _write_file(root, folder / SHORTLIST, write) if write is not None else None
+        made = _write_file(root, own / SHORTLIST, write) if write is not None else None
         payload = {
             "format": 1,
             "sha": sha,
@@ -88,15 +99,18 @@ def write_segment(
             "dim": dim,
             "fitted": fitted,
             "file": None if made is None else made.payload(),
+            **({"attempt": sent} if sent else {}),
         }
-        with Stream(root, folder / SEGMENT) as stream:
+        with Stream(root, own / SEGMENT) as stream:
             stream.write(seal(payload))
             stream.close()
-        if not move_folder(root, folder, target) and not _stands(root, sha):
+        if sent and not send(root, own, target, SEGMENT, sent):
+            read_segment(root, sha)  # another's, made of the same; raises where it is damaged
+        elif not move_folder(root, own, target) and not _stands(root, sha):
             target.rename(attempt(root, f"damaged.segment.{sha[:8]}"))
-            move_folder(root, folder, target)
+            move_folder(root, own, target)
     finally:
-        remove_folder(folder)
+        remove_folder(own)
     return sha
 
 
@@ -109,10 +123,10 @@ def read_segment(root: Path, sha: str) -> Segment:
 
 def read_record(root: Path, sha: str) -> Segment:
     """What segment.json says, its file unchecked. Raises DamagedIndex naming segment.json."""
-    folder = root / SEGMENTS / sha
-    if not folder.is_dir():
-        raise DamagedIndex(f"{folder} is missing; run `crater-ray index` again to make it")
-    plain = unseal(folder / SEGMENT, "what the segment spans")
+    place = folder(root) / SEGMENTS / sha
+    if not fetch(root, place / SEGMENT) and not place.is_dir():
+        raise DamagedIndex(f"{place} is missing; run `crater-ray index` again to make it")
+    plain = unseal(place / SEGMENT, "what the segment spans")
     try:
         told = plain["file"]
         made = None if told is None else Sum(**told)
@@ -124,19 +138,22 @@ def read_record(root: Path, sha: str) -> Segment:
             plain["seed"],
             plain["m"],
             plain["dim"],
-            None if made is None else folder / SHORTLIST,
+            None if made is None else place / SHORTLIST,
             made,
             plain.get("fitted"),
+            attempt=plain.get("attempt", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedIndex(f"{folder / SEGMENT} lacks a field ({error}); {_AGAIN}") from None
+        raise DamagedIndex(f"{place / SEGMENT} lacks a field ({error}); {_AGAIN}") from None
     if segment.sha != sha:
-        raise DamagedIndex(f"{folder / SEGMENT} tells of segment {segment.sha}; {_AGAIN}")
+        raise DamagedIndex(f"{place / SEGMENT} tells of segment {segment.sha}; {_AGAIN}")
     return segment
 
 
 def check_size(segment: Segment) -> None:
     """Raises DamagedIndex when the FAISS file is missing or not as long as it was."""
+    if segment.attempt:
+        return  # checked when it is copied
     if segment.file is not None and segment.sum is not None:
         size = os.stat(segment.file).st_size if segment.file.exists() else None
         if size != segment.sum.bytes:
@@ -145,9 +162,12 @@ def check_size(segment: Segment) -> None:
 
 
 def check_segment(segment: Segment) -> None:
-    """Reads the whole FAISS file: a flipped bit there would load silently. Raises DamagedIndex."""
+    """Reads the whole FAISS file: a flipped bit there would load silently. Raises DamagedIndex.
+
+    A copy of what lies on object storage is looked after where it is made: copies.mend.
+    """
     check_size(segment)
-    if segment.file is not None and sum_of(segment.file) != segment.sum:
+    if not segment.attempt and segment.file is not None and sum_of(segment.file) != segment.sum:
         raise DamagedIndex(f"{segment.file} does not match its checksum; {_AGAIN}")
 
 

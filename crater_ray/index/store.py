@@ -19,6 +19,7 @@ from typing import Any
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
+from crater_ray.index.bucket import ORIGIN, Bucket, bucket, folder
 
 RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
     "recipe.json",
@@ -48,6 +49,10 @@ class Sum:
 
 def check_root(root: Path) -> None:
     """Raises IndexMismatch when `root` is a file or holds something else, DamagedIndex for a lost recipe."""
+    where = bucket(root)
+    if where is not None:
+        _check_bucket(where)
+        return
     if not root.exists():
         return
     if not root.is_dir():
@@ -66,10 +71,29 @@ def check_root(root: Path) -> None:
         )
 
 
+def _check_bucket(where: Bucket) -> None:
+    names = where.names()
+    if RECIPE not in names and {PARTS, VERSIONS} <= set(names):
+        raise DamagedIndex(
+            f"{where.url}/{RECIPE} is missing beside the parts it made; restore it from a copy"
+        )
+    if names and not {RECIPE, ORIGIN} & set(names):
+        raise IndexMismatch(where.foreign(names))
+
+
+def listed(root: Path, inside: str) -> list[str]:
+    """What stands in a folder of an index, wherever it lies; nothing in one that is not there."""
+    where = bucket(root)
+    if where is not None:
+        return where.names(inside)
+    path = root / inside
+    return sorted(os.listdir(path)) if path.is_dir() else []
+
+
 def storage_full(root: Path, path: Path) -> StorageFull:
     """The error to raise when `path` did not fit."""
-    folder = root / PARTS
-    done = f"{len(os.listdir(folder))} parts are done" if folder.is_dir() else "what is done is kept"
+    parts = root / PARTS
+    done = f"{len(os.listdir(parts))} parts are done" if parts.is_dir() else "what is done is kept"
     return StorageFull(
         f"no room left while writing {path}; free space and run the same command again: {done}"
     )
@@ -161,10 +185,10 @@ def make_folder(root: Path, path: Path) -> Path:
 
 def attempt(root: Path, name: str) -> Path:
     """A new folder of our own under tmp/. Raises StorageFull."""
-    folder = make_folder(root, root / TMP) / f"{name}.{uuid.uuid4().hex}"
-    with room(root, folder):
-        folder.mkdir()
-    return folder
+    own = make_folder(root, folder(root) / TMP) / f"{name}.{uuid.uuid4().hex}"
+    with room(root, own):
+        own.mkdir()
+    return own
 
 
 def move_folder(root: Path, source: Path, target: Path) -> bool:
@@ -182,13 +206,21 @@ def move_folder(root: Path, source: Path, target: Path) -> bool:
     return True
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(own: Path) -> None:
     """Removes a folder of our own; what cannot be removed stays under tmp/, where it harms nobody."""
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 def write_whole(root: Path, path: Path, data: bytes) -> None:
     """`path` holds `data`, all of it or as it was before. Raises StorageFull."""
+    where = bucket(root)
+    if where is not None:
+        where.put(_key(where, path), data)
+    put_here(root, path, data)
+
+
+def put_here(root: Path, path: Path, data: bytes) -> None:
+    """As write_whole, of the copy on this machine alone."""
     own = _written(root, path, data)
     with room(root, path):
         os.replace(own, path)
@@ -197,6 +229,12 @@ def write_whole(root: Path, path: Path, data: bytes) -> None:
 
 def write_new(root: Path, path: Path, data: bytes) -> bool:
     """True when `path` now holds `data`, False when it existed: one writer wins. Raises StorageFull."""
+    where = bucket(root)
+    if where is not None:
+        won = where.create(_key(where, path), data)
+        if won:
+            put_here(root, path, data)
+        return won
     own = _written(root, path, data)
     try:
         with room(root, path):
@@ -214,9 +252,13 @@ def write_new(root: Path, path: Path, data: bytes) -> bool:
         own.unlink(missing_ok=True)
 
 
+def _key(where: Bucket, path: Path) -> str:
+    return path.relative_to(where.folder()).as_posix()
+
+
 def _written(root: Path, path: Path, data: bytes) -> Path:
     make_folder(root, path.parent)
-    own = make_folder(root, root / TMP) / f"{path.name}.{uuid.uuid4().hex}"
+    own = make_folder(root, folder(root) / TMP) / f"{path.name}.{uuid.uuid4().hex}"
     try:
         with Stream(root, own) as stream:
             stream.write(data)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from crater_ray.errors import CraterRayError
+from crater_ray.errors import CraterRayError, StorageError
+from crater_ray.index.bucket import afresh, bucket, folder
 from crater_ray.index.collect import COLLECTED, GONE, collected
+from crater_ray.index.copies import bring, fetch
 from crater_ray.index.fitted import fitted_path, read_fitted
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import (
@@ -21,6 +24,7 @@ from crater_ray.index.parts import (
     VECTORS,
     PartEntry,
     Record,
+    copies,
     open_part,
     part_folder,
     read_record,
@@ -28,8 +32,9 @@ from crater_ray.index.parts import (
 from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import SEGMENT, Segment, check_segment
 from crater_ray.index.segments import read_record as read_segment
-from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, sum_of
+from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, listed, sum_of
 from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
+from crater_ray.jobfile import told as said
 
 _MEND = "delete the part's folder and run `crater-ray index` again"
 
@@ -55,9 +60,11 @@ class Verification:
 def verify(root: Path) -> Verification:
     """Every checksum of the version in force, the JSON of all versions, ids, row counts, leftovers.
 
-    Raises IndexMismatch when `root` is not an index at all.
+    Of an index on object storage every object is read again, whatever was copied before; a copy of one part
+    at a time is on the disk meanwhile. Raises IndexMismatch when `root` is not an index at all.
     """
-    return _Check(Path(root)).run()
+    with afresh(Path(root)):
+        return _Check(Path(root)).run()
 
 
 class _Check:
@@ -81,7 +88,7 @@ class _Check:
         return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
 
     def _recipe(self) -> Recipe | None:
-        if not os.path.lexists(self.root / RECIPE) and not (self.root / VERSIONS).is_dir():
+        if not {RECIPE, VERSIONS} & set(listed(self.root, "")):
             return read_recipe(self.root)  # raises: this is no index
         recipe: Recipe | None = self._try(RECIPE, lambda: read_recipe(self.root))
         for sha in recipe.fits.values() if recipe else ():
@@ -95,7 +102,7 @@ class _Check:
         found: list[Version] = []
         gone = self._try(f"{VERSIONS}/{COLLECTED}", lambda: collected(self.root), count=False)
         for number in known:
-            name = str(version_path(self.root, number).relative_to(self.root))
+            name = f"{VERSIONS}/{version_path(self.root, number).name}"
             version = self._try(name, lambda number=number: read(self.root, number))
             if version is not None:
                 found.append(version)
@@ -108,21 +115,37 @@ class _Check:
         ids: list[tuple[str, pa.ChunkedArray]] = []
         schemas: list[tuple[str, pa.Schema]] = []
         for entry in version.parts:
-            folder = part_folder(self.root, entry.name, entry.digest)
+            place = part_folder(self.root, entry.name, entry.digest)
             name = f"{PARTS}/{entry.folder}"
-            if not folder.is_dir():
+            if bucket(self.root) is not None and not self._brought(entry, place, name):
+                continue
+            if not place.is_dir():
                 self._problem(name, "the part is missing; run `crater-ray index` again to make it")
                 continue
-            record = self._try(f"{name}/{PART}", lambda folder=folder: read_record(folder))
-            if record is None or not self._files(folder, name, record):
+            record = self._try(f"{name}/{PART}", lambda place=place: read_record(place))
+            if record is None or not self._files(place, name, record):
                 continue
             column = self._rows(name, entry, record, recipe)
             if column is not None:
                 ids.append((entry.name, column))
                 schemas.append((entry.name, open_part(self.root, entry).schema))
-        whole = str(version_path(self.root, version.number).relative_to(self.root))
+            if bucket(self.root) is not None:
+                shutil.rmtree(place)
+        whole = f"{VERSIONS}/{version_path(self.root, version.number).name}"
         self._try(whole, lambda: check_ids(ids), count=False)
         self._try(whole, lambda: union_schema(schemas), count=False)
+
+    def _brought(self, entry: PartEntry, place: Path, name: str) -> bool:
+        """Whether a part is copied from object storage, whole; each object that is not is named."""
+        if not self._try(f"{name}/{PART}", lambda: fetch(self.root, place / PART), count=False):
+            if not any(problem.path.startswith(name) for problem in self.problems):
+                self._problem(name, "the part is missing; run `crater-ray index` again to make it")
+            return False
+        record = self._try(f"{name}/{PART}", lambda: read_record(place), count=False)
+        bad = len(self.problems)
+        for copy in copies(place, record) if record else ():
+            self._try(copy.key, lambda copy=copy: bring(self.root, [copy]), count=False)
+        return record is not None and len(self.problems) == bad
 
     def _files(self, folder: Path, name: str, record: Record) -> bool:
         """Whether every file of a part is as it was written; each bad one is named."""
@@ -181,8 +204,13 @@ class _Check:
         if segment is None:
             return None
         if segment.file is not None:
-            file = str(segment.file.relative_to(self.root))
-            self._try(file, lambda: check_segment(segment))
+            file = str(segment.file.relative_to(folder(self.root)))
+
+            def read_all() -> None:
+                bring(self.root, segment.copies())
+                check_segment(segment)
+
+            self._try(file, read_all)
             self.bytes += segment.sum.bytes if segment.sum else 0
         there = {(part.name, part.digest) for part in version.parts}
         gone = [part for part, digest, _ in segment.parts if (part, digest) not in there]
@@ -192,19 +220,20 @@ class _Check:
 
     def _fitted(self, sha: str) -> None:
         path = fitted_path(self.root, sha)
-        self._try(str(path.relative_to(self.root)), lambda: read_fitted(self.root, sha))
+        self._try(f"{FITTED}/{path.name}", lambda: read_fitted(self.root, sha))
 
     def _leftovers(self, versions: list[Version]) -> None:
         parts = {part.folder for version in versions for part in version.parts}
         segments = {sha for version in versions for sha in version.segments}
-        for folder, used in ((PARTS, parts), (SEGMENTS, segments)):
-            for name in self._names(folder) if self.known else ():
+        for inside, used in ((PARTS, parts), (SEGMENTS, segments)):
+            for name in listed(self.root, inside) if self.known else ():
                 if name not in used:
-                    self.notes.append(Problem(f"{folder}/{name}", "no version refers to it"))
-        for name in self._names(VERSIONS):
+                    self.notes.append(Problem(f"{inside}/{name}", "no version refers to it"))
+            self._attempts(inside)
+        for name in listed(self.root, VERSIONS):
             if name.endswith(GONE):
                 self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray collect` ends it"))
-        for name in self._names(TMP):
+        for name in listed(self.root, TMP):
             self.notes.append(
                 Problem(
                     f"{TMP}/{name}",
@@ -212,18 +241,36 @@ class _Check:
                 )
             )
 
-    def _names(self, folder: str) -> list[str]:
-        path = self.root / folder
-        return sorted(os.listdir(path)) if path.is_dir() else []
+    def _attempts(self, inside: str) -> None:
+        """Notes what uploads left on object storage that did not become a part or segment."""
+        where = bucket(self.root)
+        if where is None:
+            return
+        records: set[str] = set()
+        attempts: dict[str, set[str]] = {}
+        for key in where.keys(inside):
+            name, _, rest = key.removeprefix(f"{inside}/").partition("/")
+            if "/" in rest:
+                attempts.setdefault(name, set()).add(rest.partition("/")[0])
+            else:
+                records.add(name)
+        for name, found in sorted(attempts.items()):
+            left = len(found) - (name in records)
+            if left:
+                self.notes.append(
+                    Problem(f"{inside}/{name}", f"{left} uploads that did not finish; harmless")
+                )
 
     def _problem(self, path: str, reason: str) -> None:
         self.problems.append(Problem(path, reason))
 
     def _try(self, path: str, read: Any, count: bool = True) -> Any:
-        """What `read()` gives, None with a problem at `path` when it cannot."""
+        """What `read()` gives, None with a problem at `path` when it cannot. Raises StorageError."""
         self.files += count
         try:
             return read()
+        except StorageError:
+            raise  # it says nothing of the index
         except CraterRayError as error:
             self._problem(path, error.message)
             return None
@@ -234,7 +281,7 @@ def info(root: Path) -> dict[str, Any]:
     snapshot = Snapshot(Path(root))
     recipe, version = snapshot.recipe, snapshot.version
     return {
-        "root": str(root),
+        "root": said(root),
         "format": recipe.format,
         "side": recipe.side,
         "recipe": recipe.digest(),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
-from crater_ray.index.parts import PartEntry, open_part
+from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.copies import fetch
+from crater_ray.index.parts import ITEMS, PartEntry, open_parts
 from crater_ray.index.sealed import seal, unseal
 from crater_ray.index.segments import read_segment
-from crater_ray.index.store import VERSIONS, write_new
+from crater_ray.index.store import VERSIONS, listed, write_new
+from crater_ray.jobfile import told
 from crater_ray.plugins.labels import Ref
 
 _WHAT = "a version of the index"
@@ -48,14 +51,13 @@ class Version:
 
 
 def version_path(root: Path, number: int) -> Path:
-    return root / VERSIONS / f"{number}.json"
+    return folder(root) / VERSIONS / f"{number}.json"
 
 
 def numbers(root: Path) -> list[int]:
     """The versions there are, ascending."""
-    folder = root / VERSIONS
-    names = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name[:-5]) for name in names if re.fullmatch(r"[1-9][0-9]*\.json", name))
+    found = listed(root, VERSIONS)
+    return sorted(int(name[:-5]) for name in found if re.fullmatch(r"[1-9][0-9]*\.json", name))
 
 
 def latest(root: Path) -> Version | None:
@@ -67,9 +69,9 @@ def latest(root: Path) -> Version | None:
 def read(root: Path, number: int) -> Version:
     """Raises IndexMismatch for a number that is not there or a newer format, DamagedIndex."""
     path = version_path(root, number)
-    if not os.path.lexists(path):
+    if not fetch(root, path):
         known = ", ".join(map(str, numbers(root))) or "none"
-        raise IndexMismatch(f"{root} has no version {number}; there are: {known}")
+        raise IndexMismatch(f"{told(root)} has no version {number}; there are: {known}")
     return read_file(path, number)
 
 
@@ -106,20 +108,23 @@ def publish(root: Path, version: Version) -> Version:
     parent = known[-1] if known else 0
     if (version.number, version.parent) != (parent + 1, parent):
         raise VersionTaken(f"version {version.number} on {version.parent}: {parent} is in force")
-    if not write_new(root, version_path(root, version.number), seal({"format": 1, **asdict(version)})):
+    payload = {"format": 1, **asdict(version)}
+    if bucket(root) is not None:  # two drivers may say the same, and only one of them was first
+        payload["attempt"] = uuid.uuid4().hex
+    if not write_new(root, version_path(root, version.number), seal(payload)):
         raise VersionTaken(f"version {version.number} was published by another driver")
     return version
 
 
 def _check(root: Path, version: Version) -> None:
-    names = Counter(part.name for part in version.parts)
-    twice = [name for name, times in names.items() if times > 1]
+    times = Counter(part.name for part in version.parts)
+    twice = [name for name, count in times.items() if count > 1]
     if twice:
-        raise ValueError(f"part {twice[0]!r} stands {names[twice[0]]} times in version {version.number}")
+        raise ValueError(f"part {twice[0]!r} stands {times[twice[0]]} times in version {version.number}")
     for entry in version.parts:
         if not 0 <= entry.reader < max(len(version.readers), 1):
             raise ValueError(f"part {entry.name!r} names reader {entry.reader} of {len(version.readers)}")
-    opened = [open_part(root, entry) for entry in version.parts]
+    opened = open_parts(root, version.parts, [ITEMS])
     for sha in version.segments:
         read_segment(root, sha)
     union_schema((part.entry.name, part.schema) for part in opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crater_ray.errors import IndexMismatch
+from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.index.bucket import bucket
+from crater_ray.index.copies import send
 from crater_ray.index.items import items_file, items_schema, items_table
 from crater_ray.index.parts import (
     CODES,
@@ -124,13 +127,16 @@ class PartWriter:
             files,
             dict(sorted(self._skipped.items())),
             tuple(members),
+            uuid.uuid4().hex if bucket(self._root) is not None else "",
         )
         with Stream(self._root, self._folder / PART) as stream:  # last: what it tells of is on the disk
             stream.write(seal(record.payload()))
             stream.close()
-        return self._place()
+        return self._place(record.attempt)
 
-    def _place(self) -> PartEntry:
+    def _place(self, sent: str) -> PartEntry:
+        if sent and not send(self._root, self._folder, self._target, PART, sent):
+            return self._other()
         for _ in range(_TRIES):
             if move_folder(self._root, self._folder, self._target):
                 return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
@@ -147,6 +153,15 @@ class PartWriter:
             f"{self._target} keeps coming back damaged while it is replaced; "
             "stop other drivers of this index and run the command again"
         )
+
+    def _other(self) -> PartEntry:
+        """The part as another committed it to object storage first."""
+        theirs = done(self._root, self._name, self._digest)
+        if theirs is None:
+            where = bucket(self._root)
+            key = f"{self._target.parent.name}/{self._target.name}/{PART}"
+            raise DamagedIndex(f"{where.url}/{key} cannot be read; {where.mend(key)}" if where else key)
+        return theirs
 
     def __enter__(self) -> PartWriter:
         return self

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from crater_ray.index.bucket import only_on_disk
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.packs import own_columns, pack
@@ -41,6 +42,7 @@ def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
     root = Path(root)
+    only_on_disk(root, "parts are packed in a folder alone; on object storage a part is an object or five")
     recipe = read_recipe(root)  # before a lock is left in a folder that is no index
     with DriverLock(root):
         while True:

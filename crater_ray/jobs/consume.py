@@ -8,6 +8,7 @@ import pyarrow.dataset as ds
 import xxhash
 
 from crater_ray.config import Job
+from crater_ray.index.bucket import only_on_disk
 from crater_ray.jobs import neighbours
 from crater_ray.plugins import Consumer, registry
 from crater_ray.retrieve import Index
@@ -18,6 +19,9 @@ def run(name: str, job: Job, *, quiet: bool = False) -> Path:
 
     Raises PluginError for an unknown consumer, and what opening the index raises (index the job first).
     """
+    only_on_disk(
+        job.out, "consumers write beside the index, into a folder; `crater-ray neighbours` takes one"
+    )
     consumer: Consumer = registry().build(job.consumer_ref(name))
     index = Index(job.out)
     settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())

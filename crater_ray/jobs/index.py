@@ -18,6 +18,7 @@ from crater_ray.index.parts import PartEntry, part_folder, skipped
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.store import check_root
 from crater_ray.index.versions import Version, latest
+from crater_ray.jobfile import told
 from crater_ray.jobs.change import Changed, Held, Mode, put, refuse_clashes, without
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.fit import fit
@@ -52,7 +53,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "out": str(self.out),
+            "out": told(self.out),
             "version": self.version,
             "parts": self.parts,
             "rows": self.rows,
@@ -69,7 +70,7 @@ class Report:
 
     def as_text(self) -> str:
         lines = [
-            f"{self.out}: version {self.version}, {self.rows} rows in {self.parts} parts; "
+            f"{told(self.out)}: version {self.version}, {self.rows} rows in {self.parts} parts; "
             f"{self.encoded} images encoded in {self.seconds:.1f} s"
         ]
         if self.deaths:
@@ -77,7 +78,7 @@ class Report:
         lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
         if len(self.skipped) > 10:
             lines.append(
-                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them"
+                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {told(self.out)}` counts them"
             )
         lines += [f"missing part {part}: {reason}" for part, reason in self.missing.items()]
         return "\n".join(lines)
@@ -265,6 +266,6 @@ def _missing(outcome: Outcome, total: int, out: Path) -> str:
     first, reason = next(iter(outcome.failed.items()))
     return (
         f"{len(outcome.failed)} of {total} parts failed, no version is published; part {first}: {reason}; "
-        f"{len(outcome.done)} parts are kept in {out}: mend the cause and run the same command, or pass "
-        "--allow-missing"
+        f"{len(outcome.done)} parts are kept in {told(out)}: mend the cause and run the same command, or "
+        "pass --allow-missing"
     )

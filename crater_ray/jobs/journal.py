@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from crater_ray.index.bucket import folder
 from crater_ray.index.store import TMP, make_folder, room
 
 
@@ -15,7 +16,7 @@ class Journal:
 
     def __init__(self, root: Path, name: str) -> None:
         self.root = root
-        self.path = make_folder(root, root / TMP) / f"{name}.journal"
+        self.path = make_folder(root, folder(root) / TMP) / f"{name}.journal"
         self._kills: Counter[str] = Counter()
         told = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         for line in told.splitlines():

@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from crater_ray.errors import ClusterError, ConfigError, PluginError
+from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.store import TMP, make_folder, room
 from crater_ray.jobs.answers import answer
 from crater_ray.plugins import Aggregator, Backbone, Ref, registry
@@ -42,7 +43,7 @@ def preflight(
     an aggregator does not fit the backbone, ClusterError when a node does not see the output folder or is
     lost meanwhile, StorageFull.
     """
-    mark = make_folder(root, root / TMP) / f"preflight.{uuid.uuid4().hex}"
+    mark = make_folder(root, folder(root) / TMP) / f"preflight.{uuid.uuid4().hex}"
     with room(root, mark):
         mark.touch()
     try:
@@ -51,7 +52,7 @@ def preflight(
         ]
         asked = [
             _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                str(mark), job, reader, backbone, shortlist, rerank
+                str(root if bucket(root) is not None else mark), job, reader, backbone, shortlist, rerank
             )
             for node in nodes
         ]
@@ -70,7 +71,7 @@ def preflight(
 @ray.remote(num_cpus=0, max_retries=1)
 def _look(mark: str, job: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) -> Found:
     node = os.uname().nodename
-    if not Path(mark).exists():
+    if not _sees(Path(mark), node):
         raise ClusterError(
             f"node {node} does not see the output folder {Path(mark).parents[1]}; put it where every node "
             "can write"
@@ -99,3 +100,12 @@ def _look(mark: str, job: str, reader: Ref, backbone: Ref, shortlist: Ref, reran
         getattr(many, "query_k", many.k),
         tuple(role for role, aggregator in roles.items() if hasattr(aggregator, "fit")),
     )
+
+
+def _sees(mark: Path, node: str) -> bool:
+    """Whether a node sees the folder that a file was left in, or reaches the object storage."""
+    try:
+        where = bucket(mark)
+        return mark.exists() if where is None else where.born() is not None
+    except ConfigError as error:
+        raise ConfigError(f"node {node}: {error.message}") from None

@@ -16,6 +16,7 @@ from typing import Any
 from crater_ray import errors
 from crater_ray.config import ServeTable, load_job
 from crater_ray.errors import ClusterError, ConfigError, CraterRayError
+from crater_ray.jobfile import url_of
 from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import read_tokens
@@ -58,7 +59,7 @@ def plan(
         read_tokens(token_file)
     read_maps(table)
     wanted = Settings(
-        index=index.resolve(),
+        index=index.resolve() if url_of(index) is None else index,
         version=version,
         token_file=None if token_file is None else token_file.resolve(),
         no_auth=no_auth,

@@ -31,7 +31,7 @@ def rig() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(rig: None) -> Iterator[str]:
+def ray_cluster(rig: None, storage_environment: str) -> Iterator[str]:
     """The address of a cluster of this machine that thinks it has four CPUs."""
     import ray
 

@@ -1,0 +1,296 @@
+"""An index on object storage, against a real server: who commits, what is copied, what errors say."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
+from crater_ray.index import bucket as buckets
+from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.collect import collect
+from crater_ray.index.fitted import read_fitted, write_fitted
+from crater_ray.index.lock import DriverLock
+from crater_ray.index.opened import Snapshot
+from crater_ray.index.parts import done, part_digest, recorded
+from crater_ray.index.recipe import create_or_check, read_recipe
+from crater_ray.index.segments import write_segment
+from crater_ray.index.verify import verify
+from crater_ray.index.versions import Version, VersionTaken, latest, numbers, publish
+from crater_ray.index.writer import PartWriter
+from crater_ray.jobfile import told
+from crater_ray.jobs.change import put
+
+SIZES = {"a": 5, "b": 3, "c": 0}
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """From now on this is another machine, as far as copies go."""
+    return lambda name: monkeypatch.setenv("CRATER_RAY_CACHE", str(tmp_path / name))
+
+
+def files(root, pattern="parts/*/*"):
+    """name -> bytes of what is here."""
+    there = folder(root)
+    return {str(path.relative_to(there)): path.read_bytes() for path in there.glob(pattern) if path.is_file()}
+
+
+def data(root):
+    return {name: value for name, value in files(root).items() if not name.endswith("part.json")}
+
+
+def objects(root):
+    return set(bucket(root).keys(""))
+
+
+def the(*some):
+    """The only one there is."""
+    (one,) = some
+    return one
+
+
+# who commits
+
+
+def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, recipe, make, machine):
+    create_or_check(place, recipe)
+    items = make.items("a", 4)
+    digest = part_digest(recipe.digest(), items)
+    machine("there")
+    with PartWriter(place, "a", digest, recipe, make.columns) as slow:
+        vectors, codes, scales = make.arrays(recipe, items[:3])
+        slow.append(items[:3], vectors, codes, scales)
+        slow.skip(items[3].id, "this machine could not read it")
+        machine("here")
+        won = make.part(place, recipe, "a", items)
+        machine("there")
+        lost = slow.commit()
+    assert lost == won == done(place, "a", digest)
+    attempt = recorded(place, won).attempt
+    below = {key for key in objects(place) if key.startswith("parts/")}
+    assert below == {f"parts/a.{digest}/part.json"} | {
+        f"parts/a.{digest}/{attempt}/{name}" for name in recorded(place, won).files
+    }
+    assert list((folder(place) / "tmp").iterdir()) == []
+
+
+def test_of_two_drivers_with_one_number_one_publishes(place, recipe, make, machine):
+    version = make.index(place, recipe, SIZES)
+    again = Version(2, 1, version.parts[:2], version.segments, version.readers)
+
+    def told_by(name):
+        machine(name)
+        try:
+            return publish(place, again)
+        except VersionTaken as error:
+            return error
+
+    outcomes = [told_by("here"), told_by("there")]
+    assert [type(outcome) for outcome in outcomes] == [Version, VersionTaken]
+    assert numbers(place) == [1, 2]
+    assert latest(place) == again
+
+
+def test_a_version_that_says_the_same_is_still_anothers(place, recipe, make, machine, monkeypatch):
+    create_or_check(place, recipe)
+    part = make.part(place, recipe, "a", make.items("a", 2))
+    version = Version(1, 0, (part,), (), make.readers)
+    monkeypatch.setattr(
+        "crater_ray.index.versions.numbers", lambda root: []
+    )  # both looked before either wrote
+    publish(place, version)
+    machine("there")
+    with pytest.raises(VersionTaken):
+        publish(place, version)
+
+
+def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, make):
+    make.index(place, recipe, SIZES)
+    both = threading.Barrier(2, timeout=30)
+    waited = set()
+
+    def dropped(name):
+        def change(parent, before):
+            return {part: held for part, held in before.items() if part != name}, set()
+
+        def segments(parts, parent):
+            if name not in waited:  # both have looked at the same parent
+                waited.add(name)
+                both.wait()
+            return parent.segments
+
+        return put(place, recipe, change, segments).version
+
+    with ThreadPoolExecutor(2) as threads:
+        versions = list(threads.map(dropped, ["a", "b"]))
+    first, second = sorted(versions, key=lambda version: version.number)
+    assert [first.number, second.number] == [2, 3]
+    assert len(first.parts) == 2
+    assert [part.name for part in second.parts] == ["c"]  # it went on from what the other had published
+
+
+# what is kept, and what is copied
+
+
+def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine, tmp_path):
+    on_disk = tmp_path / "on_disk"
+    there, here = make.index(place, recipe, SIZES), make.index(on_disk, recipe, SIZES)
+    assert there == here
+    for entry in here.parts:
+        assert recorded(place, entry).files == recorded(on_disk, entry).files
+    machine("there")
+    copied, plain = Snapshot(place), Snapshot(on_disk)
+    copied.bring()
+    assert data(place) == data(on_disk)
+    assert files(place, "segments/*/*.faiss") == files(on_disk, "segments/*/*.faiss")
+    assert copied.ids.equals(plain.ids)
+    rows = np.array([7, 0, 4])
+    assert all(np.array_equal(a, b) for a, b in zip(copied.gather(rows), plain.gather(rows), strict=True))
+    assert np.array_equal(copied.vectors(), plain.vectors())
+    copied.check()
+    found = verify(place)
+    assert (found.problems, found.notes) == ((), ())
+    assert found.bytes == verify(on_disk).bytes
+    fitted = write_fitted(place, {"x": np.arange(3)})
+    machine("elsewhere")
+    assert np.array_equal(read_fitted(place, fitted)["x"], np.arange(3))
+
+
+def test_only_what_is_needed_is_copied(place, recipe, make, machine):
+    version = make.index(place, recipe, {"a": 5})
+    part = make.part(place, recipe, "b", make.items("b", 3))
+    sha = write_segment(place, [part], factory="Flat", seed=0, m=1, dim=3)
+    publish(place, Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
+    machine("searcher")
+    share = Snapshot(place, segments=[sha])
+    assert {name.rpartition("/")[2] for name in files(place)} == {"part.json"}
+    share.bring()
+    assert {Path(name).parent.name for name in data(place)} == {part.folder}
+    assert not files(place, "segments/*/*.faiss")
+    assert len(share) == 3
+    before = {path: path.stat().st_mtime_ns for path in folder(place).glob("parts/*/*")}
+    Snapshot(place, segments=[sha]).bring()  # another searcher of this machine
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_an_object_that_is_not_what_was_written_is_named_when_it_is_copied(
+    place, recipe, make, machine, damage
+):
+    version = make.index(place, recipe, SIZES)
+    record = recorded(place, version.parts[0])
+    key = f"parts/{version.parts[0].folder}/{record.attempt}/codes.bin"
+    here = bucket(place)
+    good = here.get(key)
+    if damage == "gone":
+        here.remove([key])
+    else:
+        here.put(key, good[:-1] if damage == "short" else bytes([good[0] ^ 1]) + good[1:])
+    machine("there")
+    reason = {"flipped": "does not match its checksum", "short": "has 39 bytes, not 40", "gone": "is missing"}
+    with pytest.raises(DamagedIndex) as raised:
+        Snapshot(place).bring()
+    assert f"{told(place)}/{key} {reason[damage]}" in str(raised.value)
+    assert not list(folder(place).glob("parts/*/codes.bin.*"))
+    problem = the(*verify(place).problems)
+    assert problem.path == key
+    assert reason[damage] in problem.reason
+    here.put(key, good)
+    Snapshot(place).bring()
+    assert verify(place).problems == ()
+
+
+def test_a_damaged_record_version_or_fit_is_named_and_not_copied(place, recipe, make, machine):
+    version = make.index(place, recipe, SIZES)
+    fitted = write_fitted(place, {"x": np.arange(3)})
+    here = bucket(place)
+    part = f"parts/{version.parts[0].folder}/part.json"
+    for key in (part, "versions/1.json", f"fitted/{fitted}.safetensors", "recipe.json"):
+        good = here.get(key)
+        machine(f"there {key.partition('/')[0]}")
+        here.put(
+            key, good.replace(b'checksum": "', b'checksum": "0') if key.endswith("json") else good[:-1] + b"x"
+        )
+        with pytest.raises(DamagedIndex, match=f"{told(place)}/{key} .*checksum"):
+            Snapshot(place), read_fitted(place, fitted)
+        if not key.startswith("fitted"):  # no version needs it
+            assert key in {problem.path for problem in verify(place).problems}
+        here.put(key, good)
+        assert len(Snapshot(place)) == 8
+        assert len(read_fitted(place, fitted)) == 1
+
+
+def test_a_bad_copy_is_copied_again(place, recipe, make):
+    make.index(place, recipe, SIZES)
+    snapshot = Snapshot(place)
+    before = data(place)
+    for name in list(before)[:3]:
+        path = folder(place) / name
+        path.write_bytes(path.read_bytes()[::-1])
+    faiss = the(*folder(place).glob("segments/*/*.faiss"))
+    faiss.write_bytes(b"x" * faiss.stat().st_size)
+    snapshot.check()
+    assert data(place) == before
+    assert faiss.read_bytes() == b"faiss" * 20
+
+
+def test_uploads_that_did_not_finish_are_noted(place, recipe, make):
+    version = make.index(place, recipe, SIZES)
+    bucket(place).put(f"parts/{version.parts[0].folder}/0123/codes.bin", b"half")
+    bucket(place).put("parts/d.0123/4567/codes.bin", b"half")
+    found = verify(place)
+    assert found.problems == ()
+    assert {note.path for note in found.notes} == {f"parts/{version.parts[0].folder}", "parts/d.0123"}
+
+
+def test_an_index_made_anew_does_not_meet_the_copies_of_the_old_one(place, recipe, make, monkeypatch):
+    make.index(place, recipe, SIZES)
+    Snapshot(place).bring()
+    first = folder(place)
+    here = bucket(place)
+    here.remove(list(here.keys("")))
+    monkeypatch.setattr(buckets, "_BUCKETS", {})  # as a process that starts
+    assert latest(place) is None
+    make.index(place, recipe, {"a": 2})
+    assert len(Snapshot(place)) == 2
+    assert folder(place) != first
+
+
+def test_names_of_parts_may_be_odd(place, recipe, make, machine):
+    sizes = {"a b+c%20*é.x": 2, "n60e030x30": 1}
+    make.index(place, recipe, sizes)
+    machine("there")
+    assert len(Snapshot(place).items()) == 3
+    assert verify(place).notes == ()
+
+
+# what is said
+
+
+def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place, recipe):
+    with DriverLock(place), pytest.raises(IndexMismatch, match=f"another driver .* writes {told(place)};"):
+        DriverLock(place).__enter__()
+    beside = place.with_name("holidays")
+    bucket(beside).put("beach.jpg", b"dear")
+    for begin in (lambda: DriverLock(beside).__enter__(), lambda: create_or_check(beside, recipe)):
+        with pytest.raises(IndexMismatch, match=r"holidays is not an index: it holds beach\.jpg"):
+            begin()
+    assert objects(beside) == {"beach.jpg"}
+
+
+def test_nothing_there_is_said_as_of_a_folder(place):
+    assert latest(place) is None
+    with pytest.raises(IndexMismatch, match=f"{told(place)} is not an index: nothing of one is there"):
+        read_recipe(place)
+    assert not folder(place).exists()
+
+
+def test_nothing_is_collected_there(place, recipe, make):
+    make.index(place, recipe, SIZES)
+    with pytest.raises(ConfigError, match="nobody can tell there who reads"):
+        collect(place)
