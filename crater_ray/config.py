@@ -36,7 +36,7 @@ class ShortlistTable(PluginTable):
     """[shortlist]"""
 
     name: str = "cls"
-    index: str = "Flat"  # a FAISS factory string
+    index: str = "auto"  # a FAISS factory string; auto: Flat, then IVF…,SQ8 where vectors are many
     whiten: bool = True  # compare vectors centred and evened out, learnt from the first ones indexed
 
 

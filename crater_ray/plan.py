@@ -17,6 +17,7 @@ from crater_ray.index.items import items_file, items_schema, items_table
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import CODES, ITEMS, PART, SCALES, VECTORS
 from crater_ray.index.recipe import Recipe, find_recipe
+from crater_ray.jobs.segment import BLOCK, MOST_ROWS
 from crater_ray.plugins import Aggregator, Backbone, Reader, registry
 
 IMAGES_PER_SECOND = (
@@ -31,7 +32,9 @@ PROCESS = (
     440 << 20
 )  # anonymous bytes of a searcher beside its index: 0.50 GB in all for 20,039 views of the Moon
 ROW = 350  # bytes a view of what a searcher holds of items: id and group as Python's strings, Arrow's columns
+BUILDER = 180 << 20  # anonymous bytes of a worker that builds stage one, beside what it builds
 LEARNT_FROM = 8192  # vectors that a whitening reads at a time, in float64
+ENTRY = 8  # bytes of a vector's number in a list of an IVF index
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Plan:
     page_cache: int  # bytes, of one node, that keep every query off the disk
     builder_memory: int  # bytes, where a segment of stage one is built
     segments: int
+    factory: str  # of FAISS, that stage one has; "auto" is resolved
 
     @property
     def bytes(self) -> int:
@@ -97,7 +101,8 @@ class Plan:
             f"{self.hours:,.1f} h on {self.encoders}"
         )
         lines.append(
-            f"stage one  {told(self.builder_memory)} of memory to build one of {self.segments} segments"
+            f"stage one  {self.factory}; {told(self.builder_memory)} of memory to build one of "
+            f"{self.segments} segments"
         )
         lines.append(
             f"serving    on {self.nodes} nodes: each {told(self.bytes // self.nodes)} of disk, "
@@ -151,11 +156,15 @@ def estimate(
     segments: int = 1,
 ) -> Plan:
     """The arithmetic. `views` scales what was listed: parts keep their size."""
+    from crater_ray.search.factories import FLAT, chosen, learns_from
+
     parts = max(1, round(listing.parts * views / max(listing.views, 1)))
     vectors = views * shape.shortlist_m * shape.shortlist_dim
     axes = min(shape.shortlist_dim, 1024) if whiten else shape.shortlist_dim
-    fixed, each = stage_one_bytes(factory, axes)
     held = views * shape.shortlist_m  # vectors in stage one
+    segments = max(segments, -(-views // MOST_ROWS))
+    factory = chosen(factory, held)
+    fixed, each = stage_one_bytes(factory, axes)
     files = {
         CODES: views * shape.record_bytes,
         VECTORS: 2 * vectors + NPY_HEADER * parts,
@@ -163,14 +172,16 @@ def estimate(
         ITEMS: round(views * listing.item_bytes),
         PART: round(parts * listing.part_bytes),
         "shortlist.faiss": round(segments * fixed + held * each),
-        "fitted": 4 * (axes + 1) * shape.shortlist_dim if whiten else 0,
+        "fitted": round((4 * (axes + 1) * shape.shortlist_dim if whiten else 0) + fixed),
         "versions and segments": VERSION + PART_LINES * parts,
     }
-    memory = 4.0 * held * axes if factory == "Flat" else segments * fixed + held * each
+    mapped = "IVF" in factory  # lists stay in the file: their pages are not a searcher's own
+    memory = 4.0 * held * axes if factory == FLAT else segments * fixed + (0 if mapped else held * each)
     loose = ROW * views + files[SCALES] + 8 * views  # items, scales, ranks of ids
-    in_segment = vectors / segments
-    build = 2 * in_segment + (4 * in_segment if whiten else 0) + memory / segments
+    whole = 0.0 if factory == FLAT else fixed + held * each / segments  # of a segment, while it is built
+    block = 4.0 * min(BLOCK, held) * axes * 3  # whitened, finite, added
     learn = 3 * 8 * min(LEARNT_FROM, held) * shape.shortlist_dim if whiten else 0
+    taught = 2 * 4 * min(learns_from(factory), held) * axes if fixed else 0
     seconds = views / images_per_second
     return Plan(
         views,
@@ -183,9 +194,10 @@ def estimate(
         images_per_second,
         nodes,
         PROCESS + round((memory + loose) / nodes),
-        round((files[CODES] + files[VECTORS]) / nodes),
-        PROCESS + round(max(build, 2 * in_segment + learn)),
+        round((files[CODES] + (files["shortlist.faiss"] if mapped else 0)) / nodes),
+        BUILDER + round(max(learn, taught, whole + block)),
         segments,
+        factory,
     )
 
 

@@ -86,8 +86,11 @@ class Index:
         return [registry().build(registry().current(ref)) for ref in self.snapshot.version.readers]
 
     @cached_property
-    def _stage_one(self) -> list[tuple[Shortlist, Array, Arrays | None]]:
-        """Each segment's FAISS index, its rows' rows in the version (-1: dropped), and its whitening."""
+    def _stage_one(self) -> list[tuple[Shortlist, Array, Array | None, Arrays | None]]:
+        """Each segment's FAISS index, its rows' rows in the version, which are there (None: all), whitening.
+
+        A row that was dropped is -1.
+        """
         from crater_ray.search.shortlist import Shortlist
         from crater_ray.search.whitening import whiten
 
@@ -96,17 +99,19 @@ class Index:
             rows = self.snapshot.segment_rows(segment)
             learnt = self.snapshot.fitted(segment)
             if segment.file is not None:
-                opened.append((Shortlist.load(segment.file, segment.m), rows, learnt))
+                there = rows >= 0
+                keep = None if there.all() else there
+                opened.append((Shortlist.load(segment.file, segment.m), rows, keep, learnt))
             else:  # Flat: the rows' own vectors are the index
                 kept = rows[rows >= 0]
                 vectors = self.snapshot.vectors(kept)
                 compared = vectors if learnt is None else whiten(vectors, learnt)
-                opened.append((Shortlist.build(compared, segment.factory, segment.seed), kept, learnt))
+                opened.append((Shortlist.build(compared, segment.factory, segment.seed), kept, None, learnt))
         return opened
 
     def warm(self) -> None:
-        """Opens what stage one searches, so that the first query does not wait for it."""
-        _ = self._stage_one, self.codec
+        """Opens what a search reads, so that the first query does not wait for it."""
+        _ = self._stage_one, self.codec, self.snapshot.id_ranks, self.snapshot.groups, self.snapshot.scales
 
     # one query
 
@@ -165,8 +170,12 @@ class Index:
             vectors[None], tokens[None], mode=mode, candidates=max(candidates, top), mask=mask, top=top
         )[0]
         matches = self.explain(tokens, rows) if explain else [()] * len(rows)
+        ids, groups = (
+            self.snapshot.ids,
+            self.snapshot.groups,
+        )  # Arrow's: a million strings of Python's are 0.1 GB
         return [
-            Hit(rank, self.ids[row], self.groups[row], float(score), pairs)
+            Hit(rank, ids[int(row)].as_py(), groups[int(row)].as_py(), float(score), pairs)
             for rank, (row, score, pairs) in enumerate(zip(rows, scores, matches, strict=True), 1)
         ]
 
@@ -269,12 +278,12 @@ class Index:
         from crater_ray.search.whitening import whiten
 
         found_rows, found_scores = [], []
-        for segment, rows, learnt in self._stage_one:
-            keep = rows >= 0
+        for segment, rows, there, learnt in self._stage_one:
+            keep = there
             if mask is not None:
-                keep = keep & mask[np.maximum(rows, 0)]
+                keep = mask[rows] if there is None else there & mask[rows]  # -1 reads the last, and is masked
             asked = vectors if learnt is None else whiten(vectors, learnt)
-            local, scores = segment.search(asked, count, None if keep.all() else keep)
+            local, scores = segment.search(asked, count, keep)
             found_rows.append(np.where(local >= 0, rows[np.maximum(local, 0)], -1))
             found_scores.append(np.where(local >= 0, scores, -np.inf))
         if not found_rows:

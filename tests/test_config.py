@@ -28,7 +28,7 @@ def job(tmp_path: Path, text: str = SMALL, *overrides: str) -> Job:
 
 def test_the_small_job_has_the_measured_defaults(tmp_path: Path) -> None:
     small = job(tmp_path)
-    assert (small.shortlist.name, small.shortlist.index) == ("cls", "Flat")
+    assert (small.shortlist.name, small.shortlist.index) == ("cls", "auto")
     assert (small.rerank.codec, small.rerank.match) == ("int4", "maxsim")
     assert small.rerank_ref().name == "whitened_tokens"
     assert job(tmp_path, SMALL, "rerank.match=chamfer").rerank.codec == "int4"

@@ -15,16 +15,14 @@ import pytest
 from crater_ray import plan
 from crater_ray.cli import main
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.index.fitted import write_fitted
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import part_digest
 from crater_ray.index.recipe import Recipe, create_or_check
-from crater_ray.index.segments import write_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
+from crater_ray.jobs.segment import How
+from crater_ray.jobs.segment import build as stage_one
 from crater_ray.plugins import Ref
-from crater_ray.search import whitening
-from crater_ray.search.shortlist import Shortlist
 from crater_ray.types import Item
 
 MOON = Path(__file__).parents[1] / "indexes" / "moon20k"
@@ -93,7 +91,7 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         seed=0,
     )
     create_or_check(root, recipe)
-    random, parts, every = np.random.default_rng(0), [], []
+    random, parts = np.random.default_rng(0), []
     for name in reader.parts():
         items = reader.read(name)
         vectors = random.standard_normal((len(items), 1, SHAPE.shortlist_dim)).astype(np.float16)
@@ -102,14 +100,8 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         with PartWriter(root, name, part_digest(recipe.digest(), items), recipe, reader.columns) as part:
             part.append(items, vectors, codes, scales)
             parts.append(part.commit())
-        every.append(vectors)
-    whole = np.concatenate(every)
-    learnt = whitening.learn(whole, 0)
-    write = None if factory == "Flat" else Shortlist.build(whitening.whiten(whole, learnt), factory).save
-    sha = write_segment(
-        root, parts, factory=factory, seed=0, m=1, dim=384, fitted=write_fitted(root, learnt), write=write
-    )
-    publish(root, Version(1, 0, tuple(parts), (sha,), (ref("reader", "craters"),)))
+    shas = stage_one(root, recipe, [tuple(parts)], How(factory, whiten=True))
+    publish(root, Version(1, 0, tuple(parts), shas, (ref("reader", "craters"),)))
 
 
 def on_disk(root: Path) -> dict[str, int]:
@@ -124,7 +116,7 @@ def on_disk(root: Path) -> dict[str, int]:
         for path in (root / "segments" / segment.sha).iterdir():
             kind = path.name if path.name == "shortlist.faiss" else "versions and segments"
             found[kind] += path.stat().st_size
-    for sha in {segment.fitted for segment in snapshot.segments}:  # segments share it
+    for sha in {sha for segment in snapshot.segments for sha in segment.learnt}:  # segments share them
         found["fitted"] += (root / f"fitted/{sha}.safetensors").stat().st_size
     return found
 

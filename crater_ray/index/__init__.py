@@ -31,10 +31,11 @@ versions     Version(number, parent, parts, segments=(), readers=(), allow_missi
              publish(root, version) -> Version           VersionTaken: recompute on the new parent
              latest(root) -> Version | None; read(root, number); numbers(root)
              check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
-segments     segment_key(parts, *, factory, seed, m, dim, fitted=None) -> sha
-             write_segment(root, parts, *, factory, seed, m, dim, fitted=None, write=None) -> sha
-                 write(path) saves the FAISS file; fitted: sha of what is done to the vectors first
-             read_segment(root, sha) -> Segment(sha, parts, factory, seed, m, dim, file, sum, fitted, rows)
+segments     segment_key(parts, *, factory, seed, m, dim, fitted=None, quantizer=None, auto=False) -> sha
+             write_segment(root, parts, *, as segment_key, write=None) -> sha
+                 write(path) saves the FAISS file and gives what was measured of it; fitted: sha of what is
+                 done to the vectors first; quantizer: sha of what the FAISS index learnt
+             read_segment(root, sha) -> Segment: also file, sum, rows, probed, learnt, asked, told()
              check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
 opened       Snapshot(root, version=None, segments=None): recipe, version, parts, offsets, segments, len()
              ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)

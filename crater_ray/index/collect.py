@@ -124,8 +124,7 @@ def _references(root: Path, versions: Iterable[Version], half: bool = False) -> 
         for sha in version.segments:
             found.add(root / SEGMENTS / sha)
             if not half or (root / SEGMENTS / sha).is_dir():
-                learnt = read_segment(root, sha).fitted
-                found |= {fitted_path(root, learnt)} if learnt else set()
+                found |= {fitted_path(root, learnt) for learnt in read_segment(root, sha).learnt}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -26,6 +27,7 @@ from crater_ray.jobfile import told as said
 
 _OTHER_FILES = 512  # that a process holds beside its parts'
 _CACHED = 32  # rows copied twice while they are in the processor's cache
+_FEW_IDS = 64  # are looked up one by one; more through a table of all
 _SUGGEST_BELOW = 50_000  # ids; looking for a close one among more takes too long
 
 
@@ -98,7 +100,7 @@ class Snapshot:
 
     def row(self, id: str) -> int:
         """The row of an id. Raises QueryError with the closest id there is."""
-        found = pc.index(self.ids, pa.scalar(id, pa.large_string())).as_py()
+        found = self._found(id)
         if found < 0:
             close = get_close_matches(id, self.ids.to_pylist(), 1) if len(self) <= _SUGGEST_BELOW else []
             hint = (
@@ -108,18 +110,32 @@ class Snapshot:
                 + (repr(self.ids[0].as_py()) if len(self) else "none: the index is empty")
             )
             raise QueryError(f"no item {id!r} in version {self.version.number} of {self.root}; {hint}")
-        return int(found)
+        return found
 
     def rows(self, ids: Iterable[str]) -> Array:
-        """(n,) int64, the rows of many ids at once; -1 where there is none."""
-        found = pc.index_in(pa.array(list(ids), pa.large_string()), value_set=self.ids)
+        """(n,) int64, the rows of ids; -1 where there is none."""
+        wanted = list(ids)
+        if len(wanted) <= _FEW_IDS:
+            return np.array([self._found(id) for id in wanted], np.int64)
+        found = pc.index_in(pa.array(wanted, pa.large_string()), value_set=self.ids)
         return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+    def _found(self, id: str) -> int:
+        """The row of an id, -1 where there is none: by halves, whatever the number of rows."""
+        at = bisect_left(self._by_id, id, key=lambda row: self.ids[int(row)].as_py())
+        row = int(self._by_id[at]) if at < len(self) else -1
+        return row if row >= 0 and self.ids[row].as_py() == id else -1
+
+    @cached_property
+    def _by_id(self) -> Array:
+        """(N,) int64, the rows in the order of their ids."""
+        return np.asarray(pc.array_sort_indices(self.ids).to_numpy(), np.int64)
 
     @cached_property
     def id_ranks(self) -> Array:
         """(N,) int64, each row's place among the sorted ids: what ties are broken by."""
         ranks = np.empty(len(self), np.int64)
-        ranks[pc.array_sort_indices(self.ids).to_numpy()] = np.arange(len(self))
+        ranks[self._by_id] = np.arange(len(self))
         return ranks
 
     def part_of(self, row: int) -> tuple[Part, int]:
@@ -219,7 +235,8 @@ class Snapshot:
             check_part(part)
         for segment in self.segments:
             check_segment(segment)
-            self.fitted(segment)
+            for learnt in segment.learnt:
+                read_fitted(self.root, learnt)
 
     def fitted(self, segment: Segment) -> Arrays | None:
         """What is done to a segment's vectors and to queries first; None: nothing. Raises DamagedIndex."""
@@ -232,7 +249,7 @@ class Snapshot:
             for name, told in part.record.files.items():
                 sizes[name.split(".")[0]] += told.bytes
         sizes["shortlist"] = sum(segment.sum.bytes for segment in self.segments if segment.sum is not None)
-        for sha in {segment.fitted for segment in self.segments if segment.fitted}:
+        for sha in {learnt for segment in self.segments for learnt in segment.learnt}:
             sizes["shortlist"] += fitted_file(self.root, sha).stat().st_size
         shares = {stage: size / max(len(self), 1) for stage, size in sizes.items()}
         return {**shares, "total": sum(shares.values())}

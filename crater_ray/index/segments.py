@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -29,6 +30,8 @@ from crater_ray.index.store import (
 )
 
 SEGMENT, SHORTLIST = "segment.json", "shortlist.faiss"
+AUTO = "auto"  # what a job asks for where a rule of the vectors' number may choose the factory
+Write = Callable[[Path], Mapping[str, Any] | None]  # makes the FAISS file; what was measured of it
 _AGAIN = "delete the segment's folder and run `crater-ray index` again"
 
 
@@ -45,6 +48,9 @@ class Segment:
     file: Path | None  # shortlist.faiss; None: the parts' own vectors are enough
     sum: Sum | None = None  # of the file
     fitted: str | None = None  # sha of what is done to vectors before they are compared; None: nothing
+    quantizer: str | None = None  # sha, in fitted/ too, of what the FAISS index learnt; segments share it
+    auto: bool = False  # whether a rule chose the factory; one of Flat may be followed by any
+    probed: Mapping[str, Any] | None = None  # lists, probes, recall, first, handed, queries: search/probes.py
     attempt: str = ""  # on object storage, the key that its file is below
 
     def copies(self) -> list[Copy]:
@@ -57,13 +63,48 @@ class Segment:
     def rows(self) -> int:
         return sum(rows for _, _, rows in self.parts)
 
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """What it needs of fitted/, by sha."""
+        return tuple(sha for sha in (self.fitted, self.quantizer) if sha is not None)
+
+    @property
+    def asked(self) -> str:
+        """The factory as a job asks for it."""
+        return AUTO if self.auto else self.factory
+
+    def told(self) -> str:
+        """What stage one is, in a line; of one that was measured, how much it finds."""
+        line = f"{self.factory} over {self.rows * self.m:,} vectors"
+        if self.probed is None:
+            return line
+        looks = (
+            "{probes:,} of {lists:,} lists are looked into, which hands on"
+            if self.probed["lists"]
+            else "it hands on"
+        )
+        return f"{line}: " + (looks + " {recall:.1%} of the first {first} of Flat among {handed}").format(
+            **self.probed
+        )
+
 
 def segment_key(
-    parts: Sequence[PartEntry], *, factory: str, seed: int, m: int, dim: int, fitted: str | None = None
+    parts: Sequence[PartEntry],
+    *,
+    factory: str,
+    seed: int,
+    m: int,
+    dim: int,
+    fitted: str | None = None,
+    quantizer: str | None = None,
+    auto: bool = False,
 ) -> str:
     """xxh3_128 hex of the parts in order and of how stage one is built over them."""
     made_of = [[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim]
-    return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, fitted] if fitted else made_of)))
+    later = [fitted, quantizer, auto or None]  # younger than the segments in use: what is not there stays out
+    while later and later[-1] is None:
+        later.pop()
+    return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, *later])))
 
 
 def write_segment(
@@ -75,20 +116,25 @@ def write_segment(
     m: int,
     dim: int,
     fitted: str | None = None,
-    write: Callable[[Path], None] | None = None,
+    quantizer: str | None = None,
+    auto: bool = False,
+    write: Write | None = None,
 ) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.
     """
-    sha = segment_key(parts, factory=factory, seed=seed, m=m, dim=dim, fitted=fitted)
+    sha = segment_key(
+        parts, factory=factory, seed=seed, m=m, dim=dim, fitted=fitted, quantizer=quantizer, auto=auto
+    )
     if _stands(root, sha):
         return sha
     target = folder(root) / SEGMENTS / sha
     own = attempt(root, f"segment.{sha[:8]}")
     sent = uuid.uuid4().hex if bucket(root) is not None else ""
     try:
-        made = _write_file(root, own / SHORTLIST, write) if write is not None else None
+        made, probed = _write_file(root, own / SHORTLIST, write) if write is not None else (None, None)
+        later = {"quantizer": quantizer, "auto": auto or None, "probed": probed and dict(probed)}
         payload = {
             "format": 1,
             "sha": sha,
@@ -99,6 +145,7 @@ def write_segment(
             "dim": dim,
             "fitted": fitted,
             "file": None if made is None else made.payload(),
+            **{name: value for name, value in later.items() if value is not None},
             **({"attempt": sent} if sent else {}),
         }
         with Stream(root, own / SEGMENT) as stream:
@@ -141,7 +188,10 @@ def read_record(root: Path, sha: str) -> Segment:
             None if made is None else place / SHORTLIST,
             made,
             plain.get("fitted"),
-            attempt=plain.get("attempt", ""),
+            plain.get("quantizer"),
+            bool(plain.get("auto")),
+            plain.get("probed"),
+            plain.get("attempt", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedIndex(f"{place / SEGMENT} lacks a field ({error}); {_AGAIN}") from None
@@ -179,13 +229,13 @@ def _stands(root: Path, sha: str) -> bool:
     return True
 
 
-def _write_file(root: Path, path: Path, write: Callable[[Path], None]) -> Sum:
+def _write_file(root: Path, path: Path, write: Write) -> tuple[Sum, Mapping[str, Any] | None]:
     with room(root, path):
         try:
-            write(path)
+            probed = write(path)
         except RuntimeError as error:  # FAISS: the reason is in the text alone
             if "No space left" in str(error) or "quota" in str(error).lower():
                 raise storage_full(root, path) from error
             raise
         sync_file(path)
-    return sum_of(path)
+    return sum_of(path), probed

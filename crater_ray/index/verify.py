@@ -81,8 +81,8 @@ class _Check:
         if versions:
             newest = versions[-1]
             self._parts(newest, recipe)
-            fitted = {self._segment(sha, newest) for sha in newest.segments}
-            for learnt in sorted(sha for sha in fitted if sha is not None):
+            fitted = {learnt for sha in newest.segments for learnt in self._segment(sha, newest)}
+            for learnt in sorted(fitted):
                 self._fitted(learnt)
         self._leftovers(versions)
         return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
@@ -197,12 +197,12 @@ class _Check:
             self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
         return column
 
-    def _segment(self, sha: str, version: Version) -> str | None:
-        """The sha of what its vectors go through first; segments share it."""
+    def _segment(self, sha: str, version: Version) -> tuple[str, ...]:
+        """The shas of what it learnt; segments share that."""
         name = f"{SEGMENTS}/{sha}"
         segment: Segment | None = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.root, sha))
         if segment is None:
-            return None
+            return ()
         if segment.file is not None:
             file = str(segment.file.relative_to(folder(self.root)))
 
@@ -216,7 +216,7 @@ class _Check:
         gone = [part for part, digest, _ in segment.parts if (part, digest) not in there]
         if gone:
             self.notes.append(Problem(name, f"{len(gone)} of its parts are not in force: masked"))
-        return segment.fitted
+        return segment.learnt
 
     def _fitted(self, sha: str) -> None:
         path = fitted_path(self.root, sha)
@@ -292,7 +292,14 @@ def info(root: Path) -> dict[str, Any]:
         "parts": len(version.parts),
         "missing": list(version.allow_missing),
         "segments": [
-            {"sha": segment.sha, "factory": segment.factory, "rows": segment.rows, "fitted": segment.fitted}
+            {
+                "sha": segment.sha,
+                "factory": segment.factory,
+                "rows": segment.rows,
+                "fitted": segment.fitted,
+                "quantizer": segment.quantizer,
+                "probed": segment.probed,
+            }
             for segment in snapshot.segments
         ],
         "backbone": asdict(recipe.backbone),

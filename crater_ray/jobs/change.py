@@ -19,7 +19,7 @@ from crater_ray.index.parts import PartEntry, open_part
 from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import read_segment
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, publish
-from crater_ray.jobs.segment import build, segments_for
+from crater_ray.jobs.segment import asked, build, segments_for
 from crater_ray.plugins import Reader, Ref
 
 Mode = Literal["all", "add", "replace"]  # what a job lists: the whole index, more of it, or in place of it
@@ -155,10 +155,8 @@ def drop(root: Path, patterns: Sequence[str]) -> Changed:
             return left, parent.allow_missing if parent else ()
 
         def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
-            first = read_segment(root, parent.segments[0]) if parent and parent.segments else None
-            if first is None:
-                return ()
-            return segments_for(root, recipe, parts, parent, first.factory, first.fitted is not None, build)
+            there = [read_segment(root, sha) for sha in parent.segments] if parent else []
+            return segments_for(root, recipe, parts, parent, *asked(there), build) if there else ()
 
         return put(root, recipe, change, segments)
 

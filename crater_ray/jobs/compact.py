@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from crater_ray.index.packs import own_columns, pack
 from crater_ray.index.parts import Part, PartEntry
 from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.versions import Version, VersionTaken, publish
-from crater_ray.jobs.segment import build
+from crater_ray.jobs.segment import asked, build, like
 
 ROWS = 65_536  # of a pack at most: a row group of items.parquet
 
@@ -38,7 +38,8 @@ class Compacted:
 def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
 
-    The parent's files stay until they are collected. Stage one keeps its factory and its whitening.
+    The parent's files stay until they are collected. Stage one keeps its whitening, and its factory too;
+    where a rule chose that ("auto"), it chooses again, and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
     root = Path(root)
@@ -70,11 +71,14 @@ def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tu
     masked = sum(segment.rows for segment in old) - len(snapshot) if old else 0
     if not old or (tuple(parts) == snapshot.version.parts and not masked and len(old) == count):
         return snapshot.version.segments, masked
-    like = old[0]
-    return tuple(
-        build(snapshot.root, snapshot.recipe, share, like.factory, like.fitted is not None, like.fitted)
-        for share in _shares(parts, count)
-    ), masked
+    from crater_ray.search.factories import chosen
+
+    factory, whiten = asked(old)
+    vectors = sum(part.rows for part in parts) * snapshot.recipe.shortlist_m
+    how = like(old, factory, whiten, vectors)
+    if how.auto and chosen(factory, vectors) != how.factory:  # it has outgrown its lists
+        how = replace(how, factory=factory, quantizer=None)
+    return build(snapshot.root, snapshot.recipe, list(_shares(parts, count)), how), masked
 
 
 def _packed(root: Path, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:

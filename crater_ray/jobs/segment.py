@@ -1,107 +1,271 @@
-"""Stage one over several parts: a new segment for what the parent's do not hold."""
+"""Stage one over several parts: new segments for what the parent's do not hold.
+
+What is learnt (the whitening, and the quantizer of a FAISS index that has one) is learnt once, from a sample
+of all that is new, named by its content in fitted/ and shared by every segment after: their scores compare,
+and they can be built at once on as many workers. Vectors pass block by block, so that memory holds a block
+and the FAISS index, whatever the number of rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crater_ray.index.fitted import read_fitted, write_fitted
-from crater_ray.index.parts import PartEntry, open_part
+from crater_ray.index.parts import Part, PartEntry, open_part
 from crater_ray.index.recipe import Recipe
-from crater_ray.index.segments import Segment, read_segment, write_segment
+from crater_ray.index.segments import AUTO, Segment, Write, read_segment, write_segment
 from crater_ray.index.versions import Version
 
-OUTGROWN = 4  # times as many new images as were there: their whitening is learnt again, over all
-Build = Callable[[Path, Recipe, tuple[PartEntry, ...], str, bool, str | None], str]
+OUTGROWN = 4  # times as many new images as were there: what was learnt is learnt again, over all
+MOST_ROWS = 1 << 24  # of one segment: 7 GB of SQ8 at 384 dimensions, built in some 3 GB more
+BLOCK = 32_768  # vectors read, whitened and added at a time
+STATE = "trained"  # the array of a quantizer's file: FAISS's own bytes of the index without vectors
+
+Array = NDArray[Any]
+Parts = tuple[PartEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How segments are built: what a job asks for, and what was learnt before (None: learnt now)."""
+
+    factory: str  # of FAISS, or "auto"
+    whiten: bool
+    fitted: str | None = None
+    quantizer: str | None = None
+    auto: bool = False  # whether a rule chose the factory
+
+
+Build = Callable[[Path, Recipe, Sequence[Parts], How], tuple[str, ...]]
 
 
 def segments_for(
     root: Path,
     recipe: Recipe,
-    parts: tuple[PartEntry, ...],
+    parts: Parts,
     parent: Version | None,
     factory: str,
     whiten: bool,
     build: Build,
 ) -> tuple[str, ...]:
-    """The segments of a version: the parent's that still hold one of its parts, and one for all that is new.
+    """The segments of a version: the parent's that still hold one of its parts, and some for all that is new.
 
-    Rows of a part that is no longer listed stay in their segment and are masked when it is searched. All
-    segments share the whitening of the first, so that their scores can be compared.
+    Rows of a part that is no longer listed stay in their segment and are masked when it is searched. With
+    "auto", segments of Flat that are too many rows together are built again as one with what is new.
     """
+    from crater_ray.search.factories import FEW, FLAT
+
     listed = {(part.name, part.digest) for part in parts}
     kept: list[Segment] = []
     for sha in parent.segments if parent else ():
         segment = read_segment(root, sha)
         holds = {(name, digest) for name, digest, _ in segment.parts}
-        if (segment.factory, segment.fitted is not None) == (factory, whiten) and holds & listed:
+        wanted = segment.asked == factory or (factory == AUTO and segment.factory == FLAT)
+        if wanted and (segment.fitted is not None) == whiten and holds & listed:
             kept.append(segment)
+    if factory == AUTO:
+        lists = [segment for segment in kept if segment.factory != FLAT]
+        if _rows(_uncovered(parts, lists)) * recipe.shortlist_m >= FEW:
+            kept = lists
     new = _uncovered(parts, kept)
-    if whiten and kept and _rows(new) > OUTGROWN * sum(segment.rows for segment in kept):
-        kept, new = [], _uncovered(parts, [])
+    learnt = [segment for segment in kept if segment.learnt]
+    if learnt and _rows(new) > OUTGROWN * sum(segment.rows for segment in kept):
+        kept, learnt, new = [], [], _uncovered(parts, [])
     shas = [segment.sha for segment in kept]
     if new:
-        shas.append(build(root, recipe, new, factory, whiten, kept[0].fitted if kept else None))
+        how = like(kept, factory, whiten, _rows(new) * recipe.shortlist_m)
+        shas += build(root, recipe, shares(new), how)
     return tuple(shas)
 
 
-def _uncovered(parts: tuple[PartEntry, ...], segments: list[Segment]) -> tuple[PartEntry, ...]:
-    covered = {(name, digest) for segment in segments for name, digest, _ in segment.parts}
-    return tuple(part for part in parts if (part.name, part.digest) not in covered and part.rows)
+def like(segments: Sequence[Segment], factory: str, whiten: bool, vectors: int) -> How:
+    """How so many vectors more are built beside those segments: what they learnt is shared."""
+    from crater_ray.search.factories import FLAT, chosen
+
+    taught = [segment for segment in segments if segment.quantizer is not None]
+    fitted = next((segment.fitted for segment in segments if segment.fitted is not None), None)
+    how = How(factory, whiten, fitted if whiten else None, auto=factory == AUTO)
+    if not taught or chosen(factory, vectors) == FLAT:
+        return how
+    return replace(how, quantizer=taught[0].quantizer, factory=taught[0].factory)
 
 
-def _rows(parts: tuple[PartEntry, ...]) -> int:
-    return sum(part.rows for part in parts)
+def asked(segments: Sequence[Segment]) -> tuple[str, bool]:
+    """The factory and whether vectors are whitened, as the job that made those segments asked."""
+    first = next((segment for segment in segments if segment.auto), segments[0])
+    return first.asked, first.fitted is not None
 
 
-def on_cluster(
-    root: Path,
-    recipe: Recipe,
-    parts: tuple[PartEntry, ...],
-    factory: str,
-    whiten: bool,
-    fitted: str | None,
-) -> str:
-    """As `build`, by a worker."""
+def shares(parts: Sequence[PartEntry], most: int = MOST_ROWS) -> list[Parts]:
+    """Runs of parts of `most` rows at most: each becomes a segment."""
+    found: list[list[PartEntry]] = [[]]
+    rows = 0
+    for part in parts:
+        if found[-1] and rows + part.rows > most:
+            found.append([])
+            rows = 0
+        found[-1].append(part)
+        rows += part.rows
+    return [tuple(share) for share in found if share]
+
+
+def on_cluster(root: Path, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+    """As `build`, by workers: one learns, then each segment has one."""
     import ray
 
     from crater_ray.jobs.answers import answer
 
-    task: Any = ray.remote(num_cpus=1, max_retries=2)(build)
-    return str(answer(task.remote(root, recipe, parts, factory, whiten, fitted)))
+    task = ray.remote(num_cpus=1, max_retries=2)
+    every = tuple(part for share in parts for part in share)
+    taught: How = answer(task(learn).remote(root, recipe, every, how))
+    one: Any = task(build_one)
+    return tuple(str(answer(sha)) for sha in [one.remote(root, recipe, share, taught) for share in parts])
 
 
-def build(
-    root: Path,
-    recipe: Recipe,
-    parts: tuple[PartEntry, ...],
-    factory: str,
-    whiten: bool,
-    fitted: str | None,
-) -> str:
-    """The sha of the segment of `parts`, whitened by `fitted` or, where that is None, by what they teach."""
+def build(root: Path, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+    """The shas of a segment for each run of parts; what they learn is shared. Raises StorageFull."""
+    taught = learn(root, recipe, tuple(part for share in parts for part in share), how)
+    return tuple(build_one(root, recipe, share, taught) for share in parts)
+
+
+def learn(root: Path, recipe: Recipe, parts: Parts, how: How) -> How:
+    """`how` with its factory chosen and all that is still to be learnt learnt from a sample of the parts.
+
+    The same parts teach the same, in whatever order they come.
+    """
     from crater_ray.search import whitening
-    from crater_ray.search.shortlist import FLAT, Shortlist
+    from crater_ray.search.factories import chosen, learns_from
+    from crater_ray.search.shortlist import Shortlist, learns
 
-    write = None  # Flat: vectors.npy is the index already
-    if whiten or factory != FLAT:
-        vectors = np.concatenate([np.asarray(open_part(root, part).vectors) for part in parts])
-        if whiten and fitted is None:
-            fitted = write_fitted(root, whitening.learn(vectors, recipe.seed))
-        if factory != FLAT:
-            if fitted is not None:
-                vectors = whitening.whiten(vectors, read_fitted(root, fitted))
-            write = Shortlist.build(vectors, factory, recipe.seed).save
+    every = Vectors(root, recipe, sorted(parts, key=lambda part: (part.name, part.digest)))
+    how = replace(how, factory=chosen(how.factory, len(every) * recipe.shortlist_m))
+    if how.whiten and how.fitted is None:
+        drawn = whitening.drawn(len(every) * recipe.shortlist_m, recipe.shortlist_dim, recipe.seed)
+        how = replace(how, fitted=write_fitted(root, whitening.learn_from(every.flat(drawn))))
+    axes = len(read_fitted(root, how.fitted)["axes"]) if how.fitted else recipe.shortlist_dim
+    if how.quantizer is not None or not learns(how.factory, axes):
+        return how
+    left = np.delete(np.arange(len(every)), every.held_out())
+    most = max(1, learns_from(how.factory) // recipe.shortlist_m)
+    rows = np.sort(np.random.default_rng(recipe.seed).permutation(left)[:most])
+    learnt = Shortlist.learn(every.compared(how.fitted).rows(rows), how.factory)
+    return replace(how, quantizer=write_fitted(root, {STATE: learnt.state()}))
+
+
+def build_one(root: Path, recipe: Recipe, parts: Parts, how: How) -> str:
+    """The sha of the segment of `parts`; of one with lists it is measured how many a query looks into."""
+    from crater_ray.search.factories import FLAT
+
+    flat = how.factory == FLAT  # vectors.npy is the index already
     return write_segment(
         root,
         parts,
-        factory=factory,
+        factory=how.factory,
         seed=recipe.seed,
         m=recipe.shortlist_m,
         dim=recipe.shortlist_dim,
-        fitted=fitted,
-        write=write,
+        fitted=how.fitted,
+        quantizer=None if flat else how.quantizer,
+        auto=how.auto and not flat,
+        write=None if flat else _writer(Vectors(root, recipe, parts).compared(how.fitted), how),
     )
+
+
+def _writer(vectors: Vectors, how: How) -> Write:
+    """What makes and measures the FAISS file of a segment."""
+
+    def write(path: Path) -> dict[str, Any] | None:
+        from crater_ray.search import probes
+        from crater_ray.search.shortlist import Shortlist
+
+        if how.quantizer is None:
+            shortlist = Shortlist.learn(vectors.rows(np.empty(0, np.int64)), how.factory)
+        else:
+            shortlist = Shortlist.taught(read_fitted(vectors.root, how.quantizer)[STATE], vectors.m)
+        for _, block in vectors:
+            shortlist.add(block)
+        shortlist.probe(how.factory)
+        aside = vectors.held_out()
+        own = np.sort(np.random.default_rng(vectors.seed).permutation(aside)[: probes.QUERIES])
+        queries = vectors.rows(own)
+        found = probes.fewest(shortlist, queries, own, probes.nearest(queries, own, vectors))
+        shortlist.save(path)
+        return None if found is None else asdict(found)
+
+    return write
+
+
+class Vectors:
+    """Shortlist vectors of several parts, read as they are asked for: rows (n, m, G), blocks in order."""
+
+    def __init__(
+        self, root: Path, recipe: Recipe, parts: Sequence[PartEntry], fitted: str | None = None
+    ) -> None:
+        self.root, self.entries, self.recipe = root, parts, recipe
+        self.m, self.dim, self.seed = recipe.shortlist_m, recipe.shortlist_dim, recipe.seed
+        self.learnt = None if fitted is None else read_fitted(root, fitted)
+        self.parts: list[Part] = [open_part(root, part) for part in parts]
+        self.offsets = np.cumsum([0, *(len(part) for part in self.parts)])
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def held_out(self) -> Array:
+        """(n,) rows that nothing is learnt from, ascending: the same of a part wherever it stands."""
+        from crater_ray.search.probes import held_out
+
+        rows = [
+            offset + held_out(part.rows, int(part.digest, 16) ^ self.seed)
+            for part, offset in zip(self.entries, self.offsets.tolist(), strict=False)
+        ]
+        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+
+    def compared(self, fitted: str | None) -> Vectors:
+        """The same ones, whitened as they are read."""
+        return Vectors(self.root, self.recipe, self.entries, fitted)
+
+    def rows(self, rows: Array) -> Array:
+        """(n, m, G) of those rows, ascending."""
+        found = np.empty((len(rows), self.m, self.dim), np.float16)
+        owner = np.searchsorted(self.offsets, rows, "right") - 1
+        for number in np.unique(owner).tolist():
+            at = np.flatnonzero(owner == number)
+            found[at] = self.parts[number].vectors[rows[at] - self.offsets[number]]
+        return self._whitened(found)
+
+    def flat(self, places: Array) -> Array:
+        """(n, G) of single vectors by their places among all, ascending."""
+        found = np.empty((len(places), self.dim), np.float16)
+        owner = np.searchsorted(self.offsets * self.m, places, "right") - 1
+        for number in np.unique(owner).tolist():
+            at = np.flatnonzero(owner == number)
+            every = self.parts[number].vectors.reshape(-1, self.dim)
+            found[at] = every[places[at] - self.offsets[number] * self.m]
+        return found
+
+    def __iter__(self) -> Iterator[tuple[int, Array]]:
+        """(first row, vectors) of a block of a part after the other."""
+        step = max(1, BLOCK // self.m)
+        for part, offset in zip(self.parts, self.offsets.tolist(), strict=False):
+            for first in range(0, len(part), step):
+                yield offset + first, self._whitened(np.asarray(part.vectors[first : first + step]))
+
+    def _whitened(self, vectors: Array) -> Array:
+        from crater_ray.search.whitening import whiten
+
+        return vectors if self.learnt is None else whiten(vectors, self.learnt)
+
+
+def _uncovered(parts: Parts, segments: list[Segment]) -> Parts:
+    covered = {(name, digest) for segment in segments for name, digest, _ in segment.parts}
+    return tuple(part for part in parts if (part.name, part.digest) not in covered and part.rows)
+
+
+def _rows(parts: Parts) -> int:
+    return sum(part.rows for part in parts)

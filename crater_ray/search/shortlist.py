@@ -9,25 +9,25 @@ FAISS index itself is (Flat).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import DamagedIndex
+from crater_ray.search.factories import FLAT, learns_from
 from crater_ray.search.faiss_filter import faiss, parameters
 
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
-FLAT: Final = "Flat"
-TRAINING_VECTORS = 131_072  # learnt from at most, or 64 a list where that is more
+State = NDArray[np.uint8]
 BLOCK = 65_536  # vectors converted to float32 at a time
-PROBES = 16  # a sixteenth of the lists is searched: FAISS's own one list loses too much. The file keeps it
+PROBES = 16  # a sixteenth of the lists is searched where nothing was measured
 LEAST_PROBES = 8
 
 
 class Shortlist:
-    """N images of m vectors each, in a FAISS index. Made by `build` or `load`."""
+    """N images of m vectors each, in a FAISS index. Made by `build`, `learn`, `taught` or `load`."""
 
     def __init__(self, index: Any, m: int, threads: int | None = None) -> None:
         if threads is not None:
@@ -47,10 +47,22 @@ class Shortlist:
         string that FAISS does not take, does not fit these vectors or cannot filter, and for vectors not
         finite.
         """
-        if vectors.ndim != 3 or vectors.shape[1] < 1 or vectors.shape[2] < 1:
-            raise ValueError(f"vectors are {vectors.shape}; (images, vectors, dimensions) are asked for")
-        n, m, dim = vectors.shape
-        flat = vectors.reshape(n * m, dim)
+        _check(vectors)
+        count = vectors.shape[0] * vectors.shape[1]
+        some = vectors
+        if factory != FLAT and learns_from(factory) < count:
+            images = max(1, learns_from(factory) // vectors.shape[1])
+            some = vectors[np.sort(np.random.default_rng(seed).permutation(len(vectors))[:images])]
+        shortlist = cls.learn(some, factory, threads=threads)
+        shortlist.add(vectors)
+        shortlist.probe(factory)
+        return shortlist
+
+    @classmethod
+    def learn(cls, sample: Vectors, factory: str, *, threads: int | None = None) -> Shortlist:
+        """An empty one that has learnt from a sample (n, m, G). Raises ValueError as `build`."""
+        _check(sample)
+        _, m, dim = sample.shape
         try:
             index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
         except RuntimeError as error:
@@ -58,32 +70,82 @@ class Shortlist:
                 f"[shortlist] index = {factory!r} is no FAISS index of {dim} dimensions: {_reason(error)}"
             ) from error
         shortlist = cls(index, m, threads)
-        try:
-            _fill(index, flat, seed)
-        except RuntimeError as error:
-            raise ValueError(
-                f"[shortlist] index = {factory!r} does not fit {n * m} vectors of {dim}: {_reason(error)}"
-            ) from error
-        try:
-            _probe(index)
-        except RuntimeError as error:
-            raise ValueError(
-                f"[shortlist] index = {factory!r} cannot leave rows out, as filters and dropped parts ask; "
-                "use Flat, SQ8, HNSW… or IVF…"
-            ) from error
+        if shortlist.lists:
+            shortlist.probes = min(shortlist.lists, max(LEAST_PROBES, shortlist.lists // PROBES))
+        if len(sample) and not index.is_trained:
+            flat = _finite(sample.reshape(-1, dim), "the sample", 0)
+            try:
+                index.train(flat)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"[shortlist] index = {factory!r} does not fit {len(flat)} vectors of {dim}: "
+                    f"{_reason(error)}"
+                ) from error
         return shortlist
+
+    @classmethod
+    def taught(cls, state: State, m: int) -> Shortlist:
+        """An empty one that has learnt what `state()` told: segments that share it compare alike."""
+        try:
+            return cls(faiss.deserialize_index(np.ascontiguousarray(state)), m)
+        except RuntimeError as error:
+            raise DamagedIndex(f"what stage one learnt is no FAISS index: {_reason(error)}") from error
+
+    def state(self) -> State:
+        """What it has learnt, as bytes; of an empty one."""
+        told: State = faiss.serialize_index(self.index)
+        return told
+
+    def add(self, vectors: Vectors) -> None:
+        """Images after those that are there. Raises ValueError for vectors not finite or of another shape."""
+        _check(vectors)
+        if vectors.shape[1:] != (self.m, self.index.d):
+            raise ValueError(f"vectors are {vectors.shape}; (images, {self.m}, {self.index.d}) are asked for")
+        flat = vectors.reshape(-1, self.index.d)
+        for start in range(0, len(flat), BLOCK):
+            self.index.add(_finite(flat[start : start + BLOCK], "the vectors", start))
+
+    @property
+    def lists(self) -> int:
+        """Of an IVF index, 0 for another."""
+        inverted = faiss.try_extract_index_ivf(self.index)
+        return 0 if inverted is None else int(inverted.nlist)
+
+    @property
+    def probes(self) -> int:
+        """Lists that a query looks into, 0 where there are none. The file keeps it."""
+        inverted = faiss.try_extract_index_ivf(self.index)
+        return 0 if inverted is None else int(inverted.nprobe)
+
+    @probes.setter
+    def probes(self, count: int) -> None:
+        faiss.extract_index_ivf(self.index).nprobe = count
+
+    def probe(self, factory: str) -> None:
+        """Raises ValueError where it cannot be searched under a mask, as filters and dropped parts ask."""
+        if self.index.ntotal:
+            mask = np.ones(self.index.ntotal, np.bool_)
+            zeros = np.zeros((1, self.index.d), np.float32)
+            try:
+                self.index.search(zeros, 1, params=parameters(self.index, mask))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"[shortlist] index = {factory!r} cannot leave rows out, as filters and dropped parts "
+                    "ask; use auto, Flat, SQ8, HNSW… or IVF…"
+                ) from error
 
     @classmethod
     def load(cls, source: Path | str | Vectors, m: int = 1, *, threads: int | None = None) -> Shortlist:
         """From a file that `save` wrote, of m vectors an image; or Flat over vectors (N, m, G).
 
-        Raises DamagedIndex for a file that FAISS cannot read or that does not hold m vectors an image. A
-        flipped bit goes unseen here: check the file's checksum first.
+        Lists of an IVF index stay in the file and are mapped: they take no memory that the page cache could
+        not give back. Raises DamagedIndex for a file that FAISS cannot read or that does not hold m vectors
+        an image. A flipped bit goes unseen here: check the file's checksum first.
         """
         if isinstance(source, np.ndarray):
             return cls.build(source, threads=threads)
         try:
-            index = faiss.read_index(str(source))
+            index = faiss.read_index(str(source), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise DamagedIndex(
                 f"{source} is no FAISS index: {_reason(error)}; build the segment again"
@@ -92,6 +154,11 @@ class Shortlist:
             raise DamagedIndex(
                 f"{source} holds {index.ntotal} vectors, not {m} an image by inner product; build it again"
             )
+        inverted = faiss.try_extract_index_ivf(index)
+        if inverted is not None:
+            kept = faiss.downcast_InvertedLists(inverted.invlists)
+            if isinstance(kept, faiss.OnDiskInvertedLists):
+                kept.prefetch_nthread = 0  # threads that FAISS would start for every query
         return cls(index, m, threads)
 
     def save(self, path: Path | str) -> None:
@@ -130,7 +197,7 @@ class Shortlist:
             return None
         if mask.shape != (len(self),) or mask.dtype != np.bool_:
             raise ValueError(f"the mask is {mask.shape} {mask.dtype}; ({len(self)},) bool is asked for")
-        return parameters(self.index, np.repeat(mask, self.m))
+        return parameters(self.index, mask if self.m == 1 else np.repeat(mask, self.m))
 
 
 def _best(places: Rows, found: NDArray[np.float32], m: int, s: int) -> tuple[Rows, NDArray[np.float32]]:
@@ -143,25 +210,15 @@ def _best(places: Rows, found: NDArray[np.float32], m: int, s: int) -> tuple[Row
     return images[first], values[first]
 
 
-def _fill(index: Any, flat: Vectors, seed: int) -> None:
-    lists = faiss.try_extract_index_ivf(index)
-    if lists is not None:
-        lists.nprobe = min(lists.nlist, max(LEAST_PROBES, lists.nlist // PROBES))
-    if not len(flat):
-        return
-    if not index.is_trained:
-        most = max(TRAINING_VECTORS, 64 * lists.nlist if lists is not None else 0)
-        sample = np.sort(np.random.default_rng(seed).permutation(len(flat))[:most])
-        index.train(_finite(flat[sample], "the sample", 0))
-    for start in range(0, len(flat), BLOCK):
-        index.add(_finite(flat[start : start + BLOCK], "the vectors", start))
+def learns(factory: str, dim: int) -> bool:
+    """Whether an index of that factory is trained before it takes vectors. Raises ValueError as `build`."""
+    empty = Shortlist.learn(np.empty((0, 1, dim), np.float32), factory)
+    return not empty.index.is_trained
 
 
-def _probe(index: Any) -> None:
-    """Raises RuntimeError when the index cannot be searched under a mask, as dropped rows ask for."""
-    if index.ntotal:
-        mask = np.ones(index.ntotal, np.bool_)
-        index.search(np.zeros((1, index.d), np.float32), 1, params=parameters(index, mask))
+def _check(vectors: Vectors) -> None:
+    if vectors.ndim != 3 or vectors.shape[1] < 1 or vectors.shape[2] < 1:
+        raise ValueError(f"vectors are {vectors.shape}; (images, vectors, dimensions) are asked for")
 
 
 def _finite(vectors: Vectors, where: str, start: int) -> NDArray[np.float32]:

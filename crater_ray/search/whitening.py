@@ -28,11 +28,20 @@ def learn(vectors: NDArray[np.floating[Any]], seed: int) -> Learnt:
     one is not finite.
     """
     flat = vectors.reshape(-1, vectors.shape[-1])
-    if not len(flat):
+    return learn_from(flat[drawn(len(flat), flat.shape[1], seed)])
+
+
+def drawn(count: int, width: int, seed: int) -> NDArray[np.int64]:
+    """The places, ascending, of the vectors learnt from among `count` of that width."""
+    most = SAMPLE if width <= WIDEST else 2 * WIDEST
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def learn_from(sample: NDArray[np.floating[Any]]) -> Learnt:
+    """As `learn`, of a sample (n, G) that was drawn already."""
+    if not len(sample):
         raise ValueError("there is no vector to learn a whitening from")
-    width = flat.shape[1]
-    drawn = np.random.default_rng(seed).permutation(len(flat))[: SAMPLE if width <= WIDEST else 2 * WIDEST]
-    sample = flat[np.sort(drawn)].astype(np.float64)
+    width, sample = sample.shape[1], sample.astype(np.float64)
     if not np.isfinite(sample).all():
         raise ValueError("a shortlist vector is not finite; no whitening can be learnt from it")
     count, centre = len(sample), sample.mean(0)

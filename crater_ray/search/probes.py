@@ -1,0 +1,108 @@
+"""How many lists of an IVF index a query looks into: measured where it is built, never guessed.
+
+Views of the index itself that nothing was learnt from are asked as queries. What counts is the share of the
+FIRST images that comparing all vectors puts first which stage one hands on among HANDED: stage two ranks
+those again, so their order there does not matter. The fewest lists that reach TARGET are kept, and the share
+that was measured is told beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crater_ray.search.shortlist import Rows, Shortlist
+
+TARGET: Final = 0.99
+FIRST: Final = 10  # images of Flat's that are looked for
+HANDED: Final = 100  # images that stage one hands on: the candidates of a search by default
+QUERIES: Final = 256  # views asked, at most
+SHARE: Final = 20  # a twentieth of a part's views is kept for that
+LEAST: Final = 5  # views of a part that gives one
+
+Floats = NDArray[np.floating[Any]]
+Blocks = Iterable[tuple[int, Floats]]  # first row, vectors (n, m, G)
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What was measured of stage one."""
+
+    lists: int  # 0: it has none
+    probes: int  # lists that a query looks into
+    recall: float  # share of Flat's `first` among `handed`
+    first: int
+    handed: int
+    queries: int  # views asked
+
+
+def held_out(rows: int, seed: int) -> Rows:
+    """The rows of a part that may be asked and are not learnt from, ascending; none of a very small one."""
+    count = min(QUERIES, max(rows // SHARE, 1 if rows >= LEAST else 0))
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
+
+
+def nearest(queries: Floats, own: Rows, blocks: Blocks, first: int = FIRST) -> Rows:
+    """(B, first) the rows whose vectors score best against each query (B, m, G), without its own row."""
+    count = len(queries)
+    rows, scores = np.full((count, first), -1, np.int64), np.full((count, first), -np.inf, np.float32)
+    for start, vectors in blocks:
+        found, values = Shortlist.build(vectors).search(queries, first + 1)
+        values[(found + start == own[:, None]) | (found < 0)] = -np.inf
+        rows = np.concatenate([rows, np.where(found < 0, -1, found + start)], 1)
+        scores = np.concatenate([scores, values], 1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :first]
+        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+    return np.where(scores > -np.inf, rows, -1)
+
+
+def recall(shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, handed: int = HANDED) -> float:
+    """The share of `truth` (B, first; -1: none) that is among the `handed` images stage one finds."""
+    found, _ = shortlist.search(queries, handed + 1)
+    hit = wanted = 0
+    for row, got, asked in zip(own, found, truth, strict=True):
+        others = got[got != row][:handed]
+        asked = asked[asked >= 0]
+        hit, wanted = hit + int(np.isin(asked, others).sum()), wanted + len(asked)
+    return hit / wanted if wanted else 1.0
+
+
+def fewest(
+    shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, target: float = TARGET
+) -> Probed | None:
+    """Sets the fewest probes that reach `target`, all lists where none do; what was measured of them.
+
+    None where there is nothing to ask or to find.
+    """
+    if not len(queries) or not (truth >= 0).any():
+        return None
+
+    def measured(probes: int) -> float:
+        if shortlist.lists:
+            shortlist.probes = probes
+        return recall(shortlist, queries, own, truth)
+
+    few, enough = 0, shortlist.lists  # few: too few for certain; enough: assumed, measured at the end
+    for probes in _doubled(shortlist.lists):  # looking into few lists is quick, into many is not
+        if measured(probes) >= target:
+            enough = probes
+            break
+        few = probes
+    while enough - few > max(1, enough // 32):  # as fine as a thirty-second: finer is not worth its measuring
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if measured(middle) >= target else (middle, enough)
+    reached = measured(enough)
+    return Probed(
+        shortlist.lists, enough, round(reached, 4), truth.shape[1], min(HANDED, len(shortlist)), len(queries)
+    )
+
+
+def _doubled(most: int) -> Iterator[int]:
+    count = 1
+    while count < most:
+        yield count
+        count *= 2
