@@ -1,4 +1,4 @@
-"""What scientists do with an index: catalogues merged, craters of one form found. Imports no GDAL."""
+"""What scientists do with an index: catalogues merged, like forms found, images placed. Imports no GDAL."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ class AnaloguesOptions(Options):
     seed: int = 0
 
 
+class MatchOptions(Options):
+    image: File  # anything GDAL opens
+    candidates: File | None = None  # CSV x,y,diameter in pixels, of another detector; None: found here
+    look: Literal["shaded", "bright"] = (
+        "shaded"  # how craters are found: by their shading, or by bright walls
+    )
+    pixels: float = Field(16.0, ge=6)  # across a crater that is looked for, at least
+    scale: tuple[float, float] | None = None  # kilometres a pixel that are possible
+    up: tuple[float, float] | None = None  # where the image's up may point, degrees clockwise from north
+    rotations: int = Field(12, ge=1)  # of each window, over a whole turn
+    windows: int = Field(240, ge=1)  # asked to find candidates' entries, at most
+    width: float = Field(2.5, gt=1)  # of a window, in diameters: between those of the index's views
+    false: float = Field(0.01, gt=0, lt=1)  # matches that chance makes, expected of each image, at most
+    catalogue: str | None = None  # "a" or "b" of an index of two catalogues
+    body: str | None = None  # None: as the index's items say, else the Moon
+
+
+class WallsOptions(Options):
+    size: int = Field(48, ge=8, le=96)  # pixels a side that are compared
+
+
 @hookimpl
 def register_readers() -> Iterable[Label]:
     yield Label(
@@ -56,6 +77,16 @@ def register_readers() -> Iterable[Label]:
         "crater views of two catalogues of one body, over one raster or two",
         "crater_ray_catalogue.catalogues:catalogues",
         CataloguesOptions,
+    )
+
+
+@hookimpl
+def register_backbones() -> Iterable[Label]:
+    yield Label(
+        "walls",
+        "bright walls: optical images under a high sun against maps of slope; nothing is learnt",
+        "crater_ray_catalogue.walls:Walls",
+        WallsOptions,
     )
 
 
@@ -72,4 +103,10 @@ def register_consumers() -> Iterable[Label]:
         "craters of one form as some examples, and a catalogue sorted into classes of form",
         "crater_ray_catalogue.analogues:Analogues",
         AnaloguesOptions,
+    )
+    yield Label(
+        "match",
+        "an image of unknown place, rotation, scale and sun, put on the ground by an indexed catalogue",
+        "crater_ray_catalogue.match:Match",
+        MatchOptions,
     )

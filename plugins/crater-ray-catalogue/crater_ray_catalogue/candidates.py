@@ -1,0 +1,199 @@
+"""Craters found in an image by their shading: where they may be and how wide, no more.
+
+A crater's template is the light on its walls. To first order light is the slope towards the sun, so that
+the response to a sun from anywhere is made of those to two: the sun that all craters of an image share is
+the one that the strongest responses agree on. Images without shading (a full Moon's) show walls as bright
+rings.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+from skimage.feature import peak_local_max
+from skimage.transform import resize
+
+from crater_ray.errors import UserError
+from crater_ray_catalogue.scene import Scene
+
+Floats = NDArray[np.float64]
+Look = Literal["shaded", "bright"]
+RADIUS = 10  # pixels of the template; the image is resized to fit it
+REACH = 1.4  # of the template, in radii
+STEP = 2**0.25  # from one radius to the next
+LEAST = 0.35  # correlation of a candidate
+SHARE = 0.5  # of the larger one's radius, within which two candidates are one
+
+
+@dataclass(frozen=True)
+class Found:
+    """N candidates, the best first: pixels, and a score in 0..1."""
+
+    x: Floats
+    y: Floats
+    diameter: Floats
+    score: Floats
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def first(self, count: int) -> Found:
+        some = slice(0, count)
+        return Found(self.x[some], self.y[some], self.diameter[some], self.score[some])
+
+
+def find(scene: Scene, least: float, most: int, look: Look) -> Found:
+    """At most `most` candidates of `least` pixels across or more."""
+    image = scene.filled
+    widest = min(image.shape) / 2
+    count = max(1, int(math.log(widest / least) / math.log(STEP)) + 1) if widest > least else 1
+    radii = [least / 2 * STEP**number for number in range(-1, count + 1)]
+    pairs = [_responses(image, radius, look) for radius in radii]
+    if look == "shaded":
+        sun = _sun(pairs)
+        maps = [pair[0] * math.cos(sun) + pair[1] * math.sin(sun) for pair in pairs]
+    else:
+        maps = [pair[0] for pair in pairs]
+    rows: list[tuple[float, float, float, float]] = []
+    for number, (response, radius) in enumerate(zip(maps, radii, strict=True)):
+        if number in (0, len(maps) - 1):
+            continue  # there to find the width of their neighbours
+        near = RADIUS // 2
+        for row, column in peak_local_max(
+            response, min_distance=near, threshold_abs=LEAST, exclude_border=near
+        ):
+            score = float(response[row, column])
+            high, wide = response.shape
+            beside = [
+                float(
+                    other[
+                        min(int((row + 0.5) / high * other.shape[0]), other.shape[0] - 1),
+                        min(int((column + 0.5) / wide * other.shape[1]), other.shape[1] - 1),
+                    ]
+                )
+                for other in (maps[number - 1], maps[number + 1])
+            ]
+            if max(beside) > 1.02 * score:
+                continue
+            shift = _vertex(beside[0], score, beside[1])
+            down = row + _vertex(*(float(response[row + d, column]) for d in (-1, 0, 1)))
+            across = column + _vertex(*(float(response[row, column + d]) for d in (-1, 0, 1)))
+            x = (across + 0.5) / wide * image.shape[1] - 0.5
+            y = (down + 0.5) / high * image.shape[0] - 0.5
+            rows.append((score, x, y, 2 * radius * STEP**shift))
+    return _apart(rows, most)
+
+
+def read_found(path: Path) -> Found:
+    """Candidates of another detector: CSV x,y,diameter[,score], pixels from the middle of the upper left one.
+
+    Raises UserError for a file or a row that does not fit.
+    """
+    rows: list[tuple[float, float, float, float]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            missing = {"x", "y", "diameter"} - set(table.fieldnames or ())
+            if missing:
+                raise UserError(f"{path.name} has no column {sorted(missing)[0]!r}; it needs x,y,diameter")
+            for number, line in enumerate(table, 2):
+                try:
+                    row = (
+                        float(line.get("score") or 1.0),
+                        float(line["x"]),
+                        float(line["y"]),
+                        float(line["diameter"]),
+                    )
+                except ValueError:
+                    row = (math.nan,) * 4
+                if not (all(map(math.isfinite, row)) and row[3] > 0):
+                    raise UserError(
+                        f"{path.name}:{number}: x, y and a diameter above 0 are numbers of pixels"
+                    )
+                rows.append(row)
+    except OSError as error:
+        raise UserError(f"cannot read the candidates {path}: {error.strerror or error}") from None
+    return _apart(rows, len(rows))
+
+
+def _templates(look: Look) -> list[Floats]:
+    """Of a crater of RADIUS pixels: walls lit from the right and from above; or bright walls."""
+    half = math.ceil(REACH * RADIUS)
+    across = np.arange(-half, half + 1) / RADIUS
+    right, down = across[None, :], across[:, None]
+    r = np.hypot(right, down)
+    inside = r <= REACH
+    if look == "bright":
+        ring = np.exp(-(((r - 0.88) / 0.16) ** 2)) * inside
+        return [np.where(inside, ring - ring[inside].mean(), 0.0)]
+    slope = np.exp(-(((r - 0.8) / 0.2) ** 2)) - 0.35 * np.exp(-(((r - 1.2) / 0.12) ** 2))
+    towards = np.where(inside, -slope / np.maximum(r, 1e-6), 0.0)
+    return [towards * right, towards * -down]
+
+
+def _responses(image: NDArray[np.float32], radius: float, look: Look) -> list[NDArray[np.float32]]:
+    """Normalised correlations with the templates, of the image resized so that `radius` is RADIUS pixels."""
+    shape = tuple(max(8, round(side * RADIUS / radius)) for side in image.shape)
+    small = resize(image, shape, anti_aliasing=radius > RADIUS, preserve_range=True).astype(np.float64)
+    small = (small - small.mean()) / max(float(small.std()), 1e-12)
+    templates = _templates(look)
+    disc = (
+        np.hypot(*np.meshgrid(*[np.arange(side) - side // 2 for side in templates[0].shape]))
+        <= REACH * RADIUS
+    ) * 1.0
+    weight = disc.sum()
+    mean = fftconvolve(small, disc, "same") / weight
+    spread = np.maximum(fftconvolve(small * small, disc, "same") / weight - mean * mean, 0.02)
+    return [
+        (
+            fftconvolve(small, one[::-1, ::-1], "same") / (np.linalg.norm(one) * np.sqrt(spread * weight))
+        ).astype(np.float32)
+        for one in templates
+    ]
+
+
+def _sun(pairs: Sequence[Sequence[NDArray[np.float32]]]) -> float:
+    """Radians from the right, anticlockwise, of the light that the strongest responses agree on."""
+    votes = np.zeros(72)
+    for right, above in pairs:
+        strong = np.hypot(right, above)
+        peaks = peak_local_max(
+            strong, min_distance=RADIUS // 2, threshold_abs=LEAST, exclude_border=RADIUS // 2
+        )
+        if len(peaks):
+            at = tuple(peaks.T)
+            turn = np.arctan2(above[at], right[at])
+            votes += np.histogram(turn, 72, (-np.pi, np.pi), weights=strong[at] ** 6)[0]
+    smooth = sum(np.roll(votes, shift) * (4 - abs(shift)) for shift in range(-3, 4))
+    best = int(np.argmax(smooth))
+    some = np.arange(best - 3, best + 4)
+    turns = -np.pi + (some + 0.5) * (2 * np.pi / 72)
+    return float(np.average(turns, weights=votes[some % 72] + 1e-9))
+
+
+def _vertex(before: float, here: float, after: float) -> float:
+    """Where a parabola through three values is highest, -0.5..0.5 of a step from the middle one."""
+    bend = before - 2 * here + after
+    return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _apart(rows: list[tuple[float, float, float, float]], most: int) -> Found:
+    """The best first, none within another."""
+    rows = sorted(rows, reverse=True)
+    kept = np.zeros((0, 4))
+    for row in rows:
+        away = np.hypot(kept[:, 1] - row[1], kept[:, 2] - row[2])
+        like = np.abs(np.log(kept[:, 3] / row[3])) < math.log(1.7)
+        if not (like & (away < SHARE * np.maximum(kept[:, 3], row[3]) / 2)).any():
+            kept = np.vstack([kept, row])
+        if len(kept) == most:
+            break
+    return Found(kept[:, 1], kept[:, 2], kept[:, 3], kept[:, 0])
