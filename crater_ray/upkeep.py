@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from crater_ray.jobfile import told as said
 from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
 
 
@@ -46,7 +47,7 @@ def verify(index: Path, as_json: bool) -> None:
         lines = [f"{problem.path}: {problem.reason}" for problem in found.problems]
         lines += [f"note: {note.path}: {note.reason}" for note in found.notes]
         lines.append(
-            f"{index}: {found.files} files, {found.bytes:,} bytes read, "
+            f"{said(index)}: {found.files} files, {found.bytes:,} bytes read, "
             + (f"{len(found.problems)} bad" if found.problems else "every one is good")
         )
         return "\n".join(lines)
@@ -104,7 +105,9 @@ def drop_parts(index: Path, names: Sequence[str], as_json: bool) -> None:
     show(
         told,
         as_json,
-        lambda: f"{index}: version {version.number}, {version.rows:,} rows; {done.dropped} parts dropped",
+        lambda: (
+            f"{said(index)}: version {version.number}, {version.rows:,} rows; {done.dropped} parts dropped"
+        ),
     )
 
 
@@ -134,7 +137,7 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
     from crater_ray.jobs.compact import compact as run
 
     done = run(index, rows=rows, segments=segments)
-    show(asdict(done), as_json, lambda: f"{index}: {done.as_text()}")
+    show(asdict(done), as_json, lambda: f"{said(index)}: {done.as_text()}")
 
 
 @click.command()
@@ -157,7 +160,7 @@ def collect(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -
 
     done = run(index, keep, force=force, dry=dry_run)
     word = "would remove" if dry_run else "removed"
-    show(asdict(done), as_json, lambda: f"{index}: {word} {done.as_text()}")
+    show(asdict(done), as_json, lambda: f"{said(index)}: {word} {done.as_text()}")
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -1,4 +1,5 @@
-"""The index on disk: files only, no torch. Import what you need from the module that has it:
+"""The index in a folder or on object storage: files only, no torch. A `root` is a folder's path, or the
+Path of an s3:// address. Import what you need from the module that has it:
 
 lock         with DriverLock(root): …                   IndexMismatch when another driver holds it
 recipe       Recipe(side, backbone, backbone_digest, grid, shortlist, shortlist_m, shortlist_dim, rerank,
@@ -49,6 +50,11 @@ token_cache  token_key(items, *, reader, backbone, backbone_digest, precision, b
              TokenCache(root).find(key) -> CachedTokens | None: ids, shape, bad, batches(batch), check()
              with TokenCache(root).writer(key, shape, attention_column=False) as tokens:
                  tokens.append(ids, patches, cls, attention, attention_column, bad); tokens.commit()
+bucket       bucket(root) -> Bucket | None               what an address names; None for a folder
+             folder(root) -> where the files are on this machine; only_on_disk(root, what)
+             with afresh(root): …                        no copy made before is believed
+copies       fetch(root, path) -> whether a small file is there now; bring(root, copies); mend(root, copies)
+             send(root, source, target, record, attempt) -> whether ours is what object storage has now
 verify       verify(root) -> Verification(problems, notes, files, bytes); info(root) -> dict
 store        check_root(root); how files reach the disk is this room's own affair
 """

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "origin.json"  # the first object of an index: when it was begun, by an id of its own
 CACHE = "CRATER_RAY_CACHE"
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _PIECE = 8 << 20  # of a request, up and down
 _AT_ONCE = 4  # pieces of one upload
 _CONFLICTS = (0.05, 0.2, 1.0, 3.0)  # seconds before a create is tried again that another's create disturbed
@@ -58,6 +59,12 @@ class Bucket:
         place, _, prefix = self.url.removeprefix("s3://").partition("/")
         if not place:
             raise ConfigError(f"{self.url} names no bucket; write it as s3://bucket/folder")
+        for name in _ENDPOINTS:
+            told = os.environ.get(name)
+            if told is not None and not re.match(r"https?://[^/]", told):  # obstore would panic
+                raise ConfigError(
+                    f"{name} is {told!r}; set it to an address such as https://host, or unset it"
+                )
         try:
             return S3Store(
                 place,
@@ -119,7 +126,17 @@ class Bucket:
         name = re.sub(r"[^\w.-]+", "-", self.url.removeprefix("s3://").rpartition("/")[2])
         born = self.born()
         digest = xxhash.xxh3_64_hexdigest(f"{self.url} {born}".encode())
-        return cache_folder() / "indexes" / (f"{name}-{digest}" if born else f"{name}-{digest}.unborn")
+        every = cache_folder() / "indexes"
+        if born is None:
+            return every / f"{name}-{digest}.unborn"
+        try:
+            every.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{every} cannot be written ({error.strerror}); set {CACHE} to a folder for copies"
+            ) from None
+        self._copies = every / f"{name}-{digest}"
+        return self._copies
 
     def get(self, key: str) -> bytes | None:
         """A whole object, None where there is none."""
@@ -135,16 +152,19 @@ class Bucket:
     def pieces(self, key: str, size: int) -> Iterator[memoryview]:
         """An object of `size` bytes, or what there is, in pieces. Raises DamagedIndex where there is none."""
         import obstore
+        from obstore.exceptions import BaseError
 
         for first in range(0, size, _PIECE):
             length = min(_PIECE, size - first)
             with self._spoken(key):
                 try:
-                    if first and obstore.head(self._store, key)["size"] <= first:
-                        return  # a range that begins at its end would be an error of another kind
                     piece = memoryview(obstore.get_range(self._store, key, start=first, length=length))
                 except FileNotFoundError:
                     raise DamagedIndex(f"{self.url}/{key} is missing; {self.mend(key)}") from None
+                except BaseError:
+                    if obstore.head(self._store, key)["size"] > first:
+                        raise
+                    return  # a range that would begin at its end
             yield piece
             if len(piece) != length:
                 return
@@ -250,7 +270,7 @@ class Bucket:
         text = str(error)
         if "NoSuchBucket" in text:
             return f"{self.url}: there is no such bucket; make it, or name another in `out`"
-        where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        where = next((os.environ[name] for name in _ENDPOINTS if name in os.environ), None)
         if "169.254" in text or "metadata" in text.lower() or "/api/token" in text:
             return (
                 f"{self.url}: there are no credentials for it; set AWS_ACCESS_KEY_ID and "

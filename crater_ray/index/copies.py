@@ -20,7 +20,8 @@ from crater_ray.index.bucket import Bucket, bucket, folder
 from crater_ray.index.sealed import unsealed
 from crater_ray.index.store import TMP, Stream, Sum, make_folder, put_here, room, sum_of
 
-_AT_ONCE = 8  # objects that are copied
+_AT_ONCE = 8  # files that are copied
+_FEW_BYTES = 32  # records that are: nothing but waiting for answers
 _TURN = ".copying"  # held by the process that copies
 
 
@@ -73,7 +74,7 @@ def fetch_all(root: Path, paths: Sequence[Path]) -> None:
     """Fetches many at once; one that is nowhere is left to whoever needs it."""
     if bucket(root) is not None:
         absent = [path for path in paths if not path.exists()]
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_FEW_BYTES) as threads:
             list(threads.map(lambda path: fetch(root, path), absent))
 
 

@@ -83,6 +83,7 @@ def test_a_file_of_many_pieces_is_whole_or_refused(place, monkeypatch):
     ("changes", "says"),
     [
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, r"cannot be reached at http://127\.0\.0\.1:9"),
+        ({"AWS_ENDPOINT_URL": ""}, "AWS_ENDPOINT_URL is ''; set it to an address such as https://host"),
         ({"AWS_ALLOW_HTTP": None}, "which is not https; set AWS_ALLOW_HTTP=true"),
         (
             {
@@ -128,6 +129,21 @@ def test_refused_credentials_are_said(storage, place):
             latest(place)
     finally:
         guard(b"1000000000")
+
+
+def test_a_file_larger_than_a_piece_is_sent_in_several(place, tmp_path):
+    content = os.urandom(9 << 20)
+    (tmp_path / "large").write_bytes(content)
+    here = bucket(place)
+    here.upload("large", tmp_path / "large")
+    assert b"".join(here.pieces("large", len(content))) == content
+
+
+def test_a_place_for_copies_that_cannot_be_written_is_named(place, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("CRATER_RAY_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=r"file/indexes cannot be written .*; set CRATER_RAY_CACHE"):
+        DriverLock(place).__enter__()
 
 
 def test_storage_that_stops_answering_is_no_mistake_of_the_users(place, monkeypatch):

@@ -15,7 +15,9 @@ import pytest
 from crater_ray.bench import evaluate
 from crater_ray.cli import main
 from crater_ray.config import Job, load_job
+from crater_ray.errors import ConfigError
 from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.lock import DriverLock
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import numbers
 from crater_ray.jobfile import told
@@ -149,6 +151,20 @@ def test_two_drivers_on_two_machines_race_and_one_publishes(
     assert where is not None
     attempts = {tuple(key.split("/")[1:3]) for key in where.keys("parts") if key.count("/") == 3}
     assert len(attempts) == 4  # one of each part: what lost is gone
+
+
+def test_a_node_that_does_not_reach_the_storage_is_named(
+    on_storage: Make, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crater_ray.jobs.preflight import _look
+
+    job = on_storage()
+    with DriverLock(place):
+        refs = job.reader_ref(), job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
+        assert _look._function(str(place), job.path.name, *refs).dim == 16
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(ConfigError, match=f"node {os.uname().nodename}: {told(place)} cannot be reached"):
+            _look._function(str(place), job.path.name, *refs)
 
 
 @pytest.mark.parametrize(
