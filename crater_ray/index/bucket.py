@@ -1,7 +1,4 @@
-"""Objects under an s3:// address: read, written, and made only where there is none yet.
-
-Credentials and endpoint are those of the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …), or a role.
-"""
+"""Objects under an s3:// address: read, written, and made only where there is none yet."""
 
 from __future__ import annotations
 
@@ -12,22 +9,17 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import xxhash
 
 from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch, StorageError
+from crater_ray.index.reach import connected, explained, refuse_missing_bucket
 from crater_ray.index.sealed import seal, unsealed
 from crater_ray.jobfile import url_of
 
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
 ORIGIN = "origin.json"  # the first object of an index: when it was begun, by an id of its own
 CACHE = "CRATER_RAY_CACHE"
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _PIECE = 8 << 20  # of a request, up and down
 _AT_ONCE = 4  # pieces of one upload
 _CONFLICTS = (0.05, 0.2, 1.0, 3.0)  # seconds before a create is tried again that another's create disturbed
@@ -51,37 +43,7 @@ class Bucket:
         self.url = url
         self._copies, self._born = copies, ""
         self._answered = False
-        self._store = self._connected()
-
-    def _connected(self) -> S3Store:
-        from obstore.store import S3Store
-
-        place, _, prefix = self.url.removeprefix("s3://").partition("/")
-        if not place:
-            raise ConfigError(f"{self.url} names no bucket; write it as s3://bucket/folder")
-        for name in _ENDPOINTS:
-            told = os.environ.get(name)
-            if told is not None and not re.match(r"https?://[^/]", told):  # obstore would panic
-                raise ConfigError(
-                    f"{name} is {told!r}; set it to an address such as https://host, or unset it"
-                )
-        try:
-            return S3Store(
-                place,
-                prefix=prefix or None,
-                client_options={"connect_timeout": "3s", "timeout": "60s", "allow_http": _plain_http()},
-                retry_config={
-                    "max_retries": 4,
-                    "retry_timeout": timedelta(seconds=60),
-                    "backoff": {
-                        "init_backoff": timedelta(milliseconds=100),
-                        "max_backoff": timedelta(seconds=3),
-                        "base": 2,
-                    },
-                },
-            )
-        except Exception as error:  # obstore has a class of its own for each, and ValueError
-            raise ConfigError(f"{self.url} cannot be used: {_first(error)}") from None
+        self._store = connected(url)
 
     def born(self) -> str | None:
         """The id under which the index was begun, None before."""
@@ -146,7 +108,7 @@ class Bucket:
             try:
                 return bytes(obstore.get(self._store, key).bytes())
             except FileNotFoundError as error:
-                self._refuse_missing_bucket(error)
+                refuse_missing_bucket(self.url, error)
                 return None
 
     def pieces(self, key: str, size: int) -> Iterator[memoryview]:
@@ -218,7 +180,7 @@ class Bucket:
             try:
                 found = obstore.list_with_delimiter(self._store, folder or None)
             except FileNotFoundError as error:
-                self._refuse_missing_bucket(error)
+                refuse_missing_bucket(self.url, error)
                 return []
         paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         return sorted(path.rpartition("/")[2] for path in paths)
@@ -246,44 +208,13 @@ class Bucket:
     @contextmanager
     def _spoken(self, key: str) -> Iterator[None]:
         """Turns what obstore raises into errors of ours; FileNotFoundError passes."""
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError
 
         try:
             yield
         except (BaseError, TimeoutError, ValueError) as error:
-            # a listing that is refused is a GenericError
-            refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-            if refused or re.search(r"status code: 40[13]\b", str(error)):
-                said = (
-                    f"{self.url} refuses these credentials ({_code(error)}); check AWS_ACCESS_KEY_ID, "
-                    "AWS_SECRET_ACCESS_KEY and what they may do there"
-                )
-                raise (StorageError(said) if self._answered else ConfigError(said)) from None
-            if self._answered:
-                raise StorageError(
-                    f"{self.url}/{key}: the storage does not answer: {_first(error)}"
-                ) from None
-            raise ConfigError(self._unreachable(error)) from None
+            raise explained(self.url, key, error, self._answered) from None
         self._answered = True
-
-    def _unreachable(self, error: BaseException) -> str:
-        text = str(error)
-        if "NoSuchBucket" in text:
-            return f"{self.url}: there is no such bucket; make it, or name another in `out`"
-        where = next((os.environ[name] for name in _ENDPOINTS if name in os.environ), None)
-        if "169.254" in text or "metadata" in text.lower() or "/api/token" in text:
-            return (
-                f"{self.url}: there are no credentials for it; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or give the machine a role (files below ~/.aws are not read)"
-            )
-        if where and where.startswith("http:") and not _plain_http():
-            return f"{self.url}: AWS_ENDPOINT_URL is {where}, which is not https; set AWS_ALLOW_HTTP=true"
-        hint = "is it right, and up?" if where else "set AWS_ENDPOINT_URL for storage that is not Amazon's"
-        return f"{self.url} cannot be reached at {where or 'Amazon'}: {_first(error)}; {hint}"
-
-    def _refuse_missing_bucket(self, error: FileNotFoundError) -> None:
-        if "NoSuchBucket" in str(error):
-            raise ConfigError(self._unreachable(error)) from None
 
 
 _BUCKETS: dict[tuple[str, str, str], Bucket] = {}
@@ -313,22 +244,8 @@ def only_on_disk(root: Path, what: str) -> None:
         raise ConfigError(f"{url}: {what}")
 
 
-def _plain_http() -> bool:
-    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"true", "1"}
-
-
 def _origin() -> bytes:
     return seal({"format": 1, "what": "crater-ray index", "born": uuid.uuid4().hex})
-
-
-def _code(error: BaseException) -> str:
-    """S3's own word for a refusal, such as SignatureDoesNotMatch."""
-    found = re.search(r"<Code>(\w+)</Code>", str(error))
-    return found[1] if found else "403"
-
-
-def _first(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from crater_ray.errors import CraterRayError, StorageError
-from crater_ray.index.bucket import afresh, bucket, folder
+from crater_ray.index.bucket import Bucket, afresh, bucket, folder
 from crater_ray.index.collect import COLLECTED, GONE, collected
 from crater_ray.index.copies import bring, fetch
 from crater_ray.index.fitted import fitted_path, read_fitted
@@ -30,12 +30,15 @@ from crater_ray.index.parts import (
     read_record,
 )
 from crater_ray.index.recipe import Recipe, read_recipe
+from crater_ray.index.sealed import unsealed
 from crater_ray.index.segments import SEGMENT, Segment, check_segment
 from crater_ray.index.segments import read_record as read_segment
 from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, listed, sum_of
 from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
 from crater_ray.jobfile import told as said
 
+_RECORDS = {PARTS: PART, SEGMENTS: SEGMENT}
+_UNFINISHED = "left by an attempt that did not finish; delete it when no job is running"
 _MEND = "delete the part's folder and run `crater-ray index` again"
 
 
@@ -234,12 +237,7 @@ class _Check:
             if name.endswith(GONE):
                 self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray collect` ends it"))
         for name in listed(self.root, TMP):
-            self.notes.append(
-                Problem(
-                    f"{TMP}/{name}",
-                    "left by an attempt that did not finish; delete it when no job is running",
-                )
-            )
+            self.notes.append(Problem(f"{TMP}/{name}", _UNFINISHED))
 
     def _attempts(self, inside: str) -> None:
         """Notes what uploads left on object storage that did not become a part or segment."""
@@ -255,11 +253,9 @@ class _Check:
             else:
                 records.add(name)
         for name, found in sorted(attempts.items()):
-            left = len(found) - (name in records)
-            if left:
-                self.notes.append(
-                    Problem(f"{inside}/{name}", f"{left} uploads that did not finish; harmless")
-                )
+            if len(found) > (name in records):
+                left = sorted(found - {_attempt(where, f"{inside}/{name}/{_RECORDS[inside]}")})
+                self.notes += [Problem(f"{inside}/{name}/{attempt}", _UNFINISHED) for attempt in left]
 
     def _problem(self, path: str, reason: str) -> None:
         self.problems.append(Problem(path, reason))
@@ -274,6 +270,15 @@ class _Check:
         except CraterRayError as error:
             self._problem(path, error.message)
             return None
+
+
+def _attempt(where: Bucket, key: str) -> str | None:
+    """Which upload a record names; None where there is none that can be read."""
+    data = where.get(key)
+    try:
+        return str(unsealed(data, key, "")["attempt"]) if data is not None else None
+    except CraterRayError:
+        return None
 
 
 def info(root: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.index.fitted import read_fitted, write_fitted
-from crater_ray.index.parts import Part, PartEntry, open_part
+from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.segments import AUTO, Segment, Write, read_segment, write_segment
 from crater_ray.index.versions import Version
@@ -210,7 +210,7 @@ class Vectors:
         self.root, self.entries, self.recipe = root, parts, recipe
         self.m, self.dim, self.seed = recipe.shortlist_m, recipe.shortlist_dim, recipe.seed
         self.learnt = None if fitted is None else read_fitted(root, fitted)
-        self.parts: list[Part] = [open_part(root, part) for part in parts]
+        self.parts: list[Part] = open_parts(root, parts, [VECTORS])
         self.offsets = np.cumsum([0, *(len(part) for part in self.parts)])
 
     def __len__(self) -> int:
