@@ -11,7 +11,7 @@ import pytest
 
 from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
 from crater_ray.index import bucket as buckets
-from crater_ray.index.bucket import bucket, folder
+from crater_ray.index.bucket import Bucket, bucket, folder
 from crater_ray.index.collect import collect
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
@@ -77,6 +77,27 @@ def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, 
         f"parts/a.{digest}/{attempt}/{name}" for name in recorded(place, won).files
     }
     assert list((folder(place) / "tmp").iterdir()) == []
+
+
+def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, recipe, make, monkeypatch):
+    create_or_check(place, recipe)
+    items = make.items("a", 4)
+    digest = part_digest(recipe.digest(), items)
+
+    def killed(self, key, content):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(Bucket, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make.part(place, recipe, "a", items)
+    left = {key.split("/")[2] for key in bucket(place).keys("parts")}
+    assert done(place, "a", digest) is None
+    publish(place, Version(1, 0, (make.part(place, recipe, "a", items),), (), make.readers))
+    found = verify(place)
+    assert found.problems == ()
+    assert [note.path for note in found.notes] == [f"parts/a.{digest}/{attempt}" for attempt in left]
+    assert len(left) == 1
 
 
 def test_of_two_drivers_with_one_number_one_publishes(place, recipe, make, machine):
