@@ -11,12 +11,13 @@ has no crater of its ground.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,42 +178,55 @@ class Asking:
         return list(dict.fromkeys(hit.group for hit in hits))[:RANK]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Told:
-    """Of each scene."""
+    """What came of a scene. refused: without its ground, where that was asked."""
 
-    errors: list[float]
-    refused: list[bool]  # without its ground
-    seconds: list[float]
-    windows: list[int]
+    error: float | None  # diameters; None: not placed
+    windows: int
+    seconds: float
+    refused: bool | None
 
 
-def measure(index: Any, scenes: Iterator[Shot], options: MatchOptions, control: int) -> Told:
-    """Every scene matched; the first `control` of them also by the index without their ground."""
+def measure(
+    index: Any, scenes: Iterator[Shot], options: MatchOptions, control: int, kept: Path | None
+) -> list[Told]:
+    """Every scene matched; the first `control` of them also by the index without their ground.
+
+    kept: a JSON file of scenes that are done, by number; they are taken as they are.
+    """
     everything = entries(index)
-    ground = Ground(everything, system("moon"))
-    groups = np.array(index.groups)
-    told = Told([], [], [], [])
+    done: dict[str, Any] = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    told = []
     for number, shot in enumerate(scenes):
-        started = time.perf_counter()
-        found = find(shot.scene, options.pixels, MOST, options.look)
-        ask = Asking(index, shot.scene)
-        outcome = match(shot.scene, found, ground, ask, options)
-        told.seconds.append(time.perf_counter() - started)
-        told.windows.append(len(ask.encoded))
-        told.errors.append(error(outcome, shot, everything))
-        said = f"{number} {shot.scene.name}: {told.errors[-1]:.3f} D, chance {outcome.chance:.1e}, "
-        said += f"{len(ask.encoded)} windows"
-        if number < control:
-            reach = 1.2 * math.sqrt(2) * shot.pose.half_width_km
-            kept = np.ones(len(everything), bool)
-            kept[ground.near(shot.pose.lat, shot.pose.lon, reach)] = False
-            ask.gone = np.isin(groups, np.array(everything.ids)[~kept])
-            other = match(shot.scene, found, Ground(part(everything, kept), system("moon")), ask, options)
-            told.refused.append(other.placed is None)
-            said += f"; without its ground: chance {other.chance:.1e}, {len(ask.encoded)} windows"
-        print(f"{said}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        known = done.get(str(number))
+        if known is None or (known["refused"] is None and number < control):
+            one = one_scene(index, everything, shot, options, number < control)
+            done[str(number)] = known = asdict(one)
+            print(f"{number} {shot.scene.name}: {known}", file=sys.stderr, flush=True)
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(done, indent=1))
+        told.append(Told(**known))
     return told
+
+
+def one_scene(index: Any, everything: Entries, shot: Shot, options: MatchOptions, control: bool) -> Told:
+    started = time.perf_counter()
+    found = find(shot.scene, options.pixels, MOST, options.look)
+    ask = Asking(index, shot.scene)
+    outcome = match(shot.scene, found, Ground(everything, system("moon")), ask, options)
+    seconds, windows = time.perf_counter() - started, len(ask.encoded)
+    refused = None
+    if control:
+        there = np.ones(len(everything), bool)
+        ground = Ground(everything, system("moon"))
+        there[ground.near(shot.pose.lat, shot.pose.lon, 1.2 * math.sqrt(2) * shot.pose.half_width_km)] = False
+        ask.gone = np.isin(np.array(index.groups), np.array(everything.ids)[~there])
+        other = match(shot.scene, found, Ground(part(everything, there), system("moon")), ask, options)
+        refused = other.placed is None
+    off = error(outcome, shot, everything)
+    return Told(None if math.isnan(off) else round(off, 4), windows, round(seconds, 2), refused)
 
 
 def interval(right: int, of: int) -> tuple[float, float]:
@@ -236,6 +250,7 @@ def main() -> None:
     parser.add_argument("--optical", type=int, default=60, help="of the optical mosaic; 0: none")
     parser.add_argument("--control", type=int, default=30, help="scenes also asked without their ground")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="keep what came of each scene here, and use what is there")
     parser.add_argument("--frozen", type=Path, help="an index of the same views by a frozen backbone")
     options = parser.parse_args()
     if not MOON.is_dir():
@@ -260,23 +275,24 @@ def main() -> None:
             continue
         index = Index(path, threads=options.threads)
         scenes = (optical if slug == "optical" else shots)(count, entries(index), options.seed)
-        told = measure(index, scenes, asked, options.control)
-        errors = np.array(told.errors)
+        kept = options.keep and options.keep / f"{slug}-{options.seed}.json"
+        told = measure(index, scenes, asked, options.control, kept)
+        errors = np.array([one.error for one in told if one.error is not None])
         right, wrong = int((errors <= NEAR).sum()), int((errors > NEAR).sum())
-        refused, without = told.refused.count(True), len(told.refused)
+        without = [one.refused for one in told if one.refused is not None]
         rows.append(
             (
                 f"{name}; {len(entries(index)):,} craters",
                 share(right, count),
-                f"{np.nanmedian(errors):.3f}" if right else "",
+                f"{np.median(errors):.3f}" if right else "",
                 f"{wrong} of {count}",
-                share(without - refused, without),
-                f"{np.median(told.windows):.0f}",
-                f"{np.median(told.seconds):.1f}",
+                share(without.count(False), len(without)),
+                f"{np.median([one.windows for one in told]):.0f}",
+                f"{np.median([one.seconds for one in told]):.1f}",
             )
         )
-        false = (wrong + without - refused) / (count + without)
-        keys |= {f"{slug}_right": right / count, f"{slug}_false": false}
+        keys |= {f"{slug}_right": right / count}
+        keys |= {f"{slug}_false": (wrong + without.count(False)) / (count + len(without))}
     columns = (
         "scenes",
         f"right: residual <= {NEAR} D",

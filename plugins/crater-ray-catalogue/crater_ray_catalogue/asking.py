@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from crater_ray.plugins import Index
@@ -16,12 +17,14 @@ EVERY = 50  # windows between two writings
 
 
 class Asked:
-    """Entries by window, the likest first. `seconds` windows were not asked anew."""
+    """Entries by window, the likest first: at most `count` of `groups`. len(): the windows that are known."""
 
-    def __init__(self, index: Index, scene: Scene, folder: Path, entries: int) -> None:
-        self.index, self.scene, self.entries = index, scene, entries
+    def __init__(self, index: Index, scene: Scene, folder: Path, groups: Collection[str], count: int) -> None:
+        self.index, self.scene, self.groups, self.count = index, scene, frozenset(groups), count
         folder.mkdir(parents=True, exist_ok=True)
-        made_of = key(list(index.ids), index.items(["stamp"])["stamp"].to_pylist(), scene.digest, entries)
+        made_of = key(
+            list(index.ids), index.items(["stamp"])["stamp"].to_pylist(), scene.digest, sorted(groups), count
+        )
         self._path = folder / f"windows-{made_of}.json"
         self._known: dict[str, list[str]] = {}
         if self._path.exists():
@@ -32,12 +35,13 @@ class Asked:
         return len(self._known)
 
     def __call__(self, x: float, y: float, width: float, angle: float) -> list[str]:
-        """Groups of the index, at most `entries`, for the square window about (x, y) turned by `angle`."""
+        """Groups of the index, at most `count`, for the square window about (x, y) turned by `angle`."""
         name = f"{x:.2f} {y:.2f} {width:.2f} {angle % 360:.2f}"
         if name not in self._known:
             window = self.scene.window(x, y, width, angle, SIZE)
-            hits = self.index.search(window, top=VIEWS * self.entries, candidates=CANDIDATES)
-            self._known[name] = list(dict.fromkeys(hit.group for hit in hits))[: self.entries]
+            hits = self.index.search(window, top=VIEWS * self.count, candidates=CANDIDATES)
+            known = dict.fromkeys(hit.group for hit in hits if hit.group in self.groups)
+            self._known[name] = list(known)[: self.count]
             self._new += 1
             if self._new % EVERY == 0:
                 self.save()

@@ -62,7 +62,7 @@ class Match:
             ground = Ground(everything, system(o.body or everything.body))
             scene = read_scene(o.image)
             found = candidates(scene, o)
-            asked = Asked(index, scene, out, RANK)
+            asked = Asked(index, scene, out, everything.ids, RANK)
             with Progress(console=Console(stderr=True), transient=True) as bar:
                 task = bar.add_task(f"candidates of {scene.name} asked", total=None)
                 outcome = match(

@@ -22,6 +22,7 @@ from crater_ray.errors import UserError
 from crater_ray.testing import FakeIndex, check_backbone
 from crater_ray.types import Hit
 from crater_ray_catalogue import MatchOptions
+from crater_ray_catalogue.asking import Asked
 from crater_ray_catalogue.bodies import system
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.constellations import Seed, follow
@@ -314,6 +315,21 @@ def test_candidates_of_another_detector(tmp_path: Path) -> None:
     (tmp_path / "found.csv").write_text("x,y\n1,2\n")
     with pytest.raises(UserError, match="no column 'diameter'"):
         read_found(tmp_path / "found.csv")
+
+
+def test_answers_are_of_one_catalogue_and_kept(planet: Path, tmp_path: Path) -> None:
+    index = seeing(planet, max_diameter_km=25.0)
+    scene = Scene(np.random.default_rng(0).uniform(0, 255, (100, 100)).astype(np.float32), "noise")
+    groups = list(index.items(["group"])["group"].to_pylist())
+    every = Asked(index, scene, tmp_path, groups, 4)(50, 50, 40, 0)
+    some = Asked(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
+    assert some(50, 50, 40, 0)[:3] == every[1:]
+    some.save()
+    asked = index.asked
+    again = Asked(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
+    assert len(again) == 1
+    assert again(50, 50, 40, 360)[:3] == every[1:]
+    assert index.asked == asked
 
 
 def test_rotations_are_asked_where_the_image_may_point(tmp_path: Path) -> None:
