@@ -153,14 +153,14 @@ def report(
         )
         return "\n".join([f"# {scene.name}: not found", "", f"- {why}", *effort]) + "\n"
     placed = outcome.placed
-    lat, lon = placed.place((scene.width - 1) / 2, (scene.height - 1) / 2)
+    lat, lon = (float(one) for one in placed.place((scene.width - 1) / 2, (scene.height - 1) / 2))
     off = table[["residual_px", "residual_km", "residual_d"]].median()
     wide = scene.width * placed.scale, scene.height * placed.scale
     lines = [
         f"# {scene.name}: found",
         "",
-        f"- middle: {float(lat):.3f}° N, {float(lon):.3f}° E",
-        f"- scale: {placed.scale:.4f} km a pixel, {wide[0]:.0f} x {wide[1]:.0f} km",
+        f"- middle: {abs(lat):.2f}° {'S' if lat < 0 else 'N'}, {abs(lon):.2f}° {'W' if lon < 0 else 'E'}",
+        f"- scale: {placed.scale:.3f} km a pixel, {wide[0]:.0f} x {wide[1]:.0f} km",
         f"- up points {placed.rotation:.1f}° clockwise from north",
         f"- tie points: {len(table)}; residuals in the median {off['residual_px']:.2f} pixels, "
         f"{off['residual_km']:.2f} km, {off['residual_d']:.3f} D",

@@ -31,7 +31,7 @@ def draw(
     path: Path,
 ) -> Path:
     """A PNG: candidates, tie points with their names and where the transform puts them; the map beside."""
-    figure = Figure(figsize=(14, 7), layout="constrained")
+    figure = Figure(figsize=(14, 7.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(
         scene.filled, cmap="gray", vmin=np.percentile(scene.filled, 1), vmax=np.percentile(scene.filled, 99)
