@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from crater_ray.index.bucket import only_on_disk
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.opened import Snapshot
 from crater_ray.index.packs import own_columns, pack
@@ -38,12 +37,12 @@ class Compacted:
 def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
 
-    The parent's files stay until they are collected. Stage one keeps its whitening, and its factory too;
+    The parent's files stay until they are collected; of an index on object storage all parts are copied here.
+    Stage one keeps its whitening, and its factory too;
     where a rule chose that ("auto"), it chooses again, and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
     root = Path(root)
-    only_on_disk(root, "parts are packed in a folder alone; on object storage a part is an object or five")
     recipe = read_recipe(root)  # before a lock is left in a folder that is no index
     with DriverLock(root):
         while True:

@@ -16,6 +16,7 @@ from crater_ray.index.collect import collect
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.opened import Snapshot
+from crater_ray.index.packs import members, pack, packed, take_out
 from crater_ray.index.parts import done, part_digest, recorded
 from crater_ray.index.recipe import create_or_check, read_recipe
 from crater_ray.index.segments import write_segment
@@ -180,6 +181,28 @@ def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine
     fitted = write_fitted(place, {"x": np.arange(3)})
     machine("elsewhere")
     assert np.array_equal(read_fitted(place, fitted)["x"], np.arange(3))
+
+
+def test_packs_are_found_and_taken_apart_on_any_machine(place, recipe, make, machine):
+    version = make.index(place, recipe, SIZES)
+    whole = pack(place, recipe, version.parts)
+    publish(place, Version(2, 1, (whole,), (), version.readers))
+    machine("there")
+    assert [member.rows for member in members(place, whole)] == [5, 3, 0]
+    places = packed(place)
+    member = version.parts[1]
+    before = recorded(place, member).files
+    here = bucket(place)
+    here.remove([key for key in here.keys("parts") if key.startswith(f"parts/{member.folder}/")])
+    machine("elsewhere")
+    assert done(place, *member_key(member)) is None
+    assert take_out(place, recipe, places[member_key(member)]) == member
+    assert recorded(place, member).files == before
+    assert verify(place).problems == ()
+
+
+def member_key(part):
+    return part.name, part.digest
 
 
 def test_only_what_is_needed_is_copied(place, recipe, make, machine):

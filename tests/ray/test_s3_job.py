@@ -22,6 +22,7 @@ from crater_ray.index.verify import verify
 from crater_ray.index.versions import numbers
 from crater_ray.jobfile import told
 from crater_ray.jobs.change import drop
+from crater_ray.jobs.compact import compact
 from crater_ray.jobs.index import run
 from crater_ray.retrieve import Index, open_index
 from crater_ray.serve.searcher import Ask, Searcher
@@ -82,6 +83,12 @@ def test_a_job_gives_the_bytes_answers_and_numbers_of_one_in_a_folder(
     assert (smaller.version.number, smaller.dropped) == (3, 1)
     audit(there, 50)
     assert len(Index(there.out, version=1)) == 40
+    packed = compact(there.out)
+    assert (packed.version, packed.parts, packed.segments) == (4, (5, 1), (2, 1))
+    index = audit(there, 50)
+    assert index.search(id="i00007", mode="exact") == Index(there.out, version=3).search(
+        id="i00007", mode="exact"
+    )
 
 
 def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -174,7 +181,7 @@ def test_a_node_that_does_not_reach_the_storage_is_named(
         (["verify", "{place}"], "is not an index: nothing of one is there"),
         (["query", "{place}", "--id", "x"], "is not an index: nothing of one is there"),
         (["serve", "{place}", "--no-auth"], "is not an index: nothing of one is there"),
-        (["compact", "{place}"], "parts are packed in a folder alone"),
+        (["compact", "{place}"], "is not an index: nothing of one is there"),
         (["collect", "{place}"], "nobody can tell there who reads a version"),
         (["consume", "pairs", "{job}"], "consumers write beside the index"),
         (["bench", "tokens", "{job}"], "results are written beside the index"),
