@@ -1,0 +1,344 @@
+"""An index of as many views as asked for, in the real format, drawn from a real index's views.
+
+    python benchmarks/synthetic.py indexes/moon20k-default OUT --views 1000000 [--queries 500] [--seed 0]
+
+A drawn crater has some real craters as parents, the second and third among those that are most like the
+first. Each token of its two views is one of a view of the first and what is most like it in the others, in
+the crater's own shares (mixed), turned by the crater's own angles (rotated: angles between its tokens stay
+what they were), and moved by noise. Its shortlist vector is the mean of its tokens, as `[shortlist]
+name = "whitened_tokens"`, `of = "mean"` gives it: nothing is assumed of how it and the tokens hang together.
+Queries are other views of craters of which the index has one. `Process` has the numbers;
+benchmarks/nearness.py prints how far the nearest views are, drawn and real. Seeded: the same command gives
+the same bytes. Run it again after a stop: parts that are done stay. Memory holds the real index and one part,
+whatever the number of views. With `--copy` the real views themselves get that shortlist vector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from crater_ray.index.fitted import read_fitted, write_fitted
+from crater_ray.index.items import items_schema
+from crater_ray.index.lock import DriverLock
+from crater_ray.index.opened import Snapshot
+from crater_ray.index.parts import BASE_COLUMNS, PartEntry, done, part_digest
+from crater_ray.index.recipe import Recipe, create_or_check
+from crater_ray.index.versions import Version, latest, numbers, publish
+from crater_ray.index.writer import PartWriter
+from crater_ray.jobs.segment import build, segments_for
+from crater_ray.plugins import Ref, registry
+from crater_ray.search.codecs import codec
+from crater_ray.types import Item
+
+PART = 20_000  # views of a part
+BLOCK = 250  # views drawn at a time: their tokens stay in the processor's cache
+ALIKE = 100  # craters that are looked up as being like one
+QUERIES = 1 << 40  # the number that the part of queries is drawn from
+BANK = 1 << 22  # normal numbers that noise is cut from, at random places
+COLUMNS = pa.schema(
+    [("body", pa.string()), ("lat", pa.float64()), ("lon", pa.float64()), ("diameter_km", pa.float64())]
+)
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Process:
+    """The numbers that were set so that the nearest views are as far as real ones: see nearness.py."""
+
+    parents: int = 3  # real craters that a drawn one takes its tokens from
+    alike: int = 100  # the first is any, the others are among so many that are most like it
+    evenness: float = 4.0  # of their shares: Dirichlet's
+    turn: float = 0.4  # radians, the spread of a crater's angles
+    noise: float = 0.2  # length of what is added to a unit token, of a view
+
+
+class Real:
+    """The views that all is drawn from: N views, G craters with two or more of them."""
+
+    def __init__(self, root: Path) -> None:
+        opened = Snapshot(root)
+        self.recipe, self.root = opened.recipe, root
+        codes, self.scales = opened.gather(np.arange(len(opened)))
+        self.codes = codes.reshape(len(opened), self.recipe.k, -1)
+        groups = np.array(opened.groups.to_pylist())
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.r_[True, groups[order][1:] != groups[order][:-1]])
+        sizes = np.diff(np.r_[starts, len(order)])
+        starts = starts[sizes > 1]
+        self.pairs = np.stack([order[starts], order[starts + 1]], 1)  # (craters, 2) rows
+        self.alike = self._alike(min(ALIKE, len(self.pairs)))
+
+    def _alike(self, count: int) -> Array:
+        """(craters, count) for each crater those whose tokens' means are nearest, itself first."""
+        means = [vectors_of(self.tokens(np.repeat(rows[:, :1], self.recipe.k, 1))) for rows in self._runs()]
+        vectors = torch.from_numpy(np.concatenate(means)[:, 0].astype(np.float32))
+        nearest = [
+            (vectors[at : at + 512] @ vectors.T).topk(count, 1)[1] for at in range(0, len(vectors), 512)
+        ]
+        return torch.cat(nearest).numpy()
+
+    def _runs(self) -> Iterator[Array]:
+        return (self.pairs[at : at + BLOCK] for at in range(0, len(self.pairs), BLOCK))
+
+    def tokens(self, rows: Array) -> Array:
+        """(n, K, D) float32 unit tokens; rows (n, K), the view that each of the K is taken from."""
+        k, dim = self.recipe.k, self.recipe.dim
+        taken = self.codes[rows, np.arange(k)].reshape(len(rows), -1)
+        integers = codec(self.recipe.codec).operand(taken, k, dim)
+        return unit(integers.reshape(len(rows), k, dim).astype(np.float32))
+
+
+class Drawing:
+    """Views of one part, or queries: a source of random numbers of its own."""
+
+    def __init__(self, real: Real, process: Process, seed: tuple[int, ...]) -> None:
+        self.real, self.process = real, process
+        self.random = np.random.default_rng(seed)
+        self.bank = np.random.default_rng([seed[0], 7]).standard_normal(BANK, np.float32)
+
+    def views(self, count: int) -> Array:
+        """Tokens (n, K, D) float32 of `count` views, two a crater."""
+        craters = -(-count // 2)
+        real, random, k, process = self.real, self.random, self.real.recipe.k, self.process
+        first = random.integers(0, len(real.pairs), craters)
+        others = random.integers(1, process.alike, (craters, process.parents - 1))
+        parents = real.pairs[np.c_[first, real.alike[first[:, None], others]]]
+        shares = random.dirichlet([process.evenness] * process.parents, craters)
+        angles = random.standard_normal((craters, real.recipe.dim // 2), np.float32) * process.turn
+        shares = np.repeat(shares.astype(np.float32), 2, 0)[:count]
+        views = parents.transpose(0, 2, 1).reshape(2 * craters, -1)[:count]  # of each parent the same view
+        own = real.tokens(np.repeat(views[:, :1], k, 1))
+        tokens = shares[:, :1, None] * own
+        for parent in range(1, process.parents):
+            theirs = real.tokens(np.repeat(views[:, parent, None], k, 1))
+            tokens += shares[:, parent, None, None] * matched(own, theirs)
+        return self.moved(turned(unit(tokens), np.repeat(angles, 2, 0)[:count]), process.noise)
+
+    def moved(self, rows: Array, noise: float) -> Array:
+        """Rows (n, k, D) of unit length, moved by noise of that length, and of unit length again."""
+        size = rows[0].size
+        starts = self.random.integers(0, BANK - size, len(rows))
+        step = np.float32(noise / np.sqrt(rows.shape[2]))
+        out = np.empty_like(rows)
+        for number, start in enumerate(starts.tolist()):
+            np.multiply(self.bank[start : start + size].reshape(rows.shape[1:]), step, out=out[number])
+        out += rows
+        return unit(out)
+
+
+def vectors_of(tokens: Array) -> Array:
+    """(n, 1, D) float16 unit means of tokens (n, K, D)."""
+    return unit(tokens.mean(axis=1, keepdims=True)).astype(np.float16)
+
+
+def unit(rows: Array) -> Array:
+    lengths = np.sqrt(np.einsum("...d,...d->...", rows, rows))
+    rows /= np.maximum(lengths, 1e-6)[..., None]
+    return rows
+
+
+def matched(own: Array, theirs: Array) -> Array:
+    """(n, k, D) for each own token the one of theirs that is most like it."""
+    best = (own @ theirs.transpose(0, 2, 1)).argmax(2)
+    return np.take_along_axis(theirs, best[:, :, None], 1)
+
+
+def turned(rows: Array, angles: Array) -> Array:
+    """Rows (n, k, D) turned by angles (n, D / 2), each in the plane of two neighbouring axes."""
+    planes = rows[:, :, : 2 * angles.shape[1]].view(np.complex64)
+    planes *= np.exp(1j * angles.astype(np.complex64))[:, None]
+    return rows
+
+
+def write(real: Real, out: Path, views: int, *, seed: int, queries: int, process: Process) -> None:
+    """The index, and its queries at OUT/queries; what is done already is kept."""
+    recipe = recipe_of(real, out, seed)
+    create_or_check(out, recipe)
+    with DriverLock(out):
+        started, entries = time.monotonic(), [held(real, out, recipe, queries, seed, process)]
+        for number, count in enumerate(sizes(views - queries)):
+            entries.append(part(real, out, recipe, number, count, seed, process))
+            ready = sum(entry.rows for entry in entries)
+            spent = time.monotonic() - started
+            print(f"{out}: {ready:,} of {views:,} views, {spent:.0f} s", end="\r", file=sys.stderr)
+        print(file=sys.stderr)
+        if latest(out) is None:
+            parts = tuple(sorted(entries, key=lambda entry: entry.name))
+            publish(out, Version(1, 0, parts, (), (reader(out),)))
+
+
+def stage_one(out: Path, factory: str = "auto", whiten: bool = False) -> None:
+    """Builds stage one over the parts that are there, and publishes it, as an index job does."""
+    opened = Snapshot(out)
+    version = opened.version
+    with DriverLock(out):
+        shas = segments_for(out, opened.recipe, version.parts, version, factory, whiten, build)
+        if shas != version.segments:
+            publish(out, replace(version, number=version.number + 1, parent=version.number, segments=shas))
+
+
+def sizes(views: int) -> Iterator[int]:
+    for first in range(0, views, PART):
+        yield min(PART, views - first)
+
+
+def part(
+    real: Real, out: Path, recipe: Recipe, number: int, count: int, seed: int, process: Process
+) -> PartEntry:
+    """One part, drawn from its own number: the same in whatever order or index it is written."""
+    name = f"drawn{number:06d}"
+    drawing = Drawing(real, process, (seed, number))
+
+    def blocks() -> Iterator[tuple[pa.Table, Array]]:
+        for first in range(0, count, BLOCK):
+            some = min(BLOCK, count - first)
+            views = np.arange(number * PART + first, number * PART + first + some)
+            crater, which = views // 2, views % 2
+            yield listing("S", crater, which, drawing.random), drawing.views(some)
+
+    return kept(out, name, recipe, f"{real.recipe.digest()} {seed} {count} {process}", blocks())
+
+
+def held(real: Real, out: Path, recipe: Recipe, count: int, seed: int, process: Process) -> PartEntry:
+    """A part of the first views of `count` craters; their second ones are the queries."""
+    drawing, tokens, tables = Drawing(real, process, (seed, QUERIES)), [], []
+    for first in range(0, count, BLOCK):
+        some = min(BLOCK, count - first)
+        tokens.append(drawing.views(2 * some))
+        tables.append(listing("Q", np.arange(first, first + some), np.zeros(some, int), drawing.random))
+    what = f"{real.recipe.digest()} {seed} {count} {process}"
+    of_queries = recipe_of_queries(out / "queries", recipe, out)
+    pairs = list(zip(tables, tokens, strict=True))
+    if latest(out / "queries") is None:
+        with DriverLock(out / "queries"):
+            seconds = ((renamed(table), views[1::2]) for table, views in pairs)
+            entry = kept(out / "queries", "queries", of_queries, what, seconds)
+            publish(out / "queries", Version(1, 0, (entry,), (), (reader(out),)))
+    return kept(out, "held", recipe, what, ((table, views[::2]) for table, views in pairs))
+
+
+def kept(
+    root: Path, name: str, recipe: Recipe, what: str, blocks: Iterable[tuple[pa.Table, Array]]
+) -> PartEntry:
+    """A part of those items and tokens, which is there already where it was made of the same."""
+    digest = part_digest(recipe.digest(), [Item(name, name, what)])
+    there = done(root, name, digest)
+    if there is not None:
+        return there
+    with PartWriter(root, name, digest, recipe, COLUMNS) as writer:
+        for table, tokens in blocks:
+            writer.copy(table, vectors_of(tokens), *codec(recipe.codec).encode(tokens))
+        return writer.commit()
+
+
+def listing(letter: str, craters: Array, which: Array, random: np.random.Generator) -> pa.Table:
+    """Items of views of craters, somewhere on a sphere."""
+    count = len(craters)
+    groups = [f"{letter}{crater:08d}" for crater in craters.tolist()]
+    ids = [f"{group}_x{2 + at}" for group, at in zip(groups, which.tolist(), strict=True)]
+    columns = [
+        ids,
+        groups,
+        ids,
+        [""] * count,
+        ["moon"] * count,
+        np.degrees(np.arcsin(random.uniform(-1, 1, count))),
+        random.uniform(-180, 180, count),
+        8 * (random.pareto(2, count) + 1),
+    ]
+    schema = items_schema(COLUMNS)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema)
+
+
+def renamed(table: pa.Table) -> pa.Table:
+    """Items of the second views of those craters."""
+    ids = pa.array([f"{group}_x3" for group in table["group"].to_pylist()])
+    return pa.table([ids, table["group"], ids, *table.columns[3:]], table.schema)
+
+
+def recipe_of(real: Real, out: Path, seed: int) -> Recipe:
+    """The real one with means of tokens in stage one, under another seed: other bytes."""
+    options = {**real.recipe.rerank.options, "of": "mean", "of_options": {}}
+    shortlist = registry().ref("aggregator", real.recipe.rerank.name, options)
+    sha = write_fitted(out, read_fitted(real.root, real.recipe.fits["rerank"]))
+    return replace(
+        real.recipe,
+        shortlist=shortlist,
+        shortlist_m=1,
+        shortlist_dim=real.recipe.dim,
+        seed=seed + 1,
+        fits={"rerank": sha, "shortlist": sha},
+    )
+
+
+def recipe_of_queries(folder: Path, recipe: Recipe, gallery: Path) -> Recipe:
+    """That of an index's queries, put in force."""
+    size = codec("fp16").record_bytes(recipe.k, recipe.dim)
+    for sha in recipe.fits.values():
+        write_fitted(folder, read_fitted(gallery, sha))
+    return create_or_check(folder, replace(recipe, side="query", codec="fp16", record_bytes=size, scales=0))
+
+
+def copy(real: Real, out: Path) -> None:
+    """The real views and queries with means of tokens in stage one; every version of the queries."""
+    recipe = recipe_of(real, out, 0)
+    create_or_check(out, recipe)
+    _copy(Snapshot(real.root), out, recipe, 1)
+    of_queries = recipe_of_queries(out / "queries", recipe, out)
+    for number in numbers(real.root / "queries"):
+        _copy(Snapshot(real.root / "queries", number), out / "queries", of_queries, number)
+
+
+def _copy(opened: Snapshot, out: Path, recipe: Recipe, number: int) -> None:
+    if number in numbers(out):
+        return
+    entries = []
+    with DriverLock(out):
+        for old in opened.parts:
+            codes, scales = np.asarray(old.codes), np.asarray(old.scales)
+            tokens = codec(recipe.codec).decode(codes, scales, recipe.k, recipe.dim)
+            table = old.items()
+            own = pa.schema([field for field in table.schema if field.name not in BASE_COLUMNS])
+            with PartWriter(out, old.entry.name, old.entry.digest, recipe, own) as writer:
+                writer.copy(table, vectors_of(tokens), codes, scales)
+                entries.append(writer.commit())
+        publish(out, Version(number, number - 1, tuple(entries), (), opened.version.readers))
+
+
+def reader(out: Path) -> Ref:
+    """What would load the images, if there were any."""
+    return registry().ref("reader", "folder", {"root": str(out.resolve() / "images")})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("real", type=Path, help="the index to draw from")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--views", type=lambda text: int(float(text)), default=10_000)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--copy", action="store_true", help="the real views, none drawn")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    real = Real(options.real)
+    if options.copy:
+        copy(real, options.out)
+    else:
+        asked = {"seed": options.seed, "queries": options.queries, "process": Process()}
+        write(real, options.out, options.views, **asked)
+    stage_one(options.out)
+
+
+if __name__ == "__main__":
+    main()
