@@ -12,6 +12,7 @@ from crater_ray.index.opened import Snapshot
 from crater_ray.index.packs import own_columns, pack
 from crater_ray.index.parts import Part, PartEntry
 from crater_ray.index.recipe import Recipe, read_recipe
+from crater_ray.index.segments import read_segment
 from crater_ray.index.versions import Version, VersionTaken, publish
 from crater_ray.jobs.segment import asked, build, like
 
@@ -26,12 +27,14 @@ class Compacted:
     parts: tuple[int, int]
     segments: tuple[int, int]
     masked: int  # rows of stage one that no version needs and that are searched no more
+    stage_one: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
 
     def as_text(self) -> str:
-        return (
+        line = (
             f"version {self.version}: {self.parts[0]} parts are now {self.parts[1]}, "
             f"{self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows left stage one"
         )
+        return "\n".join([line, *(f"stage one: {told}" for told in self.stage_one if ": " in told)])
 
 
 def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
@@ -53,7 +56,7 @@ def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
             shas, masked = _stage_one(snapshot, parts, segments)
             counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
             if (parts, shas) == (parent.parts, parent.segments):
-                return Compacted(parent.number, *counts, masked)
+                return Compacted(parent.number, *counts, masked, _told(root, shas))
             version = Version(
                 parent.number + 1, parent.number, parts, shas, parent.readers, parent.allow_missing
             )
@@ -61,7 +64,7 @@ def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
                 publish(root, version)
             except VersionTaken:
                 continue
-            return Compacted(version.number, *counts, masked)
+            return Compacted(version.number, *counts, masked, _told(root, shas))
 
 
 def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tuple[tuple[str, ...], int]:
@@ -78,6 +81,10 @@ def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tu
     if how.auto and chosen(factory, vectors) != how.factory:  # it has outgrown its lists
         how = replace(how, factory=factory, quantizer=None)
     return build(snapshot.root, snapshot.recipe, list(_shares(parts, count)), how), masked
+
+
+def _told(root: Path, shas: Sequence[str]) -> tuple[str, ...]:
+    return tuple(read_segment(root, sha).told() for sha in shas)
 
 
 def _packed(root: Path, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:

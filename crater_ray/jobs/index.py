@@ -16,6 +16,7 @@ from crater_ray.index.lock import DriverLock
 from crater_ray.index.packs import refuse_prefix
 from crater_ray.index.parts import PartEntry, part_folder, skipped
 from crater_ray.index.recipe import Recipe
+from crater_ray.index.segments import read_segment
 from crater_ray.index.store import check_root
 from crater_ray.index.versions import Version, latest
 from crater_ray.jobfile import told
@@ -50,6 +51,7 @@ class Report:
     added: int = 0  # parts that the version before had not, had otherwise, or had and this one has not
     replaced: int = 0
     dropped: int = 0
+    stage_one: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +67,7 @@ class Report:
             "added": self.added,
             "replaced": self.replaced,
             "dropped": self.dropped,
+            "stage_one": list(self.stage_one),
             "peak_bytes": max(self.peaks, default=0),
         }
 
@@ -73,6 +76,7 @@ class Report:
             f"{told(self.out)}: version {self.version}, {self.rows} rows in {self.parts} parts; "
             f"{self.encoded} images encoded in {self.seconds:.1f} s"
         ]
+        lines += [f"stage one: {line}" for line in self.stage_one if ": " in line]  # Flat finds all
         if self.deaths:
             lines.append(f"{self.deaths} worker deaths, their parts done again")
         lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
@@ -149,6 +153,7 @@ def run(
             changed.added,
             changed.replaced,
             changed.dropped,
+            tuple(read_segment(out, sha).told() for sha in version.segments),
         )
 
 
