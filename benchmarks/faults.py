@@ -1,6 +1,6 @@
 """`make chaos`: every fault of tests/ray/chaos, random histories under 20 seeds, as a table.
 
-python benchmarks/faults.py [--seeds 20] [--json]
+python benchmarks/faults.py [--seeds 20] [--told report.xml …] [--json]
 
 Each row is a test marked `fault(what, happens)`, which ends with an audit: every item exactly once, and
 `verify`. Exit 1 when one fails.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as xml
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +39,12 @@ class Fault:
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--told", type=Path, nargs="+", help="reports of pytest, read instead of a run")
     given = parser.parse_args()
+    if given.told:
+        faults = read(given.told)
+        show(report(faults, given.seeds), given, ray=version("ray"))
+        sys.exit(any(not one.startswith("skipped") for fault in faults.values() for one in fault.notes))
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--timeout={LIMIT}", "-m", "chaos or not chaos"]
@@ -47,15 +53,16 @@ def main() -> None:
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode
         if not told.exists():
             sys.exit(code or 1)
-        faults = read(told)
+        faults = read([told])
     show(report(faults, given.seeds), given, ray=version("ray"))
     sys.exit(code)
 
 
-def read(path: Path) -> dict[str, Fault]:
-    """What was wrong -> what came of it."""
+def read(paths: Sequence[Path]) -> dict[str, Fault]:
+    """What was wrong -> what came of it. A test that stands in several reports counts as in the last."""
+    every = [case for path in paths for case in xml.parse(path).getroot().iter("testcase")]
     found: dict[str, Fault] = {}
-    for case in xml.parse(path).getroot().iter("testcase"):
+    for case in {(case.get("classname"), case.get("name")): case for case in every}.values():
         properties = [(one.get("name"), one.get("value") or "") for one in case.iter("property")]
         told = dict(properties)
         if "fault" not in told:

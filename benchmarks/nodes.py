@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -45,11 +46,20 @@ class Net:
 
     def __init__(self) -> None:
         self.prefix = f"crater{os.getpid()}"
+        self._token = secrets.token_hex(32)  # that the nodes know each other by
 
     def name(self, node: str) -> str:
         return f"{self.prefix}-{node}"
 
     def __enter__(self) -> Net:
+        try:
+            self._make()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _make(self) -> None:
         for node in NODES:
             ip("netns", "add", self.name(node))
             ip("-n", self.name(node), "link", "set", "lo", "up")
@@ -58,33 +68,21 @@ class Net:
         ip("-n", head, "addr", "add", f"{NODES['head']}/24", "dev", "bridge")
         ip("-n", head, "link", "set", "bridge", "up")
         for node in ("b", "c"):
-            ip(
-                "-n",
-                head,
-                "link",
-                "add",
-                node,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "eth",
-                "netns",
-                self.name(node),
-            )
-            ip("-n", head, "link", "set", node, "master", "bridge", "up")
-            ip("-n", self.name(node), "addr", "add", f"{NODES[node]}/24", "dev", "eth")
-            ip("-n", self.name(node), "link", "set", "eth", "up")
-        return self
+            other = ["peer", "name", "cable", "netns", self.name(node)]
+            ip("-n", head, "link", "add", f"to-{node}", "type", "veth", *other)
+            ip("-n", head, "link", "set", f"to-{node}", "master", "bridge", "up")
+            ip("-n", self.name(node), "addr", "add", f"{NODES[node]}/24", "dev", "cable")
+            ip("-n", self.name(node), "link", "set", "cable", "up")
 
     def __exit__(self, *_: object) -> None:
         for node in NODES:
-            self.clear(node)
-            ip("netns", "del", self.name(node))
+            if self.name(node) in subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout:
+                self.clear(node)
+                ip("netns", "del", self.name(node))
 
     def link(self, node: str, state: str) -> None:
         """`up` or `down`: the head's end of a node's cable."""
-        ip("-n", self.name("head"), "link", "set", node, state)
+        ip("-n", self.name("head"), "link", "set", f"to-{node}", state)
 
     def clear(self, node: str) -> None:
         """kill -9 of all that runs in a namespace."""
@@ -107,7 +105,8 @@ class Net:
     ) -> subprocess.Popen[str]:
         """A process on a node, with the host name cr-<node>; its output is kept for the caller if `told`."""
         environment = {**os.environ, "RIG_NODE": node, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = str(SITE) if plugins else ""
+        environment |= {"PYTHONPATH": str(SITE) if plugins else ""}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
         hosted = ["unshare", "--uts", "sh", "-c", f'hostname cr-{node}; exec "$@"', "sh", *words]
         with log.open("w") as file:
             return subprocess.Popen(
@@ -156,7 +155,7 @@ class Bench:
         self.first: Path | None = None
 
     def start(self, node: str, plugins: bool = True) -> None:
-        """A Ray node; returns when the head counts it."""
+        """A Ray node; returns when it says that it runs."""
         where = ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
         if node != "head":
             where = [f"--address={NODES['head']}:{PORT}"]
@@ -167,21 +166,13 @@ class Bench:
             "--block",
         ]
         words = [str(Path(sys.executable).with_name("ray")), "start", *where, *common]
-        started = self.net.run(node, *words, plugins=plugins, log=self.folder / f"{node}.log")
+        log = self.folder / f"{node}.log"
+        started = self.net.run(node, *words, plugins=plugins, log=log)
         limit = time.monotonic() + START
-        while NODES[node] not in self.alive():
+        while "Ray runtime started" not in log.read_text():
             if started.poll() is not None or time.monotonic() > limit:
-                sys.exit(f"node {node} did not start: {(self.folder / f'{node}.log').read_text()[-2000:]}")
-
-    def alive(self) -> list[str]:
-        code = (
-            "import ray; from ray._raylet import GcsClient\n"
-            f"nodes = GcsClient(address='{NODES['head']}:{PORT}').get_all_node_info().values()\n"
-            "print(*[node.node_manager_address for node in nodes if node.state == 0])"
-        )
-        words = ["ip", "netns", "exec", self.net.name("head"), sys.executable, "-c", code]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        return done.stdout.split()
+                sys.exit(f"node {node} did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
 
     def job(self, name: str) -> tuple[subprocess.Popen[str], Loads, Path]:
         """The driver, on the head."""

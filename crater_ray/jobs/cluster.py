@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import ray
@@ -45,7 +46,7 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
     watch = HeadWatch()
     try:
-        with watch:
+        with watch, redirect_stdout(sys.stderr):  # Ray prints there when a node dies: it is for data
             yield
     except BaseException as error:
         if watch.lost:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crater_ray.errors import DamagedIndex
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
 from crater_ray.index.recipe import Recipe
@@ -64,7 +65,10 @@ def segments_for(
     listed = {(part.name, part.digest) for part in parts}
     kept: list[Segment] = []
     for sha in parent.segments if parent else ():
-        segment = read_segment(root, sha)
+        try:
+            segment = read_segment(root, sha)
+        except DamagedIndex:
+            continue  # its parts are as good as new: it is made again
         holds = {(name, digest) for name, digest, _ in segment.parts}
         wanted = segment.asked == factory or (factory == AUTO and segment.factory == FLAT)
         if wanted and (segment.fitted is not None) == whiten and holds & listed:
