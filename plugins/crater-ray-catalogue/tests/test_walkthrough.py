@@ -14,6 +14,7 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 @pytest.mark.real
 @pytest.mark.ray
+@pytest.mark.timeout(900)  # a minute of one core, and as long as it takes on a machine that others use
 def test_the_walkthrough_prints_what_it_says(moon_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("crater_ray_offline", reason="the backbone dinov2_offline is not installed")
     done = subprocess.run(
