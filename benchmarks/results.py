@@ -43,6 +43,9 @@ COMMANDS = {  # section: the command that prints it
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
     "dedup": "benchmarks/dedup.py --threads 2 --keep indexes/dedup",
     "analogues": "benchmarks/analogues.py indexes/moon20k-default",
+    "match": "benchmarks/match.py indexes/moon_box-trained --scenes 40 --optical 30 --control 12 "
+    "--keep indexes/match",
+    "consumers": "benchmarks/consumers.py",
 }
 
 OTHER = "--axis pooling --axis falsifier --axis whitening"  # what is asked of other views and bodies
