@@ -55,7 +55,8 @@ def audit(job: Job, items: int) -> Index:
 def test_a_job_gives_the_bytes_answers_and_numbers_of_one_in_a_folder(
     make_job: Make, on_storage: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    here, there = make_job(), on_storage()
+    lists = {"index": "SQ8"}  # a segment with a file of its own
+    here, there = make_job(shortlist=lists), on_storage(shortlist=lists)
     local, remote = run(here, quiet=True), run(there, quiet=True)
     assert (
         (remote.rows, remote.parts, remote.encoded) == (local.rows, local.parts, local.encoded) == (40, 4, 40)
@@ -75,7 +76,7 @@ def test_a_job_gives_the_bytes_answers_and_numbers_of_one_in_a_folder(
     assert (scored.gallery, scored.queries, numbers(there.out / "queries")) == (40, 20, [1])
     assert scored.bytes_per_image == plain.snapshot.bytes_per_image()
 
-    grown = run(on_storage("more", reader={"items": 60}), mode="replace", quiet=True)
+    grown = run(on_storage("more", reader={"items": 60}, shortlist=lists), mode="replace", quiet=True)
     assert (grown.version, grown.encoded, grown.added, grown.replaced) == (2, 20, 2, 0)
     whole = audit(there, 60)
     searchers_copy_their_own_parts(whole, monkeypatch, tmp_path)
@@ -101,6 +102,7 @@ def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch
             nodes.setenv("CRATER_RAY_CACHE", str(tmp_path / f"node{shard}"))
             searcher = Searcher(whole.root, shard, 2, threads=1)
             searcher.hold([2])
+            assert len(list(folder(whole.root).glob("segments/*/*.faiss"))) == 1
             held.append({path.parent.name for path in folder(whole.root).glob("parts/*/codes.bin")})
             answer = searcher.search(Ask(2, vectors[0], tokens[0], "i00007", 30, "exact", 100))
             found |= dict(zip(answer.ids, answer.scores.tolist(), strict=True))
