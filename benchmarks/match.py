@@ -132,7 +132,8 @@ def slopes_indexed() -> Path:
         profile = {"driver": "GTiff", "width": shape[1], "height": shape[0], "count": 1, "dtype": "uint8"}
         with rasterio.open(path, "w", **profile, **where, compress="deflate") as file:
             file.write(grey, 1)
-    index.run(job)
+    if not (job.out / "versions").is_dir():
+        index.run(job)
     return job.out
 
 
