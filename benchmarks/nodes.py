@@ -1,6 +1,6 @@
 """A job over nodes in network namespaces: in peace, a link down, one unplugged, one joining, one refused.
 
-python benchmarks/nodes.py [--images 240] [--pause 0.25] [--down 20] [--json]     (as root; needs iproute2)
+python benchmarks/nodes.py [--images 480] [--pause 0.25] [--down 20] [--json]     (as root; needs iproute2)
 
 Three namespaces hang on one bridge: head, b and c, each a Ray node of one CPU with a network stack and a host
 name of its own; no packet leaves them. The images are the test rig's, each load takes `--pause` seconds.
@@ -243,7 +243,7 @@ def bench(images: int, pause: float) -> Iterator[Bench]:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--images", type=int, default=480)
     parser.add_argument("--pause", type=float, default=0.25, help="seconds that each load of an image takes")
     parser.add_argument("--down", type=float, default=20.0, help="seconds that the link is down")
     given = parser.parse_args()

@@ -16,6 +16,7 @@ from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, ConfigError
 from crater_ray.jobs.head import HeadWatch
 
+STARTS = 3  # of a cluster of this machine, which Ray gives up on after 30 s, however busy the machine is
 LOCAL_STORE_BYTES = 200 * 2**20  # big arrays go to files, so the object store carries only plain data
 
 
@@ -59,19 +60,23 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
 def _start(address: str | None, runtime_env: dict[str, Any] | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     local = {} if address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env=runtime_env or None,
-            **local,
-        )
-    except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
-        raise ClusterError(
-            f"no Ray cluster at {address or 'this machine'}: {error}; "
-            "start one with `ray start --head`, or leave cluster.address out"
-        ) from error
+    for attempt in range(STARTS):
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env=runtime_env or None,
+                **local,
+            )
+            return
+        except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
+            ray.shutdown()
+            if address or "timed out during startup" not in str(error) or attempt == STARTS - 1:
+                raise ClusterError(
+                    f"no Ray cluster at {address or 'this machine'}: {error}; "
+                    "start one with `ray start --head`, or leave cluster.address out"
+                ) from error
 
 
 def enough(count: int, what: str, *, cpus: float, gpus: float) -> None:

@@ -28,5 +28,5 @@ def test_links_and_nodes(request: pytest.FixtureRequest) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["items_once"] == 240
-    request.node.user_properties.append(("audited", 3 * 240))
+    assert json.loads(done.stdout)["items_once"] == 480
+    request.node.user_properties.append(("audited", 3 * 480))

@@ -47,6 +47,10 @@ def report(driver: Popen[str]) -> dict[str, Any]:
     return dict(json.loads(out))
 
 
+@pytest.mark.chaos
+@pytest.mark.fault(
+    "a node that lacks a plugin, or has another version", "refused first: node, package, version"
+)
 def test_a_node_with_other_plugins_is_refused(
     nodes: Nodes, faulty: Callable[..., Job], command: Command, tmp_path: Path
 ) -> None:
