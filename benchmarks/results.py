@@ -43,7 +43,7 @@ COMMANDS = {  # section: the command that prints it
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
     "dedup": "benchmarks/dedup.py --threads 2 --keep indexes/dedup",
     "analogues": "benchmarks/analogues.py indexes/moon20k-default",
-    "match": "benchmarks/match.py indexes/moon_box-trained --scenes 40 --optical 30 --control 12 "
+    "match": "benchmarks/match.py indexes/moon_box-trained --scenes 40 --optical 30 --control 30 "
     "--keep indexes/match",
     "consumers": "benchmarks/consumers.py",
 }
