@@ -236,7 +236,7 @@ def interval(right: int, of: int) -> tuple[float, float]:
         return 0.0, 1.0
     z, p = 1.96, right / of
     middle, half = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    return max(0.0, middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
 
 
 def share(right: int, of: int) -> str:
