@@ -1,9 +1,10 @@
 """How far the nearest views are, drawn and real: what an index of drawn views must share with a real one.
 
-    python benchmarks/nearness.py indexes/moon20k-default indexes/scale-10000 … [--views 300] [--json]
+    python benchmarks/nearness.py indexes/scale-real indexes/scale-20000 … [--views 200] [--json]
 
-Of some views of each index: the cosine (whitened shortlist vectors) and the late-interaction score of the
-nearest other view, the 10th and the 100th; 5 %, 50 % and 95 % of those. And of some of its queries.
+Of some views of each index: the cosine of shortlist vectors and the late-interaction score of the nearest
+other view, the 10th and the 100th; 5 %, 50 % and 95 % of those. And of some of its queries. A scale-N that is
+not there is drawn first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scale_case import Queries
+from scale_case import Queries, alone
 from table import Report, arguments, show
 
 from crater_ray.index.opened import Snapshot
@@ -30,13 +31,16 @@ Array = np.ndarray[Any, Any]
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("index", type=Path, nargs="+", help="a real one first, then drawn ones")
-    parser.add_argument("--views", type=int, default=300)
+    parser.add_argument("--views", type=int, default=200)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     columns = ["views", "what", *(f"{what}, {rank}th" for what in ("cosine", "score") for rank in RANKS)]
     rows: list[list[object]] = []
     keys: dict[str, float] = {}
     for root in options.index:
+        if not root.exists():
+            alone("scale.py", "--write", root.name.removeprefix("scale-"), "--keep", str(root.parent))
+            alone("scale.py", "--stage-one", root.name.removeprefix("scale-"), "--keep", str(root.parent))
         opened = Snapshot(root)
         for name, cosines, scores in asked(opened, root, options.views):
             cells = []
@@ -67,15 +71,18 @@ def asked(opened: Snapshot, root: Path, count: int) -> Iterator[tuple[str, Array
 def nearest(opened: Snapshot, vectors: Array, tokens: Array, own: Array) -> tuple[Array, Array]:
     """(n, 100) cosines and scores of the nearest views other than the `own` rows."""
     recipe, learnt = opened.recipe, opened.fitted(opened.segments[0])
-    assert learnt is not None
-    asked = torch.from_numpy(whiten(vectors, learnt)[:, 0])
+
+    def compared(vectors: Array) -> torch.Tensor:
+        rows = vectors.astype(np.float32) if learnt is None else whiten(vectors, learnt)
+        return torch.from_numpy(rows[:, 0])
+
+    asked = compared(vectors)
     cosines = np.full((len(own), 0), 0.0, np.float32)
     scores = np.full((len(own), 0), 0.0, np.float32)
     for first, codes, scales in opened.blocks(4096):
         there = np.arange(first, first + len(codes))
         mine = own[:, None] == there
-        kept = torch.from_numpy(whiten(opened.vectors(there), learnt)[:, 0])
-        found = (asked @ kept.T).numpy()
+        found = (asked @ compared(opened.vectors(there)).T).numpy()
         found[mine] = -1
         cosines = best(cosines, found)
         found = score(tokens, codes, scales, codec=recipe.codec, k=recipe.k, dim=recipe.dim)

@@ -35,6 +35,7 @@ def main() -> None:
     roots = [options.keep / f"scale-{views}" for views in options.views]
     rows: list[list[object]] = []
     keys: dict[str, float] = {}
+    notes: list[str] = []
     listing = plan.like_index(roots[0])
     for root in roots:
         snapshot = Snapshot(root)
@@ -48,7 +49,13 @@ def main() -> None:
         told = json.loads((options.keep / "scale-truth" / f"{root.name}.json").read_text())
         pairs = {name: (foretold.files.get(name, 0), size) for name, size in on_disk(snapshot).items()}
         pairs["all files"] = foretold.bytes, sum(size for _, size in pairs.values())
-        pairs["memory: a searcher"] = foretold.searcher_memory, served(root, snapshot)
+        searcher, whole = served(root, snapshot)
+        pairs["memory: a searcher"] = foretold.searcher_memory, searcher
+        half = sum(on_disk(snapshot).values()) / 2
+        notes.append(
+            f"{len(snapshot):,} views: all processes of the service have {whole / 1e6:,.0f} MB of anonymous "
+            f"memory together, half of the index is {half / 1e6:,.0f} MB"
+        )
         pairs["memory: a builder of stage one"] = foretold.builder_memory, told["build_anonymous"]
         for name, (before, after) in pairs.items():
             if after < LEAST:
@@ -58,7 +65,9 @@ def main() -> None:
             keys[f"{name}, {len(snapshot):,}"] = ratio
     worst = max(keys.values(), key=lambda ratio: abs(ratio - 1))
     columns = ["views", "what", "planned MB", "measured MB", "planned / measured"]
-    report = Report("Plan", columns, rows, {"furthest from 1": worst}, {"furthest from 1": "0.9 to 1.1"})
+    report = Report(
+        "Plan", columns, rows, {"furthest from 1": worst}, {"furthest from 1": "0.9 to 1.1"}, notes
+    )
     show(report, options, numpy=np.__version__)
 
 
@@ -78,14 +87,15 @@ def on_disk(snapshot: Snapshot) -> dict[str, int]:
     return found
 
 
-def served(root: Path, snapshot: Snapshot) -> int:
-    """Anonymous bytes of a searcher's replica that has answered for some seconds."""
+def served(root: Path, snapshot: Snapshot) -> tuple[int, int]:
+    """Anonymous bytes of a searcher's replica, and of the whole service, after some seconds of answers."""
     every = max(1, len(snapshot) // 200)
     bodies: list[Any] = [{"id": snapshot.ids[row].as_py()} for row in range(0, len(snapshot), every)]
     with service(root) as running:
         asyncio.run(load(running.url, bodies, 10, at_once=2))
-        sizes = [memory(pid)["anonymous"] for pid in running.processes("searcher")]
-    return max(sizes)
+        searchers = [memory(pid)["anonymous"] for pid in running.processes("searcher")]
+        every = [memory(pid)["anonymous"] for pid in running.processes()]
+    return max(searchers), sum(every)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 A drawn crater has some real craters as parents, the second and third among those that are most like the
 first. Each token of its two views is one of a view of the first and what is most like it in the others, in
 the crater's own shares (mixed), turned by the crater's own angles (rotated: angles between its tokens stay
-what they were), and moved by noise. Its shortlist vector is the mean of its tokens, as `[shortlist]
-name = "whitened_tokens"`, `of = "mean"` gives it: nothing is assumed of how it and the tokens hang together.
+what they were), and moved by noise. Its shortlist vector is the mean of its kept tokens, much as
+`[shortlist] name = "whitened_tokens"`, `of = "mean"` gives it (of all of them): nothing is assumed of how it
+and the tokens hang together.
 Queries are other views of craters of which the index has one. `Process` has the numbers;
 benchmarks/nearness.py prints how far the nearest views are, drawn and real. Seeded: the same command gives
 the same bytes. Run it again after a stop: parts that are done stay. Memory holds the real index and one part,

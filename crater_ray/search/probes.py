@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from crater_ray.search.shortlist import Rows, Shortlist
 
-TARGET: Final = 0.99
-FIRST: Final = 10  # images of Flat's that are looked for
+TARGET: Final = 0.995
+FIRST: Final = 50  # images of Flat's that are looked for: further ones trade places in a byte a dimension
 HANDED: Final = 100  # images that stage one hands on: the candidates of a search by default
 QUERIES: Final = 256  # views asked, at most
 SHARE: Final = 20  # a twentieth of a part's views is kept for that

@@ -146,7 +146,7 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
     assert segment.factory == factories.chosen("auto", 1200) == "IVF128,SQ8"
     assert (segment.asked, segment.auto) == ("auto", True)
     assert segment.probed is not None
-    assert segment.probed["recall"] >= 0.99
+    assert segment.probed["recall"] >= 0.995
     assert segment.probed["queries"] == 15 + 25 + 20
     assert f"{segment.probed['probes']} of 128 lists" in segment.told()
     assert info(tmp_path)["segments"][0]["probed"] == segment.probed
@@ -282,5 +282,5 @@ def test_what_does_not_learn_has_nothing_to_share(tmp_path: Path) -> None:
     assert (segment.quantizer, segment.asked) == (None, "HNSW8")
     assert segment.probed is not None
     assert (segment.probed["lists"], segment.probed["handed"]) == (0, 100)
-    assert "of the first 10 of Flat among 100" in segment.told()
+    assert "of the first 50 of Flat among 100" in segment.told()
     assert replace(segment, probed=None).told() == "HNSW8 over 120 vectors"
