@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 import ray
 
@@ -16,6 +17,7 @@ PERIOD, ANSWER = 2.0, 2.0  # seconds between two looks, and for one
 # Ray itself ends the driver after 60 s without a word (gcs_rpc_server_reconnect_timeout_s). A link that was
 # down for 20 s is waited for.
 LOST = 40.0
+INTERRUPTION = signal.SIGUSR1  # SIGINT is ignored in a job of a shell's background
 
 
 class HeadWatch:
@@ -27,6 +29,7 @@ class HeadWatch:
     def __init__(self) -> None:
         self.lost = False
         self.address = ""
+        self._before: Any = None  # what handled the signal outside
         self._stop = threading.Event()
 
     def error(self) -> ClusterError:
@@ -38,6 +41,7 @@ class HeadWatch:
     def __enter__(self) -> HeadWatch:
         if threading.current_thread() is threading.main_thread() and not ray.util.client.ray.is_connected():
             self.address = ray.get_runtime_context().gcs_address
+            self._before = signal.signal(INTERRUPTION, _interrupted)
             threading.Thread(target=self._watch, name="head watch", daemon=True).start()
         return self
 
@@ -45,6 +49,8 @@ class HeadWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        if self._before is not None:
+            signal.signal(INTERRUPTION, self._before)
 
     def _watch(self) -> None:
         host, _, port = self.address.rpartition(":")
@@ -56,11 +62,9 @@ class HeadWatch:
             except OSError:
                 if time.monotonic() - last > LOST and not self._stop.is_set():
                     self.lost = True
-                    signal.pthread_kill(threading.main_thread().ident or 0, _interruption())
+                    signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPTION)
                     return
 
 
-def _interruption() -> signal.Signals:
-    """A signal that Python handles here: SIGINT is ignored in a job of a shell's background."""
-    ours = callable(signal.getsignal(signal.SIGINT))
-    return signal.SIGINT if ours else signal.SIGTERM
+def _interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
