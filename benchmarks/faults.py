@@ -74,7 +74,8 @@ def read(paths: Sequence[Path]) -> dict[str, Fault]:
         fault.audits, fault.items = fault.audits + len(audited), fault.items + sum(audited)
         for word in ("failure", "error", "skipped"):
             for problem in case.iter(word):
-                fault.notes.append(f"{word}: {case.get('name')}: {(problem.get('message') or '')[:100]}")
+                said = " ".join((problem.get("message") or "").split())
+                fault.notes.append(f"{word}: {case.get('name')}: {said[:100]}")
     return found
 
 

@@ -51,29 +51,30 @@ def report(driver: Popen[str]) -> dict[str, Any]:
 @pytest.mark.fault(
     "a node that lacks a plugin, or has another version", "refused first: node, package, version"
 )
+@pytest.mark.parametrize(
+    ("plugins", "expected"),
+    [
+        ("none", "needs crater-ray-rig 1.0, which node {node} does not have"),
+        (
+            "old",
+            "crater-ray-rig 1.0 where the job or index was made, but from crater-ray-rig 0.9 on node {node}; "
+            "install crater-ray-rig==1.0 there",
+        ),
+    ],
+)
 def test_a_node_with_other_plugins_is_refused(
-    nodes: Nodes, faulty: Callable[..., Job], command: Command, tmp_path: Path
+    plugins: str, expected: str, nodes: Nodes, faulty: Callable[..., Job], command: Command, tmp_path: Path
 ) -> None:
     old = tmp_path / "old"
     shutil.copytree(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]), old)
     (told,) = old.glob("*.dist-info/METADATA")
     told.write_text(told.read_text().replace("Version: 1.0", "Version: 0.9"))
     cluster = nodes(workers=0)
+    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(old) if plugins == "old" else ""})
     job = faulty(items=20, tables={"cluster": {"address": cluster.address, "encoders": 1}})
-    message = f"on node {os.uname().nodename}; install crater-ray-rig==1.0 there"
-    for path, expected in (
-        ("", "needs crater-ray-rig 1.0, which node"),
-        (
-            str(old),
-            f"crater-ray-rig 1.0 where the job or index was made, but from crater-ray-rig 0.9 {message}",
-        ),
-    ):
-        node = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": path})
-        _, err = (driver := command("index", str(job.path))).communicate(timeout=PATIENCE)
-        assert driver.returncode == 2, err
-        assert expected in err
-        assert os.uname().nodename in err
-        cluster.remove_node(node, allow_graceful=False)
+    _, err = (driver := command("index", str(job.path))).communicate(timeout=PATIENCE)
+    assert driver.returncode == 2, err
+    assert expected.format(node=os.uname().nodename) in err
     assert latest(job.out) is None
 
 

@@ -26,6 +26,8 @@ def stop(
     job: Job, command: Command, events: Any, number: int, audit: Callable[..., Index], *, group: bool
 ) -> None:
     """Sends the signal in the middle of the job, and runs the same command again."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"{signal.Signals(number).name} is ignored here, as in a shell's background")
     driver = events.of(command("index", str(job.path)))
     workers = set()
     for seen, (_, pid, _) in enumerate(events.loads(driver), 1):
