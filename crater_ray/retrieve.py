@@ -170,10 +170,8 @@ class Index:
             vectors[None], tokens[None], mode=mode, candidates=max(candidates, top), mask=mask, top=top
         )[0]
         matches = self.explain(tokens, rows) if explain else [()] * len(rows)
-        ids, groups = (
-            self.snapshot.ids,
-            self.snapshot.groups,
-        )  # Arrow's: a million strings of Python's are 0.1 GB
+        # Arrow's: a million strings of Python's are 0.1 GB
+        ids, groups = self.snapshot.ids, self.snapshot.groups
         return [
             Hit(rank, ids[int(row)].as_py(), groups[int(row)].as_py(), float(score), pairs)
             for rank, (row, score, pairs) in enumerate(zip(rows, scores, matches, strict=True), 1)

@@ -41,8 +41,8 @@ def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
 
     The parent's files stay until they are collected; of an index on object storage all parts are copied here.
-    Stage one keeps its whitening, and its factory too;
-    where a rule chose that ("auto"), it chooses again, and what the lists learnt is kept where it stays.
+    Stage one keeps its whitening, and its factory too; where a rule chose that ("auto"), it chooses again,
+    and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
     root = Path(root)
