@@ -104,7 +104,7 @@ class ServeTable(Table):
     seconds: float = Field(default=30.0, gt=0)  # for a request, then 504
     body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
     retries: int = Field(default=2, ge=0)  # of a searcher or encoder that did not answer
-    retry_seconds: float = Field(default=2.0, gt=0)  # that each attempt may take
+    retry_seconds: float = Field(default=2.0, gt=0)  # that each attempt of a searcher may take
 
 
 class Job(Table):

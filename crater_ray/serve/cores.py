@@ -32,19 +32,23 @@ class Cores:
         self._files = [os.open(self._folder / f"{core}.lock", flags, 0o600) for core in range(count)]
 
     @contextmanager
-    def lent(self, most: int, wait: float = WAIT) -> Iterator[int]:
-        """How many cores are held, up to `most`: what is free, or what is first; 0 after `wait` seconds."""
-        held = self._free(most, time.monotonic() + wait)
+    def lent(self, most: int, wait: float = WAIT, *, left: int = 0) -> Iterator[int]:
+        """How many cores are held, up to `most`: what is free, or what is first; 0 after `wait` seconds.
+
+        left: the first so many are not for us, however free they are.
+        """
+        held = self._free(self._files[left:], most, time.monotonic() + wait)
         try:
             yield len(held)
         finally:
             for file in held:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
-    def _free(self, most: int, until: float) -> list[int]:
-        while True:
+    @staticmethod
+    def _free(files: list[int], most: int, until: float) -> list[int]:
+        while files:
             held: list[int] = []
-            for file in self._files:
+            for file in files:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -55,3 +59,4 @@ class Cores:
             if held or time.monotonic() > until:
                 return held
             time.sleep(PAUSE)
+        return []

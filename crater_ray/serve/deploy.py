@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +28,7 @@ from crater_ray.serve.settings import Settings, settings
 WAITING = (
     4  # requests a searcher or encoder has at once beyond the one it works on … a handle queues the rest
 )
+BUILDING = 5.0  # seconds that a replica which starts waits for a core
 
 
 class _Turns:
@@ -42,8 +45,26 @@ class _Turns:
         self._cores, self._threads = Cores(), threads
 
     def first(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What `work` gives, waited for; several replicas may build at once."""
-        return self._thread.submit(work, *arguments).result()
+        """What `work` gives with all threads, waited for; several replicas may build at once."""
+        return self._thread.submit(self._whole, work, *arguments).result()
+
+    def _whole(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        return work(*arguments)
+
+    def behind(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What `work` gives, made behind all that is answered meanwhile: at low priority, and on one core.
+
+        It may not start a team of its own: torch has one thread there.
+        """
+        with ThreadPoolExecutor(1, initializer=_lower_priority) as waiting:
+            return waiting.submit(self._aside, work, *arguments).result()
+
+    def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with self._cores.lent(1, BUILDING, left=1):
+            return work(*arguments)
 
     async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._turn, work, *arguments)
@@ -62,7 +83,8 @@ class Encoders:
     def __init__(self, plain: dict[str, Any]) -> None:
         table = settings(plain).serve
         self._turns = _Turns(_threads(table.threads))
-        self._encoder = self._turns.first(self._built, settings(plain))
+        self._encoder = self._turns.behind(self._built, settings(plain))
+        self._turns.first(self._encoder.warm)
         self._batch.set_max_batch_size(table.batch)
 
     @staticmethod
@@ -70,14 +92,12 @@ class Encoders:
         from crater_ray.serve.encoder import QueryEncoder
 
         table = wanted.serve
-        encoder = QueryEncoder(
+        return QueryEncoder(
             wanted.index,
             max_pixels=table.max_pixels,
-            threads=_threads(table.threads),
+            threads=1,
             device="cuda" if table.gpus_per_encoder else "cpu",
         )
-        encoder.warm()
-        return encoder
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
     async def _batch(self, asked: list[tuple[bytes, bool]]) -> list[Any]:
@@ -103,24 +123,24 @@ class Searchers:
         wanted = settings(plain)
         self._turns = _Turns(_threads(wanted.serve.threads))
         self._opening = asyncio.Lock()
-        self._searcher = self._turns.first(self._built, wanted, shard)
+        self._searcher = self._turns.behind(self._built, wanted, shard)
+        self._serves = False
 
     @staticmethod
     def _built(wanted: Settings, shard: int) -> Any:
-        import torch
-
         from crater_ray.serve.searcher import Searcher
 
-        threads = _threads(wanted.serve.threads)
-        torch.set_num_threads(threads)
-        return Searcher(wanted.index, shard, wanted.serve.shards, threads)
+        return Searcher(wanted.index, shard, wanted.serve.shards, _threads(wanted.serve.threads))
 
     async def reconfigure(self, told: dict[str, Any]) -> None:
         """Holds just these versions; searches go on while a new one is checked."""
         loop = asyncio.get_running_loop()
         async with self._opening:
-            with ThreadPoolExecutor(1) as opening:  # it ends, and with it the team that it warmed with
+            # low only at first: a thread that seldom runs but has the GIL would hold answers up
+            priority = None if self._serves else _lower_priority
+            with ThreadPoolExecutor(1, initializer=priority) as opening:  # it ends, and its team with it
                 await loop.run_in_executor(opening, self._searcher.hold, told["versions"])
+            self._serves = True
 
     async def holds(self, version: int) -> bool:
         return bool(self._searcher.holds(version))
@@ -283,6 +303,11 @@ def running(app: str) -> tuple[str, int, tuple[int, ...]]:
     found, _ = _get_global_client().get_deployment_info("ingress", app)
     told = found.deployment_config.user_config
     return str(found.version), int(told["version"]), tuple(told["held"])
+
+
+def _lower_priority() -> None:
+    if sys.platform == "linux":  # elsewhere it would be that of the process, for good
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _threads(told: int | None) -> int:

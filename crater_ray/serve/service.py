@@ -241,12 +241,16 @@ class Service:
         return answer
 
     async def _encoder(self, method: str, *arguments: Any) -> Any:
-        return await self._call(self.encoder, method, *arguments, name="encoder")
-
-    async def _call(self, target: Target, method: str, *arguments: Any, name: str = "searcher") -> Any:
+        """Within the request's own time: an image in a queue that is sent again makes the queue longer."""
         table = self.table
         return await call(
-            target, method, *arguments, name=name, retries=table.retries, seconds=table.retry_seconds
+            self.encoder, method, *arguments, name="encoder", retries=table.retries, seconds=table.seconds
+        )
+
+    async def _call(self, target: Target, method: str, *arguments: Any) -> Any:
+        table = self.table
+        return await call(
+            target, method, *arguments, name="searcher", retries=table.retries, seconds=table.retry_seconds
         )
 
     async def _all(self, method: str, *arguments: Any) -> list[Any]:

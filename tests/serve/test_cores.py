@@ -51,3 +51,13 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(PermissionError, match="TMPDIR"):
         Cores(tmp_path / "link")
+
+
+def test_one_who_starts_leaves_the_first_core_to_those_who_answer(tmp_path: Path) -> None:
+    starting, answering, alone = Cores(tmp_path, cores=2), Cores(tmp_path, cores=2), Cores(tmp_path, cores=1)
+    with starting.lent(1, left=1) as one, answering.lent(2) as other:
+        assert (one, other) == (1, 1)
+    with answering.lent(1) as one, starting.lent(2, left=1) as other:
+        assert (one, other) == (1, 1)
+    with alone.lent(1, left=1) as none, alone.lent(1) as one:
+        assert (none, one) == (0, 1)
