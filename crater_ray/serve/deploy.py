@@ -28,7 +28,7 @@ from crater_ray.serve.settings import Settings, settings
 WAITING = (
     4  # requests a searcher or encoder has at once beyond the one it works on … a handle queues the rest
 )
-BUILDING = 5.0  # seconds that a replica which starts waits for a core
+BUILDING = 0.5  # seconds that a replica which starts waits for a core
 
 
 class _Turns:
