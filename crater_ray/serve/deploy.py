@@ -25,9 +25,6 @@ import crater_ray
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.settings import Settings, settings
 
-WAITING = (
-    4  # requests a searcher or encoder has at once beyond the one it works on … a handle queues the rest
-)
 BUILDING = 0.5  # seconds that a replica which starts waits for a core
 
 
@@ -249,7 +246,9 @@ def bound(
     plain, table = wanted.model_dump(mode="json"), wanted.serve
     actor = {"num_cpus": table.cpus_per_replica}
     common: dict[str, Any] = {
-        "max_ongoing_requests": 1 + WAITING,
+        # all that ingresses have in hand: where every replica is full, a handle waits for up to half a
+        # second before it looks again, and cores lie idle under a growing queue
+        "max_ongoing_requests": table.at_once * table.ingresses,
         "max_queued_requests": table.at_once,
         "graceful_shutdown_timeout_s": 5.0,
         "graceful_shutdown_wait_loop_s": 0.1,
@@ -261,7 +260,7 @@ def bound(
             name="encoder",
             num_replicas=1 if lone else table.encoders,
             ray_actor_options={**actor, "num_gpus": table.gpus_per_encoder},
-            **{**common, "max_ongoing_requests": 2 * table.batch},
+            **common,
         ),
         code,
     )
