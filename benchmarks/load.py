@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ import aiohttp
 import numpy as np
 
 IMAGE = "an image"  # what stands for an id among expected hits
-Body = dict[str, Any] | bytes  # JSON, or an image
+IMAGE_CANDIDATES = 100
+Body = dict[str, Any] | bytes  # JSON, or an image, which is searched with IMAGE_CANDIDATES
 Check = Callable[[Body, dict[str, Any]], str]  # "" or what is wrong with a reply
 
 
@@ -68,15 +70,17 @@ class Service:
 
 
 @contextmanager
-def service(index: Path, *arguments: str, logs: Path | None = None) -> Iterator[Service]:
-    """Started, every replica there, and stopped again."""
+def service(
+    index: Path, *arguments: str, logs: Path | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Service]:
+    """Started, every replica there, and stopped again; `prefix` are words before its command."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     command = [sys.executable, "-m", "crater_ray.cli", "serve", str(index), "--no-auth", "--port", str(port)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the service is stopped as well
     start = time.monotonic()
     process = subprocess.Popen(
-        [*command, *arguments, *(["--logs", str(logs)] if logs else [])],
+        [*prefix, *command, *arguments, *(["--logs", str(logs)] if logs else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -206,6 +210,7 @@ async def ask(session: aiohttp.ClientSession, url: str, body: Body) -> dict[str,
     if isinstance(body, bytes):
         form = aiohttp.FormData()
         form.add_field("image", body, filename="q.png", content_type="image/png")
+        form.add_field("request", json.dumps({"candidates": IMAGE_CANDIDATES}))
         request = session.post(f"{url}/v1/search", data=form)
     else:
         request = session.post(f"{url}/v1/search", json=body)

@@ -14,9 +14,11 @@ them. The first run takes 25 minutes of two free cores for 10^6 views, and 6 GB 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +26,11 @@ from statistics import median
 from typing import Any
 
 from limits import limited, why_not
+from load import Body, load, service
 from scale_case import Case, alone, memory, recall, truth
 from table import Report, arguments, show
 
+SERVED = 200  # items that the limited service is asked with
 WANTED = {"time": "<= 3", "recall": ">= 0.98", "anonymous": "<= 500 MB + the FAISS bytes"}
 
 
@@ -142,9 +146,28 @@ def in_a_cgroup(case: Case, free: dict[str, Any], options: Any) -> str:
     with limited(half, options.cgroup) as prefix:
         found = alone("scale_case.py", *words(case, options), prefix=prefix)
     same = found["ids"] == free["ids"]
+    with limited(half, options.cgroup) as prefix:
+        served = asyncio.run(asked(case, prefix))
     return (
-        f"{case.name} in a cgroup of half its bytes ({half / 1e6:,.0f} MB): p50 {found['p50_ms']:.2f} ms, "
-        f"p99 {found['p99_ms']:.2f} ms, {'the same' if same else 'OTHER'} answers"
+        f"{case.name} in a cgroup of half its bytes ({half / 1e6:,.0f} MB): a searcher's p50 "
+        f"{found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, {'the same' if same else 'OTHER'} answers; "
+        f"the whole service with one replica of each: {served}"
+    )
+
+
+async def asked(case: Case, prefix: Sequence[str]) -> str:
+    """What a service answers whose processes and pages of files are limited together."""
+    from crater_ray.index.opened import Snapshot
+
+    snapshot = Snapshot(case.root)
+    every = max(1, len(snapshot) // SERVED)
+    bodies: list[Body] = [{"id": snapshot.ids[row].as_py()} for row in range(0, len(snapshot), every)]
+    with service(case.root, "--replicas", "1", "--encoders", "1", prefix=prefix) as running:
+        tally = await load(running.url, bodies, 20)
+    told = tally.as_dict()
+    return (
+        f"{told['requests']} searches by id, {told['failed']} failed, p50 {told['p50_ms']:.0f} ms, "
+        f"p99 {told['p99_ms']:.0f} ms"
     )
 
 

@@ -16,6 +16,7 @@ import click
 from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
 from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
+from crater_ray.types import CANDIDATES
 from crater_ray.upkeep import collect, compact, info, parts, plan, verify
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _job(path: Path, overrides: Sequence[str]) -> Job:
 candidates_option = click.option(
     "--candidates",
     type=click.IntRange(1),
-    default=100,
+    default=CANDIDATES,
     show_default=True,
     metavar="S",
     help="Images that stage two reranks, in mode shortlist.",

@@ -12,6 +12,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read, told, url_of
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
+from crater_ray.types import CANDIDATES
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
@@ -81,7 +82,7 @@ class NeighboursTable(Table):
 
     top: int = Field(default=10, ge=1)
     mode: Mode = "shortlist"
-    candidates: int = Field(default=100, ge=1)
+    candidates: int = Field(default=CANDIDATES, ge=1)
 
 
 class ServeTable(Table):

@@ -14,7 +14,7 @@ from crater_ray.errors import BadImage, QueryError
 from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
 from crater_ray.plugins import Located, Reader, registry
-from crater_ray.types import Hit, Match, Side, Tokens
+from crater_ray.types import CANDIDATES, Hit, Match, Side, Tokens
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +122,7 @@ class Index:
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = 100,
+        candidates: int = CANDIDATES,
         explain: bool = False,
     ) -> list[Hit]:
         """The `top` best hits of one image (an encoded one, or (H, W, 3) uint8) or of an item of the index.
@@ -152,7 +152,7 @@ class Index:
         *,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = 100,
+        candidates: int = CANDIDATES,
         explain: bool = False,
         skip: int | None = None,
         mask: Array | None = None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["gallery", "query"]
+CANDIDATES: Final = 200  # that stage one hands to stage two, unless told: "Scale" in docs/results.md says why
 
 
 @dataclass(frozen=True, slots=True)

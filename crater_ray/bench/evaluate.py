@@ -21,7 +21,7 @@ from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.query import SHEET_HITS, sheet_row
 from crater_ray.retrieve import Index
-from crater_ray.types import Item
+from crater_ray.types import CANDIDATES, Item
 
 Array = np.ndarray[Any, Any]
 TOGETHER = 8  # queries scored in one call
@@ -78,7 +78,7 @@ def run(
     job: Job,
     *,
     mode: str = "exact",
-    candidates: int = 100,
+    candidates: int = CANDIDATES,
     run_file: Path | None = None,
     qrels: Path | None = None,
     depth: int | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from crater_ray.types import Hit, Item, Side, Tokens, TokenShape
+from crater_ray.types import CANDIDATES, Hit, Item, Side, Tokens, TokenShape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,7 @@ class Index(Protocol):
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = 100,
+        candidates: int = CANDIDATES,
         explain: bool = False,
     ) -> list[Hit]: ...
 

@@ -1,7 +1,7 @@
 """How many lists of an IVF index a query looks into: measured where it is built, never guessed.
 
 Views of the index itself that nothing was learnt from are asked as queries. What counts is the share of the
-FIRST images that comparing all vectors puts first which stage one hands on among HANDED: stage two ranks
+FIRST images that comparing all vectors puts first which stage one hands on among CANDIDATES: stage two ranks
 those again, so their order there does not matter. The fewest lists that reach TARGET are kept, and the share
 that was measured is told beside them.
 """
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.search.shortlist import Rows, Shortlist
+from crater_ray.types import CANDIDATES
 
 TARGET: Final = 0.995
-FIRST: Final = 50  # images of Flat's that are looked for: further ones trade places in a byte a dimension
-HANDED: Final = 100  # images that stage one hands on: the candidates of a search by default
+FIRST: Final = 100  # images of Flat's that are looked for: further ones trade places in a byte a dimension
 QUERIES: Final = 256  # views asked, at most
 SHARE: Final = 20  # a twentieth of a part's views is kept for that
 LEAST: Final = 5  # views of a part that gives one
@@ -60,7 +60,7 @@ def nearest(queries: Floats, own: Rows, blocks: Blocks, first: int = FIRST) -> R
     return np.where(scores > -np.inf, rows, -1)
 
 
-def recall(shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, handed: int = HANDED) -> float:
+def recall(shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, handed: int = CANDIDATES) -> float:
     """The share of `truth` (B, first; -1: none) that is among the `handed` images stage one finds."""
     found, _ = shortlist.search(queries, handed + 1)
     hit = wanted = 0
@@ -97,7 +97,12 @@ def fewest(
         few, enough = (few, middle) if measured(middle) >= target else (middle, enough)
     reached = measured(enough)
     return Probed(
-        shortlist.lists, enough, round(reached, 4), truth.shape[1], min(HANDED, len(shortlist)), len(queries)
+        shortlist.lists,
+        enough,
+        round(reached, 4),
+        truth.shape[1],
+        min(CANDIDATES, len(shortlist)),
+        len(queries),
     )
 
 

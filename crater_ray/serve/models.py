@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from crater_ray.types import CANDIDATES
+
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
 MOST_FILTERS = 16
@@ -62,7 +64,7 @@ class Options(_Asked):
 
     top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
     mode: Mode = "shortlist"
-    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 100  # images that stage two scores
+    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = CANDIDATES  # images that stage two scores
     strict: bool = False  # 503 rather than an answer that lacks a shard
     explain: bool = False  # which query token matched which gallery token
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.plugins import Reader
-from crater_ray.types import Hit, Item, Tokens, TokenShape
+from crater_ray.types import CANDIDATES, Hit, Item, Tokens, TokenShape
 
 Array = np.ndarray[Any, Any]
 
@@ -142,7 +142,7 @@ class FakeIndex:
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = 100,
+        candidates: int = CANDIDATES,
         explain: bool = False,
     ) -> list[Hit]:
         """By id only; an item is not its own hit."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from crater_ray.search import factories
-from crater_ray.search.probes import FIRST, HANDED, TARGET, fewest, held_out, nearest, recall
+from crater_ray.search.probes import FIRST, TARGET, fewest, held_out, nearest, recall
 from crater_ray.search.shortlist import Shortlist, learns
+from crater_ray.types import CANDIDATES
 
 
 def clustered(n: int, m: int = 1, dim: int = 24, seed: int = 0) -> np.ndarray:
@@ -77,11 +78,11 @@ def test_the_recall_that_is_told_is_the_recall(factory: str, m: int) -> None:
     shortlist = Shortlist.build(vectors, factory)
     told = fewest(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST))
     assert told is not None
-    assert (told.first, told.handed, told.queries, told.lists) == (FIRST, HANDED, 150, shortlist.lists)
+    assert (told.first, told.handed, told.queries, told.lists) == (FIRST, CANDIDATES, 150, shortlist.lists)
     hits = 0
     for row in own.tolist():
-        rows, _ = shortlist.search(vectors[row : row + 1], HANDED + 1)
-        handed = [found for found in rows[0].tolist() if found != row][:HANDED]
+        rows, _ = shortlist.search(vectors[row : row + 1], CANDIDATES + 1)
+        handed = [found for found in rows[0].tolist() if found != row][:CANDIDATES]
         hits += len(set(handed) & set(slow_nearest(vectors, np.array([row]), FIRST)[0].tolist()))
     assert told.recall == pytest.approx(hits / (FIRST * len(own)), abs=6e-5)
     assert told.recall >= TARGET or factory == "HNSW8"  # which has no lists to look into more of
