@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crater_ray_catalogue.entries import Entries
-from crater_ray_catalogue.evidence import appearance, geometry
+from crater_ray_catalogue.evidence import agreement, appearance, geometry
 from crater_ray_catalogue.linkage import FAR, Linkage, assigned, learn
 from crater_ray_catalogue.proposals import Proposed
 
 Floats = NDArray[np.float64]
+SURE = 4.0  # standard deviations by which views must agree with geometry to be heard
 DOUBLES = 0.02  # of a catalogue's entries that it has twice: expected, since few are there to learn from
 
 
@@ -28,6 +29,12 @@ class Decided:
     spare: NDArray[np.bool_]  # the same again: one entry has its counterpart already, the other has none
     double: Floats  # probability of that, where `spare`
     score: Floats | None
+    agreement: float | None  # of scores with geometry, in standard deviations; None: no views were asked
+
+    @property
+    def by_views(self) -> bool:
+        """Whether views were let in: they may say nothing, as where they were cut beside their craters."""
+        return self.agreement is not None and self.agreement >= SURE
 
 
 def decide(
@@ -43,24 +50,26 @@ def decide(
 ) -> Decided:
     """Which pairs are one crater. first, second: how many entries there are; second None: one catalogue.
 
-    score None: geometry alone. known: (row of the first, row of the second) -> whether they are one.
+    score None: geometry alone, as where scores agree with it no better than by chance. known: (row of the
+    first, row of the second) -> whether they are one.
     """
     ends = np.stack([pairs.first, pairs.second + (0 if second is None else first)], 1)
     clues = geometry(pairs, reach, ratio, itself=second is None)
-    if score is not None:
-        clues.append(appearance(pairs, score, reach))
     rows = {
         pair: row for row, pair in enumerate(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     }
     said = {rows[pair]: same for pair, same in (known or {}).items() if pair in rows}
     linkage = learn(clues, ends, first, said)
+    agrees = None if score is None else agreement(pairs, score, linkage.probability, reach)
+    if score is not None and agrees is not None and agrees >= SURE:
+        linkage = learn([*clues, appearance(pairs, score, reach)], ends, first, said)
     same = assigned(linkage, ends, bipartite=second is not None) & (linkage.probability >= certain)
     taken = np.zeros(int(ends.max(initial=-1)) + 1, bool)
     taken[ends[same].ravel()] = True
     prior = np.log(DOUBLES / (1 - DOUBLES)) - np.log(linkage.share / (1 - linkage.share))
     double = 1 / (1 + np.exp(-(linkage.odds + prior)))  # the pair alone, judged by what doubles are worth
     spare = ~same & (double >= certain) & (taken[ends].sum(1) == 1)
-    return Decided(pairs, linkage, same, spare, double, score)
+    return Decided(pairs, linkage, same, spare, double, score, agrees)
 
 
 def reasons(decided: Decided, rows: NDArray[np.int64]) -> list[str]:
@@ -70,7 +79,7 @@ def reasons(decided: Decided, rows: NDArray[np.int64]) -> list[str]:
     said = []
     for row in rows.tolist():
         words = [f"{pairs.distance[row]:.2f} D apart", f"diameters 1 : {np.exp(abs(pairs.ratio[row])):.2f}"]
-        if decided.score is not None:
+        if decided.score is not None and decided.by_views:
             words.append(f"views {decided.score[row]:+.3f} against their neighbours'")
         if abs(linkage.odds[row]) >= FAR:
             words.append("said by hand")

@@ -14,7 +14,7 @@ from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import DedupOptions, figure
 from crater_ray_catalogue.bodies import radius_km, system
-from crater_ray_catalogue.decide import Decided, decide, left_table, pair_table
+from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_table
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.proposals import Places, propose
 from crater_ray_catalogue.scores import scores
@@ -172,7 +172,10 @@ def report(
             f"- their centres: {apart[0]:.3f} D apart in the median, 90 % within {apart[1]:.3f} D",
             f"- their diameters: 1 : {ratio[0]:.3f} in the median, 90 % within 1 : {ratio[1]:.3f}",
         ]
-    lines += [f"- decided by {'geometry and views' if decided.score is not None else 'geometry alone'}"]
+    lines += [f"- decided by {'geometry and views' if decided.by_views else 'geometry alone'}"]
+    if decided.agreement is not None:
+        told = f"views agree with it by {decided.agreement:.1f} standard deviations of {SURE:g} asked"
+        lines[-1] += f": {told}"
     lines += ["", "![what was learnt](report.png)", ""]
     lines += ["Open merged.gpkg in QGIS: a layer each of merged, " + ", ".join(list(found)[1:]) + "."]
     return "\n".join(lines) + "\n"

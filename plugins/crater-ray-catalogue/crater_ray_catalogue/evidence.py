@@ -19,7 +19,7 @@ def geometry(pairs: Proposed, reach: float, ratio: float, *, itself: bool = Fals
 
     Two catalogues may disagree by any distance, which is learnt; one with itself (`itself`) does not.
     """
-    edges = reach * np.linspace(0.0, 1.0, DISTANCES + 1) ** 1.5
+    edges = _rings(reach)
     area = np.diff(edges**2) / reach**2
     spread = reach / 4
     near = np.exp(-(edges[:-1] ** 2) / (2 * spread**2)) - np.exp(-(edges[1:] ** 2) / (2 * spread**2))
@@ -55,6 +55,28 @@ def appearance(pairs: Proposed, score: Floats, reach: float) -> Clue:
     rising = np.arange(1.0, SCORES + 1)
     even = np.full(SCORES, 1 / SCORES)
     return Clue("views", level, rising / rising.sum(), even, stratum=stratum, order=1)
+
+
+def agreement(pairs: Proposed, score: Floats, probability: Floats, reach: float) -> float:
+    """By how many standard deviations scores rise with what geometry says of pairs that lie as far apart.
+
+    Van Elteren's test (1960): ranks within each level of distance, so that ground which near views share
+    does not count. What differs in `probability` there comes from diameters and rivals, which no view knows.
+    """
+    level = _levels(pairs.distance, _rings(reach))
+    rise = variance = 0.0
+    for one in np.unique(level):
+        rows = np.flatnonzero(level == one)
+        ranks = np.argsort(np.argsort(score[rows], kind="stable"), kind="stable").astype(np.float64)
+        ranks -= ranks.mean()
+        told = probability[rows] - probability[rows].mean()
+        rise += float(ranks @ told)
+        variance += float((ranks @ ranks) * (told @ told)) / max(len(rows) - 1, 1)
+    return rise / variance**0.5 if variance > 0 else 0.0
+
+
+def _rings(reach: float) -> Floats:
+    return np.asarray(reach * np.linspace(0.0, 1.0, DISTANCES + 1) ** 1.5, np.float64)
 
 
 def _levels(values: Floats, edges: Floats) -> NDArray[np.int64]:

@@ -6,10 +6,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from crater_ray_catalogue.evidence import geometry
+from crater_ray_catalogue.decide import decide
+from crater_ray_catalogue.evidence import agreement, geometry
 from crater_ray_catalogue.linkage import Clue, Linkage, assigned, learn, marginals
-from crater_ray_catalogue.proposals import Places, propose
+from crater_ray_catalogue.proposals import Places, Proposed, propose
 
 
 def every_assignment(ends: np.ndarray) -> list[tuple[int, ...]]:
@@ -80,11 +82,13 @@ def test_what_is_proposed_is_what_a_loop_finds() -> None:
     assert propose(Places(*np.zeros((3, 0))), second, 1737.4, 3.0, 1.3).first.size == 0
 
 
-def test_probabilities_learnt_without_labels_hold() -> None:
-    """3,000 craters, the second's moved by 1 D: the sum of probabilities is the number of matches."""
-    draw = np.random.default_rng(3)
-    n, extra = 3000, 3000
-    lat, lon = np.degrees(np.arcsin(draw.uniform(-0.7, 0.7, n + extra))), draw.uniform(-180, 180, n + extra)
+def disagreeing(
+    craters: int, draw: np.random.Generator, side: float = 0.7
+) -> tuple[Proposed, NDArray[np.int64], NDArray[np.bool_]]:
+    """Two catalogues, the second of twice as many and moved by 1 D: pairs, their entries, which are one."""
+    n, extra = craters, craters
+    lat = np.degrees(np.arcsin(draw.uniform(-side, side, n + extra)))
+    lon = draw.uniform(-180 * side, 180 * side, n + extra)
     diameter = 8 * (draw.pareto(2, n + extra) + 1)
     turn, reach = draw.uniform(0, 2 * np.pi, n + extra), np.degrees(diameter / 1737.4)
     other = Places(
@@ -93,8 +97,13 @@ def test_probabilities_learnt_without_labels_hold() -> None:
         diameter * np.exp(draw.normal(0, 0.05, n + extra)),
     )
     pairs = propose(Places(lat[:n], lon[:n], diameter[:n]), other, 1737.4, 2.5, 1.25)
-    linkage = learn(geometry(pairs, 2.5, 1.25), np.stack([pairs.first, pairs.second + n], 1), n)
-    same = pairs.first == pairs.second
+    return pairs, np.stack([pairs.first, pairs.second + n], 1), pairs.first == pairs.second
+
+
+def test_probabilities_learnt_without_labels_hold() -> None:
+    """3,000 craters, the second's moved by 1 D: the sum of probabilities is the number of matches."""
+    pairs, ends, same = disagreeing(3000, np.random.default_rng(3))
+    linkage = learn(geometry(pairs, 2.5, 1.25), ends, 3000)
     assert linkage.probability.sum() == pytest.approx(same.sum(), rel=0.05)
     at = np.minimum((linkage.probability * 10).astype(int), 9)
     error = sum(
@@ -102,3 +111,46 @@ def test_probabilities_learnt_without_labels_hold() -> None:
         for b in np.unique(at)
     )
     assert error < 0.02
+
+
+def test_agreement_is_what_shuffling_within_a_ring_says() -> None:
+    """Against the spread of the same sum over shuffles of the scores within each ring of distance."""
+    draw = np.random.default_rng(5)
+    pairs, ends, _ = disagreeing(400, draw)
+    probability = learn(geometry(pairs, 2.5, 1.25), ends, 400).probability
+    score = draw.normal(0, 1, len(ends)) + probability - 0.3 * pairs.distance
+    rings = geometry(pairs, 2.5, 1.25)[0].level
+
+    def summed(scores: NDArray[np.float64]) -> float:
+        total = 0.0
+        for ring in set(rings.tolist()):
+            some = scores[rings == ring]
+            ranks = [sum(bool(other < one) for other in some) for one in some]
+            total += float(np.dot(ranks, probability[rings == ring]))
+        return total
+
+    shuffled = []
+    for _ in range(200):
+        mixed = score.copy()
+        for ring in set(rings.tolist()):
+            mixed[rings == ring] = draw.permutation(score[rings == ring])
+        shuffled.append(summed(mixed))
+    expected = (summed(score) - np.mean(shuffled)) / np.std(shuffled)
+    assert agreement(pairs, score, probability, 2.5) == pytest.approx(expected, rel=0.2)
+
+
+def test_views_are_heard_only_where_they_agree_with_geometry() -> None:
+    """Noise changes nothing at all; views that know the crater make the decision better."""
+    draw = np.random.default_rng(6)
+    pairs, _, same = disagreeing(600, draw, side=0.1)
+    how = {"reach": 2.5, "ratio": 1.25, "certain": 0.5}
+    alone = decide(600, 1200, pairs, None, **how)
+    noise = decide(600, 1200, pairs, draw.normal(0, 1, len(same)) - pairs.distance, **how)
+    knowing = decide(600, 1200, pairs, draw.normal(0, 1, len(same)) + 2 * same, **how)
+    assert (alone.by_views, noise.by_views, knowing.by_views) == (False, False, True)
+    np.testing.assert_array_equal(noise.linkage.probability, alone.linkage.probability)
+
+    def f1(taken: NDArray[np.bool_]) -> float:
+        return float(2 * (taken & same).sum() / (taken.sum() + same.sum()))
+
+    assert f1(knowing.same) > f1(alone.same) + 0.005
