@@ -13,11 +13,9 @@ from typing import Any
 import ray
 
 from crater_ray.config import ClusterTable
-from crater_ray.errors import ClusterError, ConfigError
+from crater_ray.errors import ConfigError
 from crater_ray.jobs.head import HeadWatch
-
-STARTS = 3  # of a cluster of this machine, which Ray gives up on after 30 s, however busy the machine is
-LOCAL_STORE_BYTES = 200 * 2**20  # big arrays go to files, so the object store carries only plain data
+from crater_ray.start import start
 
 
 @contextmanager
@@ -42,7 +40,7 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
-    _start(address, runtime_env)
+    start(address, runtime_env)
     if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
     watch = HeadWatch()
@@ -55,28 +53,6 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
         raise
     finally:
         ray.shutdown()
-
-
-def _start(address: str | None, runtime_env: dict[str, Any] | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local = {} if address else {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
-    for attempt in range(STARTS):
-        try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env=runtime_env or None,
-                **local,
-            )
-            return
-        except Exception as error:  # a node that does not start in Ray's 30 s is an Exception and no more
-            ray.shutdown()
-            if address or "timed out during startup" not in str(error) or attempt == STARTS - 1:
-                raise ClusterError(
-                    f"no Ray cluster at {address or 'this machine'}: {error}; "
-                    "start one with `ray start --head`, or leave cluster.address out"
-                ) from error
 
 
 def enough(count: int, what: str, *, cpus: float, gpus: float) -> None:

@@ -20,9 +20,8 @@ from crater_ray.jobfile import url_of
 from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import read_tokens
+from crater_ray.start import start
 
-LOCAL_STORE_BYTES = 200 * 2**20
-STARTS = 3  # attempts at a cluster of our own: Ray gives a busy machine 30 s for each
 APP = "crater-ray"
 
 
@@ -80,7 +79,7 @@ def run(
     say: Callable[[str], None],
 ) -> None:
     """Serves until SIGINT or SIGTERM. Raises ClusterError, DamagedIndex and what else a replica dies of."""
-    start = time.monotonic()
+    began = time.monotonic()
     _free(host, port)
     os.environ.update({name: value for name, value in environment().items() if name not in os.environ})
     stop = threading.Event()
@@ -89,7 +88,9 @@ def run(
 
     ours = not ray.is_initialized()
     if ours:
-        _connect(address, metrics_port)
+        ports = {} if metrics_port is None else {"_metrics_export_port": metrics_port}
+        # a running cluster's Serve then has our environment; one of this machine inherits it
+        start(address, {"env_vars": environment()} if address else None, **ports)
     for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which has a handler of its own
         signal.signal(number, lambda *_: stop.set())
     try:
@@ -101,12 +102,12 @@ def run(
         shown = f"[{host}]" if ":" in host else host
         say(
             f"{wanted.name}, version {version}: http://{shown}:{port}/ "
-            f"(API: /docs), ready after {time.monotonic() - start:.1f} s; Ctrl-C stops it"
+            f"(API: /docs), ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it"
         )
         if not stop.is_set():
             code, now, held = running(wanted.app)
             _deploy(wanted, bound(wanted, now, held, code))
-            say(f"every replica is there after {time.monotonic() - start:.1f} s")
+            say(f"every replica is there after {time.monotonic() - began:.1f} s")
         stop.wait()
     finally:
         if address is None:
@@ -147,25 +148,6 @@ def environment() -> dict[str, str]:
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         }
     return told
-
-
-def _connect(address: str | None, metrics_port: int | None) -> None:
-    """To a cluster of this machine alone; or to a running one, whose Serve then has our environment."""
-    import ray
-
-    options: dict[str, Any] = {"runtime_env": {"env_vars": environment()}}
-    if address is None:
-        options = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
-        if metrics_port is not None:
-            options["_metrics_export_port"] = metrics_port
-    for attempt in range(STARTS):
-        try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
-            return
-        except Exception as error:  # a node that does not come up in time raises nothing more precise
-            ray.shutdown()
-            if address is not None or "timed out during startup" not in str(error) or attempt == STARTS - 1:
-                raise ClusterError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
 def _deploy(wanted: Settings, application: Any) -> None:
