@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,9 +72,16 @@ class Service:
 
 @contextmanager
 def service(
-    index: Path, *arguments: str, logs: Path | None = None, prefix: Sequence[str] = ()
+    index: Path,
+    *arguments: str,
+    logs: Path | None = None,
+    prefix: Sequence[str] = (),
+    patience: float = 600.0,
 ) -> Iterator[Service]:
-    """Started, every replica there, and stopped again; `prefix` are words before its command."""
+    """Started, every replica there, and stopped again; `prefix` are words before its command.
+
+    Raises SystemExit when it ends by itself, or is not there after `patience` seconds.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     command = [sys.executable, "-m", "crater_ray.cli", "serve", str(index), "--no-auth", "--port", str(port)]
@@ -88,6 +96,8 @@ def service(
     )
     assert process.stdout is not None
     ready = 0.0
+    late = threading.Timer(patience, process.send_signal, [signal.SIGINT])
+    late.start()
     try:
         for line in process.stdout:
             if "ready after" in line:
@@ -96,8 +106,10 @@ def service(
                 break
         else:
             raise SystemExit(f"the service did not start: {' '.join(command)}")
+        late.cancel()
         yield Service(f"http://127.0.0.1:{port}", process.pid, ready)
     finally:
+        late.cancel()
         process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
