@@ -29,11 +29,12 @@ PART_JSON = 640  # bytes: four files with their checksums, shapes, names
 PART_LINES = 230  # bytes of a part in versions/<n>.json and in segment.json
 VERSION = 2800  # bytes of the rest of both: readers' options, most of all
 PROCESS = (
-    440 << 20
+    428 << 20
 )  # anonymous bytes of a searcher beside its index: 0.50 GB in all for 20,039 views of the Moon
-ROW = 350  # bytes a view of what a searcher holds of items: id and group as Python's strings, Arrow's columns
-BUILDER = 180 << 20  # anonymous bytes of a worker that builds stage one, beside what it builds
+ROW = 160  # bytes a view of what a searcher holds of items: id and group as Python's strings, Arrow's columns
+BUILDER = 320 << 20  # anonymous bytes of a worker that builds stage one, beside what it builds
 LEARNT_FROM = 8192  # vectors that a whitening reads at a time, in float64
+GROWN = 1.5  # of a list's bytes, while it grows by doubling
 ENTRY = 8  # bytes of a vector's number in a list of an IVF index
 
 
@@ -178,7 +179,7 @@ def estimate(
     mapped = "IVF" in factory  # lists stay in the file: their pages are not a searcher's own
     memory = 4.0 * held * axes if factory == FLAT else segments * fixed + (0 if mapped else held * each)
     loose = ROW * views + files[SCALES] + 8 * views  # items, scales, ranks of ids
-    whole = 0.0 if factory == FLAT else fixed + held * each / segments  # of a segment, while it is built
+    whole = 0.0 if factory == FLAT else fixed + GROWN * held * each / segments  # while it is built
     block = 4.0 * min(BLOCK, held) * axes * 3  # whitened, finite, added
     learn = 3 * 8 * min(LEARNT_FROM, held) * shape.shortlist_dim if whiten else 0
     taught = 2 * 4 * min(learns_from(factory), held) * axes if fixed else 0
