@@ -281,6 +281,6 @@ def test_what_does_not_learn_has_nothing_to_share(tmp_path: Path) -> None:
     (segment,) = put(tmp_path, parts(tmp_path, [60, 60]), "HNSW8")
     assert (segment.quantizer, segment.asked) == (None, "HNSW8")
     assert segment.probed is not None
-    assert (segment.probed["lists"], segment.probed["handed"]) == (0, 100)
-    assert "of the first 50 of Flat among 100" in segment.told()
+    assert (segment.probed["lists"], segment.probed["handed"]) == (0, 120)
+    assert "of the first 100 of Flat among 120" in segment.told()
     assert replace(segment, probed=None).told() == "HNSW8 over 120 vectors"
