@@ -114,7 +114,7 @@ def service(
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # Ray's daemons with it, which its workers do not outlive
 
 
 @dataclass

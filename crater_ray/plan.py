@@ -30,7 +30,7 @@ PART_LINES = 230  # bytes of a part in versions/<n>.json and in segment.json
 VERSION = 2800  # bytes of the rest of both: readers' options, most of all
 PROCESS = (
     428 << 20
-)  # anonymous bytes of a searcher beside its index: 0.50 GB in all for 20,039 views of the Moon
+)  # anonymous bytes of a searcher beside its index: 0.48 GB in all for 20,039 views of the Moon
 ROW = 160  # bytes a view of what a searcher holds of items: id and group as Python's strings, Arrow's columns
 BUILDER = 320 << 20  # anonymous bytes of a worker that builds stage one, beside what it builds
 LEARNT_FROM = 8192  # vectors that a whitening reads at a time, in float64

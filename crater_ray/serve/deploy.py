@@ -31,7 +31,8 @@ BUILDING = 0.5  # seconds that a replica which starts waits for a core
 class _Turns:
     """The one thread of a replica that computes, on cores that no other replica uses meanwhile.
 
-    What it runs is also built in it: a second team of threads in a process makes every pass slower.
+    Its team of threads is the only one: a second team in a process makes every pass slower. So what it runs
+    is built without one, or by a thread that ends.
     """
 
     def __init__(self, threads: int) -> None:
@@ -317,8 +318,8 @@ def _brief_spin() -> None:
     """Lets a thread that waits for its team spin for a tenth of a millisecond before it sleeps.
 
     Replicas share the cores, so it must not spin for long; asleep at once, a pass of many small steps takes
-    twice as long. The team is that of one thread, which builds what it then runs: with a second team in the
-    process, libgomp hardly spins at all. Called before torch is imported.
+    twice as long. With a second team in the process libgomp hardly spins at all. Called before torch is
+    imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
