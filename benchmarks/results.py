@@ -39,6 +39,7 @@ COMMANDS = {  # section: the command that prints it
     "faults": "benchmarks/faults.py",
     "nodes": "benchmarks/nodes.py",
     "scale": "benchmarks/scale.py",
+    "half": "benchmarks/half.py indexes/scale-1000000 indexes/scale-1000000-int4",
     "nearness": "benchmarks/nearness.py indexes/scale-real indexes/scale-20000 indexes/scale-100000",
     "plan": "benchmarks/planned.py",
     "first_look": "benchmarks/first_look.py --threads 2 --keep indexes/first_look",

@@ -14,24 +14,20 @@ them. The first run takes 25 minutes of two free cores for 10^6 views, and 6 GB 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from limits import limited, why_not
-from load import Body, load, service
-from scale_case import Case, alone, memory, recall, truth
+from half import in_half
+from limits import why_not
+from scale_case import Case, alone, memory, recall, truth, words
 from table import Report, arguments, show
 
-PATIENCE = 120.0  # seconds that the limited service may take to start
-SERVED = 200  # items that the limited service is asked with
 WANTED = {"time": "<= 3", "recall": ">= 0.98", "anonymous": "<= 500 MB + the FAISS bytes"}
 
 
@@ -107,13 +103,16 @@ def measured(options: Any) -> Report:
         keys[name] = median(b / a for a, b in zip(before, after, strict=True))
         wanted[name] = WANTED["time"]
     last, _, one = drawn[-1]
+    reason = why_not(options.cgroup)
     keys[f"anonymous MB of {last.name}"] = one["anonymous"] / 1e6
     wanted[f"anonymous MB of {last.name}"] = WANTED["anonymous"] + f", {one['faiss_bytes'] / 1e6:,.0f} MB"
     notes += [
         f"{options.queries} queries each, one at a time, {options.threads} thread(s); times are medians of "
         f"{options.rounds} processes in turns; a process that has imported all it needs has "
         f"{one['anonymous_before'] / 1e6:,.0f} MB of anonymous memory before it opens an index",
-        in_a_cgroup(last, one, options),
+        f"not run in half of the index's bytes: {reason}"
+        if reason
+        else in_half(last, one, options).told(last.name),
     ]
     columns = [
         "views",
@@ -128,53 +127,6 @@ def measured(options: Any) -> Report:
         "files MB",
     ]
     return Report("Scale", columns, table, keys, wanted, notes)
-
-
-def words(case: Case, options: Any) -> list[str]:
-    """Of scale_case.py."""
-    asked = [str(case.root), str(case.queries), "--queries", str(options.queries)]
-    asked += ["--version", str(case.version)] if case.version else []
-    asked += ["--candidates", str(options.candidates)] if options.candidates else []
-    return [*asked, "--threads", str(options.threads)]
-
-
-def in_a_cgroup(case: Case, free: dict[str, Any], options: Any) -> str:
-    """The searcher once more, where it and its files may have half the index's bytes."""
-    half = int(free["bytes"]["total"] * free["views"] / 2)
-    reason = why_not(options.cgroup)
-    if reason:
-        return f"not run inside a cgroup of half the index ({half / 1e6:,.0f} MB): {reason}"
-    with limited(half, options.cgroup) as prefix:
-        found = alone("scale_case.py", *words(case, options), prefix=prefix)
-    same = found["ids"] == free["ids"]
-    with limited(half, options.cgroup) as prefix:
-        try:
-            served = asyncio.run(asked(case, prefix))
-        except SystemExit:
-            served = f"not there after {PATIENCE:.0f} s"
-    return (
-        f"{case.name} in a cgroup of half its bytes ({half / 1e6:,.0f} MB): a searcher's p50 "
-        f"{found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, {'the same' if same else 'OTHER'} answers; "
-        f"the whole service with one replica of each: {served}"
-    )
-
-
-async def asked(case: Case, prefix: Sequence[str]) -> str:
-    """What a service answers whose processes and pages of files are limited together."""
-    from crater_ray.index.opened import Snapshot
-
-    snapshot = Snapshot(case.root)
-    every = max(1, len(snapshot) // SERVED)
-    bodies: list[Body] = [{"id": snapshot.ids[row].as_py()} for row in range(0, len(snapshot), every)]
-    with service(
-        case.root, "--replicas", "1", "--encoders", "1", prefix=prefix, patience=PATIENCE
-    ) as running:
-        tally = await load(running.url, bodies, 20)
-    told = tally.as_dict()
-    return (
-        f"{told['requests']} searches by id, {told['failed']} failed, p50 {told['p50_ms']:.0f} ms, "
-        f"p99 {told['p99_ms']:.0f} ms"
-    )
 
 
 def made(views: int, options: Any) -> tuple[Case, dict[str, Any]]:

@@ -130,6 +130,7 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
     segments = index.snapshot.segments
     told: dict[str, Any] = {
         "views": len(index),
+        "codec": index.snapshot.recipe.codec,
         "open_s": opened,
         "p50_ms": 1e3 * float(np.percentile(spent, 50)),
         "p99_ms": 1e3 * float(np.percentile(spent, 99)),
@@ -166,6 +167,14 @@ def recall(found: Sequence[Sequence[str]], ids: Any, rows: Array) -> float:
     """The share of the exact scan's ten that were found."""
     wanted = [{ids[int(row)].as_py() for row in ten} for ten in rows]
     return float(np.mean([len(set(got) & ten) / len(ten) for got, ten in zip(found, wanted, strict=True)]))
+
+
+def words(case: Case, options: Any) -> list[str]:
+    """Of this program, in a process of its own."""
+    asked = [str(case.root), str(case.queries), "--queries", str(options.queries)]
+    asked += ["--version", str(case.version)] if case.version else []
+    asked += ["--candidates", str(options.candidates)] if getattr(options, "candidates", None) else []
+    return [*asked, "--threads", str(options.threads)]
 
 
 def alone(program: str, *words: str, prefix: Sequence[str] = ()) -> dict[str, Any]:

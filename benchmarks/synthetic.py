@@ -161,9 +161,17 @@ def turned(rows: Array, angles: Array) -> Array:
     return rows
 
 
-def write(real: Real, out: Path, views: int, *, seed: int, queries: int, process: Process) -> None:
-    """The index, and its queries at OUT/queries; what is done already is kept."""
+def write(
+    real: Real, out: Path, views: int, *, seed: int, queries: int, process: Process, kept_as: str = ""
+) -> None:
+    """The index, and its queries at OUT/queries; what is done already is kept.
+
+    Tokens are kept as codec `kept_as` says, as the real ones are where it is empty.
+    """
     recipe = recipe_of(real, out, seed)
+    if kept_as:
+        size, scales = codec(kept_as).record_bytes(recipe.k, recipe.dim), codec(kept_as).scales
+        recipe = replace(recipe, codec=kept_as, record_bytes=size, scales=scales)
     create_or_check(out, recipe)
     with DriverLock(out):
         started, entries = time.monotonic(), [held(real, out, recipe, queries, seed, process)]
@@ -329,6 +337,7 @@ def main() -> None:
     parser.add_argument("--views", type=lambda text: int(float(text)), default=10_000)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--codec", default="", help="other than the real index's")
     parser.add_argument("--copy", action="store_true", help="the real views, none drawn")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -336,8 +345,8 @@ def main() -> None:
     if options.copy:
         copy(real, options.out)
     else:
-        asked = {"seed": options.seed, "queries": options.queries, "process": Process()}
-        write(real, options.out, options.views, **asked)
+        asked = {"seed": options.seed, "queries": options.queries, "kept_as": options.codec}
+        write(real, options.out, options.views, process=Process(), **asked)
     stage_one(options.out)
 
 
