@@ -24,12 +24,19 @@ def run(name: str, job: Job, *, quiet: bool = False) -> Path:
     )
     consumer: Consumer = registry().build(job.consumer_ref(name))
     index = Index(job.out)
+    out = job.out / "consumed" / name
+    out.mkdir(parents=True, exist_ok=True)
+    return consumer(index, _table(consumer, job, index, quiet), out)
+
+
+def _table(consumer: Consumer, job: Job, index: Index, quiet: bool) -> ds.Dataset:
+    """One for every consumer of this version and these settings; empty for one that does without."""
+    if not getattr(consumer, "reads_neighbours", True):
+        return ds.dataset(neighbours.SCHEMA.empty_table())
     settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())
     table = job.out / "neighbours" / f"{index.snapshot.version.number}.{settings}.parquet"
-    if not table.exists():  # one table for every consumer of this version and these settings
+    if not table.exists():
         neighbours.run(
             job.out, job.neighbours, table, job.cluster, version=index.snapshot.version.number, quiet=quiet
         )
-    out = job.out / "consumed" / name
-    out.mkdir(parents=True, exist_ok=True)
-    return consumer(index, ds.dataset(table), out)
+    return ds.dataset(table)

@@ -119,6 +119,10 @@ class Index(Protocol):
 
 @runtime_checkable
 class Consumer(Protocol):
-    """Uses an index and its neighbour table (query_id, rank, id, score); returns the path it wrote."""
+    """Uses an index and its neighbour table (query_id, rank, id, score); returns the path it wrote.
+
+    The table costs a search for every item. A consumer that does without has the attribute
+    `reads_neighbours = False`, and gets an empty one.
+    """
 
     def __call__(self, index: Index, neighbours: ds.Dataset, out: Path) -> Path: ...

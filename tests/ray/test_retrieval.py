@@ -15,6 +15,7 @@ from ir_measures import AP, Success
 
 from crater_ray import embed, open_index
 from crater_ray.bench import evaluate
+from crater_ray.builtin.pairs import Pairs
 from crater_ray.cli import main
 from crater_ray.config import Job, NeighboursTable
 from crater_ray.errors import ConfigError, QueryError
@@ -177,6 +178,16 @@ def test_a_consumer_gets_the_index_and_its_neighbours(indexed: Job) -> None:
     lines = written.read_text().splitlines()
     assert ["i00000", "i00001"] in [line.split() for line in lines]
     assert len(set(lines)) == len(lines)
+
+
+def test_a_consumer_that_reads_no_neighbours_costs_no_table(
+    indexed: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pairs, "reads_neighbours", False, raising=False)
+    job = indexed.model_copy(update={"neighbours": NeighboursTable(top=2)})  # of which there is no table yet
+    before = sorted((job.out / "neighbours").glob("*"))
+    assert consume.run("pairs", job, quiet=True).read_text() == ""
+    assert sorted((job.out / "neighbours").glob("*")) == before
 
 
 def test_the_query_command_answers_files_and_ids_and_draws(

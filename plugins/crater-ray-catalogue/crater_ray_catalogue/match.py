@@ -47,6 +47,8 @@ class Match:
     Options: the README.
     """
 
+    reads_neighbours = False
+
     def __init__(self, **options: Any) -> None:
         self.options = MatchOptions(**options)
 
