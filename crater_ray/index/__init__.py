@@ -32,8 +32,9 @@ versions     Version(number, parent, parts, segments=(), readers=(), allow_missi
              publish(root, version) -> Version           VersionTaken: recompute on the new parent
              latest(root) -> Version | None; read(root, number); numbers(root)
              check_ids([(part name, arrow ids)]) -> count; ReaderError names an id that stands twice
-segments     segment_key(parts, *, factory, seed, m, dim, fitted=None, quantizer=None, auto=False) -> sha
-             write_segment(root, parts, *, as segment_key, write=None) -> sha
+segments     StageOne(factory, seed, m, dim, fitted=None, quantizer=None, auto=False)
+             segment_key(parts, stage_one) -> sha
+             write_segment(root, parts, stage_one, write=None) -> sha
                  write(path) saves the FAISS file and gives what was measured of it; fitted: sha of what is
                  done to the vectors first; quantizer: sha of what the FAISS index learnt
              read_segment(root, sha) -> Segment: also file, sum, rows, probed, learnt, asked, told()

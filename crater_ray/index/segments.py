@@ -88,45 +88,35 @@ class Segment:
         )
 
 
-def segment_key(
-    parts: Sequence[PartEntry],
-    *,
-    factory: str,
-    seed: int,
-    m: int,
-    dim: int,
-    fitted: str | None = None,
-    quantizer: str | None = None,
-    auto: bool = False,
-) -> str:
+@dataclass(frozen=True, slots=True)
+class StageOne:
+    """How stage one is built over some parts."""
+
+    factory: str  # a FAISS factory string
+    seed: int
+    m: int  # vectors an image
+    dim: int
+    fitted: str | None = None  # as of a Segment; so are the next two
+    quantizer: str | None = None
+    auto: bool = False
+
+
+def segment_key(parts: Sequence[PartEntry], how: StageOne) -> str:
     """xxh3_128 hex of the parts in order and of how stage one is built over them."""
-    made_of = [[[part.name, part.digest, part.rows] for part in parts], factory, seed, m, dim]
-    later = [fitted, quantizer, auto or None]  # younger than the segments in use: what is not there stays out
+    made_of = [[[part.name, part.digest, part.rows] for part in parts], how.factory, how.seed, how.m, how.dim]
+    # younger than the segments in use: what is not there stays out
+    later = [how.fitted, how.quantizer, how.auto or None]
     while later and later[-1] is None:
         later.pop()
     return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, *later])))
 
 
-def write_segment(
-    root: Path,
-    parts: Sequence[PartEntry],
-    *,
-    factory: str,
-    seed: int,
-    m: int,
-    dim: int,
-    fitted: str | None = None,
-    quantizer: str | None = None,
-    auto: bool = False,
-    write: Write | None = None,
-) -> str:
+def write_segment(root: Path, parts: Sequence[PartEntry], how: StageOne, write: Write | None = None) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.
     """
-    sha = segment_key(
-        parts, factory=factory, seed=seed, m=m, dim=dim, fitted=fitted, quantizer=quantizer, auto=auto
-    )
+    sha = segment_key(parts, how)
     if _stands(root, sha):
         return sha
     target = folder(root) / SEGMENTS / sha
@@ -134,16 +124,16 @@ def write_segment(
     sent = uuid.uuid4().hex if bucket(root) is not None else ""
     try:
         made, probed = _write_file(root, own / SHORTLIST, write) if write is not None else (None, None)
-        later = {"quantizer": quantizer, "auto": auto or None, "probed": probed and dict(probed)}
+        later = {"quantizer": how.quantizer, "auto": how.auto or None, "probed": probed and dict(probed)}
         payload = {
             "format": 1,
             "sha": sha,
             "parts": [[part.name, part.digest, part.rows] for part in parts],
-            "factory": factory,
-            "seed": seed,
-            "m": m,
-            "dim": dim,
-            "fitted": fitted,
+            "factory": how.factory,
+            "seed": how.seed,
+            "m": how.m,
+            "dim": how.dim,
+            "fitted": how.fitted,
             "file": None if made is None else made.payload(),
             **{name: value for name, value in later.items() if value is not None},
             **({"attempt": sent} if sent else {}),

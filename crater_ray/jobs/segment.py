@@ -20,7 +20,7 @@ from crater_ray.errors import DamagedIndex
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
 from crater_ray.index.recipe import Recipe
-from crater_ray.index.segments import AUTO, Segment, Write, read_segment, write_segment
+from crater_ray.index.segments import AUTO, Segment, StageOne, Write, read_segment, write_segment
 from crater_ray.index.versions import Version
 
 OUTGROWN = 4  # times as many new images as were there: what was learnt is learnt again, over all
@@ -167,18 +167,17 @@ def build_one(root: Path, recipe: Recipe, parts: Parts, how: How) -> str:
     from crater_ray.search.factories import FLAT
 
     flat = how.factory == FLAT  # vectors.npy is the index already
-    return write_segment(
-        root,
-        parts,
-        factory=how.factory,
-        seed=recipe.seed,
-        m=recipe.shortlist_m,
-        dim=recipe.shortlist_dim,
+    stage_one = StageOne(
+        how.factory,
+        recipe.seed,
+        recipe.shortlist_m,
+        recipe.shortlist_dim,
         fitted=how.fitted,
         quantizer=None if flat else how.quantizer,
         auto=how.auto and not flat,
-        write=None if flat else _writer(Vectors(root, recipe, parts).compared(how.fitted), how),
     )
+    write = None if flat else _writer(Vectors(root, recipe, parts).compared(how.fitted), how)
+    return write_segment(root, parts, stage_one, write)
 
 
 def _writer(vectors: Vectors, how: How) -> Write:

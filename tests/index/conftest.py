@@ -13,7 +13,7 @@ import pytest
 
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.recipe import Recipe, create_or_check
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.plugins import Ref
@@ -106,7 +106,8 @@ class Maker:
         create_or_check(root, recipe)
         parts = tuple(self.part(root, recipe, name, self.items(name, n)) for name, n in sizes.items())
         write = save if faiss else None
-        sha = write_segment(root, parts, factory="SQ8" if faiss else "Flat", seed=0, m=1, dim=3, write=write)
+        how = StageOne("SQ8" if faiss else "Flat", seed=0, m=1, dim=3)
+        sha = write_segment(root, parts, how, write)
         return publish(root, Version(1, 0, parts, (sha,), self.readers))
 
     def add(self, root: Path, version: Version, *parts: PartEntry) -> Version:

@@ -16,7 +16,7 @@ from crater_ray.index.collect import Collected, collect
 from crater_ray.index.fitted import fitted_path, write_fitted
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.opened import Snapshot
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.store import write_whole
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import numbers, publish
@@ -28,10 +28,10 @@ def grown(tmp_path, recipe, make):
     first = make.index(tmp_path, recipe, {"a": 3, "b": 4})
     learnt = write_fitted(tmp_path, {"axes": np.eye(2)})
     c = make.part(tmp_path, recipe, "c", make.items("c", 2))
-    shape = {"factory": "Flat", "seed": 0, "m": 1, "dim": 3}
-    both = (*first.segments, write_segment(tmp_path, (c,), fitted=learnt, **shape))
+    plain = StageOne("Flat", seed=0, m=1, dim=3)
+    both = (*first.segments, write_segment(tmp_path, (c,), replace(plain, fitted=learnt)))
     publish(tmp_path, replace(first, number=2, parent=1, parts=(*first.parts, c), segments=both))
-    alone = write_segment(tmp_path, (c,), **shape)
+    alone = write_segment(tmp_path, (c,), plain)
     publish(tmp_path, replace(first, number=3, parent=2, parts=(c,), segments=(alone,)))
     return tmp_path
 

@@ -19,7 +19,7 @@ from crater_ray.index.opened import Snapshot
 from crater_ray.index.packs import members, pack, packed, take_out
 from crater_ray.index.parts import done, part_digest, recorded
 from crater_ray.index.recipe import create_or_check, read_recipe
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, VersionTaken, latest, numbers, publish
 from crater_ray.index.writer import PartWriter
@@ -208,7 +208,7 @@ def member_key(part):
 def test_only_what_is_needed_is_copied(place, recipe, make, machine):
     version = make.index(place, recipe, {"a": 5})
     part = make.part(place, recipe, "b", make.items("b", 3))
-    sha = write_segment(place, [part], factory="Flat", seed=0, m=1, dim=3)
+    sha = write_segment(place, [part], StageOne("Flat", seed=0, m=1, dim=3))
     publish(place, Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
     machine("searcher")
     share = Snapshot(place, segments=[sha])

@@ -17,7 +17,7 @@ from crater_ray.index import sealed, store
 from crater_ray.index.fitted import fitted_path, read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.recipe import create_or_check
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.token_cache import TokenCache
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, VersionTaken, publish
@@ -160,9 +160,9 @@ def test_faiss_tells_of_a_full_disk_in_words_alone(tmp_path):
         raise RuntimeError("Error in write: write error in x: 3 != 6 (No space left on device)")
 
     with pytest.raises(StorageFull, match="no room left while writing"):
-        write_segment(tmp_path, (), factory="SQ8", seed=0, m=1, dim=3, write=write)
+        write_segment(tmp_path, (), StageOne("SQ8", seed=0, m=1, dim=3), write)
     with pytest.raises(RuntimeError, match="training"):
-        write_segment(tmp_path, (), factory="SQ8", seed=0, m=1, dim=3, write=_fails)
+        write_segment(tmp_path, (), StageOne("SQ8", seed=0, m=1, dim=3), _fails)
     assert not list((tmp_path / "tmp").iterdir())
     assert not (tmp_path / "segments").exists()
 

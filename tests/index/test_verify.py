@@ -9,7 +9,7 @@ import pytest
 from crater_ray.errors import IndexMismatch
 from crater_ray.index.fitted import fitted_path, write_fitted
 from crater_ray.index.recipe import create_or_check
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import latest, publish
 
@@ -93,8 +93,8 @@ def test_what_stage_one_learnt_is_looked_for_once(root, recipe, make):
     """Two segments share it; only segments name it."""
     version = latest(root)
     sha = write_fitted(root, {"centre": np.zeros(3, np.float32)})
-    like = {"factory": "Flat", "seed": 0, "m": 1, "dim": 3, "fitted": sha}
-    halves = tuple(write_segment(root, parts, **like) for parts in (version.parts[:2], version.parts[2:]))
+    like = StageOne("Flat", seed=0, m=1, dim=3, fitted=sha)
+    halves = tuple(write_segment(root, parts, like) for parts in (version.parts[:2], version.parts[2:]))
     publish(root, replace(version, number=3, parent=2, segments=halves))
     assert not verify(root).problems
     fitted_path(root, sha).unlink()

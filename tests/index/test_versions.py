@@ -9,7 +9,7 @@ import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.parts import open_part, part_digest, part_folder
-from crater_ray.index.segments import read_segment, segment_key, write_segment
+from crater_ray.index.segments import StageOne, read_segment, segment_key, write_segment
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, numbers, publish, read
 from crater_ray.index.writer import PartWriter
 
@@ -110,14 +110,14 @@ def test_a_newer_version_file(tmp_path, recipe, make):
 
 def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3, "b": 2})
-    same = {"factory": "SQ8", "seed": 0, "m": 1, "dim": 3}
+    same = StageOne("SQ8", seed=0, m=1, dim=3)
     sha = version.segments[0]
-    assert segment_key(version.parts, **same) == sha
+    assert segment_key(version.parts, same) == sha
     others = [
-        segment_key(version.parts[::-1], **same),
-        segment_key(version.parts[:1], **same),
+        segment_key(version.parts[::-1], same),
+        segment_key(version.parts[:1], same),
         *(
-            segment_key(version.parts, **{**same, key: value})
+            segment_key(version.parts, replace(same, **{key: value}))
             for key, value in {"factory": "Flat", "seed": 1, "m": 2, "dim": 4, "fitted": "a"}.items()
         ),
     ]
@@ -136,14 +136,14 @@ def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, recipe, m
         built.append(path)
         path.write_bytes(b"again")
 
-    same = {"factory": "SQ8", "seed": 0, "m": 1, "dim": 3, "write": write}
-    assert write_segment(tmp_path, version.parts, **same) == sha
+    same = StageOne("SQ8", seed=0, m=1, dim=3)
+    assert write_segment(tmp_path, version.parts, same, write) == sha
     assert not built
     file = read_segment(tmp_path, sha).file
     file.write_bytes(b"short")
     with pytest.raises(DamagedIndex, match=r"shortlist.faiss has 5 bytes, not 100"):
         read_segment(tmp_path, sha)
-    assert write_segment(tmp_path, version.parts, **same) == sha
+    assert write_segment(tmp_path, version.parts, same, write) == sha
     assert len(built) == 1
     file.unlink()
     with pytest.raises(DamagedIndex, match=r"shortlist.faiss is missing"):

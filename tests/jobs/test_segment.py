@@ -18,7 +18,7 @@ from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.recipe import Recipe, create_or_check
 from crater_ray.index.sealed import canonical
-from crater_ray.index.segments import Segment, read_segment, segment_key
+from crater_ray.index.segments import Segment, StageOne, read_segment, segment_key
 from crater_ray.index.verify import info, verify
 from crater_ray.index.versions import Version, latest, publish
 from crater_ray.index.writer import PartWriter
@@ -117,16 +117,19 @@ def found(index: Index, s: int = 100) -> float:
 def test_keys_of_segments_that_are_there_stay(tmp_path: Path) -> None:
     entries = parts(tmp_path, [3, 4])
     plain = [[[entry.name, entry.digest, entry.rows] for entry in entries], "Flat", 0, 1, DIM]
-    like = {"factory": "Flat", "seed": 0, "m": 1, "dim": DIM}
-    assert segment_key(entries, **like) == xxhash.xxh3_128_hexdigest(canonical(plain))
-    assert segment_key(entries, **like, fitted="f") == xxhash.xxh3_128_hexdigest(canonical([*plain, "f"]))
+
+    def key(**how: Any) -> str:
+        return segment_key(entries, StageOne("Flat", seed=0, m=1, dim=DIM, **how))
+
+    assert key() == xxhash.xxh3_128_hexdigest(canonical(plain))
+    assert key(fitted="f") == xxhash.xxh3_128_hexdigest(canonical([*plain, "f"]))
     keys = [
-        segment_key(entries, **like),
-        segment_key(entries, **like, fitted="f"),
-        segment_key(entries, **like, quantizer="f"),
-        segment_key(entries, **like, fitted="f", quantizer="f"),
-        segment_key(entries, **like, fitted="f", quantizer="f", auto=True),
-        segment_key(entries, **like, auto=True),
+        key(),
+        key(fitted="f"),
+        key(quantizer="f"),
+        key(fitted="f", quantizer="f"),
+        key(fitted="f", quantizer="f", auto=True),
+        key(auto=True),
     ]
     assert len(set(keys)) == 6
 

@@ -20,7 +20,7 @@ from crater_ray.encoders import build_encoder
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.recipe import Recipe, create_or_check, read_recipe
-from crater_ray.index.segments import write_segment
+from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.plugins import Ref, registry
@@ -106,7 +106,7 @@ def make_index(root: Path, segments: tuple[tuple[int, int], ...] = SEGMENTS) -> 
             fitted = write_fitted(root, whitening.learn(vectors, 0))
         where = PartEntry(entry.name, entry.digest, entry.rows, entry.skipped, len(readers))
         readers.append(reader_ref)
-        shas.append(write_segment(root, (where,), factory="Flat", seed=0, m=1, dim=16, fitted=fitted))
+        shas.append(write_segment(root, (where,), StageOne("Flat", seed=0, m=1, dim=16, fitted=fitted)))
         parts.append(where)
         if len(parts) >= max(1, len(segments) - 1):
             number = len(parts) - max(1, len(segments) - 1) + 1
