@@ -1,6 +1,6 @@
 """`make chaos`: every fault of tests/ray/chaos, random histories under 20 seeds, as a table.
 
-python benchmarks/faults.py [--seeds 20] [--told report.xml …] [--json]
+python benchmarks/faults.py [--seeds 20] [--keep report.xml] [--told report.xml …] [--json]
 
 Each row is a test marked `fault(what, happens)`, which ends with an audit: every item exactly once, and
 `verify`. Exit 1 when one fails.
@@ -9,6 +9,7 @@ Each row is a test marked `fault(what, happens)`, which ends with an audit: ever
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,11 +41,13 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--told", type=Path, nargs="+", help="reports of pytest, read instead of a run")
+    parser.add_argument("--keep", type=Path, help="where pytest's report is kept")
     given = parser.parse_args()
     if given.told:
         faults = read(given.told)
         show(report(faults, given.seeds), given, ray=version("ray"))
         sys.exit(any(not one.startswith("skipped") for fault in faults.values() for one in fault.notes))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it: tests send it
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--timeout={LIMIT}", "-m", "chaos or not chaos"]
@@ -53,6 +56,8 @@ def main() -> None:
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode
         if not told.exists():
             sys.exit(code or 1)
+        if given.keep:
+            given.keep.write_bytes(told.read_bytes())
         faults = read([told])
     show(report(faults, given.seeds), given, ray=version("ray"))
     sys.exit(code)

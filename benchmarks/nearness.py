@@ -24,6 +24,7 @@ from crater_ray.search.kernel import score
 from crater_ray.search.whitening import whiten
 
 RANKS = (1, 10, 100)
+NAMES = ("nearest", "10th", "100th")
 SHARES = (5, 50, 95)
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=200)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    columns = ["views", "what", *(f"{what}, {rank}th" for what in ("cosine", "score") for rank in RANKS)]
+    columns = ["views", "what", *(f"{what}, {rank}" for what in ("cosine", "score") for rank in NAMES)]
     rows: list[list[object]] = []
     keys: dict[str, float] = {}
     for root in options.index:

@@ -39,20 +39,22 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
     if ray.is_initialized():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
-    start(address, runtime_env)
-    if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
-    watch = HeadWatch()
-    try:
-        with watch, redirect_stdout(sys.stderr):  # Ray prints there when a node dies: it is for data
-            yield
-    except BaseException as error:
-        if watch.lost:
-            raise watch.error() from error
-        raise
-    finally:
-        ray.shutdown()
+    # Ray prints there when a node dies, until the moment it is shut down: our standard output is for data
+    with redirect_stdout(sys.stderr):
+        handler = signal.getsignal(signal.SIGTERM)
+        start(address, runtime_env)
+        if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
+        watch = HeadWatch()
+        try:
+            with watch:
+                yield
+        except BaseException as error:
+            if watch.lost:
+                raise watch.error() from error
+            raise
+        finally:
+            ray.shutdown()
 
 
 def enough(count: int, what: str, *, cpus: float, gpus: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -23,22 +23,53 @@ Nodes = Callable[..., Any]
 Check = Callable[..., Any]
 
 
+class Scene:
+    """A job over several nodes, what its workers load, and what must hold once it has ended."""
+
+    def __init__(self, nodes: Nodes, faulty: Callable[..., Job], command: Command, events: Any) -> None:
+        self._nodes, self._faulty, self._command, self._events = nodes, faulty, command, events
+
+    def start(self, workers: int = 2, pause: float = 0.1) -> None:
+        self.cluster = self._nodes(workers=workers)
+        table = {
+            "address": self.cluster.address,
+            "encoders": workers + 1,
+            "cpus_per_encoder": 1.0,
+            "decoders": 1,
+        }
+        tables = {"cluster": table}
+        self.job = self._faulty(items=ITEMS, events=self._events.path, pause=pause, tables=tables)
+        self._driver = self._events.of(self._command("index", str(self.job.path), "--json"))
+
+    def until(self, node: str) -> Any:
+        """Waits until that node has loaded an image."""
+        assert any(node == where for where, _, _ in self._events.loads(self._driver)), f"{node} did nothing"
+        (found,) = [one for one in self.cluster.worker_nodes if one._ray_params.env_vars["RIG_NODE"] == node]
+        return found
+
+    def ends(self) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """What the command reports, and (node, id) of every load from here on."""
+        loads = [(node, id) for node, _, id in self._events.loads(self._driver)]
+        return report(self._driver), loads
+
+
 @pytest.fixture
-def on(faulty: Callable[..., Job], events: Any) -> Callable[..., Job]:
-    """A job of one encoder a node on a cluster."""
-
-    def make(cluster: Any, encoders: int = 3, pause: float = 0.1) -> Job:
-        table = {"address": cluster.address, "encoders": encoders, "cpus_per_encoder": 1.0, "decoders": 1}
-        return faulty(items=ITEMS, events=events.path, pause=pause, tables={"cluster": table})
-
-    return make
-
-
-@pytest.fixture
-def clean(here: None, faulty: Callable[..., Job]) -> Path:
-    job = faulty("clean", items=ITEMS)
-    run(job, quiet=True)
-    return job.out
+def scene(
+    nodes: Nodes,
+    faulty: Callable[..., Job],
+    command: Command,
+    events: Any,
+    here: None,
+    audit: Check,
+    same_parts: Check,
+) -> Iterator[Scene]:
+    """Ends with an audit: every item once, in the bytes of a job that nothing happened to."""
+    clean = faulty("clean", items=ITEMS)
+    run(clean, quiet=True)
+    played = Scene(nodes, faulty, command, events)
+    yield played
+    audit(played.job.out, ITEMS)
+    same_parts(played.job.out, clean.out)
 
 
 def report(driver: Popen[str]) -> dict[str, Any]:
@@ -80,100 +111,40 @@ def test_a_node_with_other_plugins_is_refused(
 
 @pytest.mark.chaos
 @pytest.mark.fault("three nodes, in peace", "each encodes, every item once")
-def test_three_nodes(
-    nodes: Nodes,
-    on: Callable[..., Job],
-    command: Command,
-    events: Any,
-    clean: Path,
-    audit: Check,
-    same_parts: Check,
-) -> None:
-    job = on(nodes())
-    driver = events.of(command("index", str(job.path), "--json"))
-    loads = list(events.loads(driver))
-    assert {node for node, _, _ in loads} == {"-", "n1", "n2"}
-    assert sorted(id for _, _, id in loads) == [f"i{number:05d}" for number in range(ITEMS)]  # none twice
-    told = report(driver)
+def test_three_nodes(scene: Scene) -> None:
+    scene.start()
+    told, loads = scene.ends()
+    assert {node for node, _ in loads} == {"-", "n1", "n2"}
+    assert sorted(id for _, id in loads) == [f"i{number:05d}" for number in range(ITEMS)]  # none twice
     assert (told["encoded"], told["deaths"]) == (ITEMS, 0)
-    audit(job.out, ITEMS)
-    same_parts(job.out, clean)
 
 
 @pytest.mark.chaos
 @pytest.mark.fault("a node is removed in the middle of a job", "the others do its parts")
-def test_a_node_is_removed(
-    nodes: Nodes,
-    on: Callable[..., Job],
-    command: Command,
-    events: Any,
-    clean: Path,
-    audit: Check,
-    same_parts: Check,
-) -> None:
-    cluster = nodes()
-    job = on(cluster)
-    driver = events.of(command("index", str(job.path), "--json"))
-    gone = _node(cluster, "n1")
-    for node, _, _ in events.loads(driver):
-        if node == "n1":
-            cluster.remove_node(gone, allow_graceful=False)
-            break
-    for _ in events.loads(driver):
-        pass
-    assert report(driver)["deaths"] >= 1
-    audit(job.out, ITEMS)
-    same_parts(job.out, clean)
+def test_a_node_is_removed(scene: Scene) -> None:
+    scene.start()
+    scene.cluster.remove_node(scene.until("n1"), allow_graceful=False)
+    told, _ = scene.ends()
+    assert told["deaths"] >= 1
 
 
 @pytest.mark.chaos
 @pytest.mark.fault("kill -9 of the raylet of another node", "the others do its parts")
-def test_the_raylet_of_another_node_is_killed(
-    nodes: Nodes,
-    on: Callable[..., Job],
-    command: Command,
-    events: Any,
-    clean: Path,
-    audit: Check,
-    same_parts: Check,
-) -> None:
-    cluster = nodes()
-    job = on(cluster)
-    driver = events.of(command("index", str(job.path), "--json"))
-    for node, _, _ in events.loads(driver):
-        if node == "n2":
-            _node(cluster, "n2").kill_raylet()
-            break
-    for _ in events.loads(driver):
-        pass
-    assert report(driver)["deaths"] >= 1
-    audit(job.out, ITEMS)
-    same_parts(job.out, clean)
+def test_the_raylet_of_another_node_is_killed(scene: Scene) -> None:
+    scene.start()
+    scene.until("n2").kill_raylet()
+    told, _ = scene.ends()
+    assert told["deaths"] >= 1
 
 
 @pytest.mark.chaos
 @pytest.mark.fault("a node is removed and another joins in the middle of a job", "it takes over")
-def test_a_node_joins(
-    nodes: Nodes,
-    on: Callable[..., Job],
-    command: Command,
-    events: Any,
-    clean: Path,
-    audit: Check,
-    same_parts: Check,
-) -> None:
-    cluster = nodes(workers=1)
-    job = on(cluster, encoders=2, pause=0.5)
-    driver = events.of(command("index", str(job.path), "--json"))
-    for node, _, _ in events.loads(driver):
-        if node == "n1":
-            cluster.remove_node(_node(cluster, "n1"), allow_graceful=False)
-            cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, env_vars={"RIG_NODE": "n9"})
-            break
-    assert "n9" in {node for node, _, _ in events.loads(driver)}
-    report(driver)
-    audit(job.out, ITEMS)
-    same_parts(job.out, clean)
+def test_a_node_joins(scene: Scene) -> None:
+    scene.start(workers=1, pause=0.5)
+    scene.cluster.remove_node(scene.until("n1"), allow_graceful=False)
+    scene.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, env_vars={"RIG_NODE": "n9"})
+    _, loads = scene.ends()
+    assert "n9" in {node for node, _ in loads}
 
 
 @pytest.mark.chaos
@@ -195,9 +166,3 @@ def test_no_node_is_left(
     assert "no node has taken an encoder of 2 CPU" in err
     assert report(command("index", str(job.path), "--json"))["rows"] == 20
     audit(job.out, 20)
-
-
-def _node(cluster: Any, name: str) -> Any:
-    """The node that was started under a name."""
-    (found,) = [node for node in cluster.worker_nodes if node._ray_params.env_vars["RIG_NODE"] == name]
-    return found
