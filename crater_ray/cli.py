@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 MODES = click.Choice(["exact", "shortlist"])
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: unwinds as Ctrl-C does, so that workers are ended and locks freed."""
+class _Stop:
+    """Handles SIGTERM: unwinds as Ctrl-C does, so that workers are ended and locks freed."""
+
+    number = signal.SIGINT  # what has asked to stop: Ray may raise a KeyboardInterrupt of its own for either
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.number = signal.SIGTERM
+        raise KeyboardInterrupt
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+_stop = _Stop()
 
 
 class _Group(click.Group):
@@ -62,13 +67,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+        except KeyboardInterrupt:
             click.echo(
-                f"Stopped by {number.name}: what a job has done is kept, the same command goes on from there",
+                f"Stopped by {_stop.number.name}: what a job has done is kept, "
+                "the same command goes on from there",
                 err=True,
             )
-            sys.exit(128 + number)  # as shells do
+            sys.exit(128 + _stop.number)  # as shells do
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from crater_ray.plugins import registry
@@ -354,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not debug:
         warnings.showwarning = _one_line
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, _stop)
     try:
         app(arguments, standalone_mode=True)
     except CraterRayError as error:

@@ -20,6 +20,8 @@ def start(address: str | None, runtime_env: dict[str, Any] | None = None, **loca
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
+        # a signal to a whole process group ends the cluster first: its events are not waited for, for 5 s
+        os.environ.setdefault("RAY_task_events_shutdown_flush_timeout_ms", "300")
         local = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES, **local}
     else:
         local = {}
