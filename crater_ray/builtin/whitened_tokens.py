@@ -64,12 +64,14 @@ class WhitenedTokens:
     def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, NDArray[Any]]:
         """centre (D,) and axes (dim, D), of every token of the sample; moments are summed, tokens not kept.
 
-        Raises ValueError for an empty sample.
+        Tokens of zeros stand for nothing, and teach nothing.
+
+        Raises ValueError where there is none.
         """
         count, total, products = 0, np.zeros(self._width), np.zeros((self._width, self._width))
         for tokens in sample:
             rows = _unit(tokens.patches).flatten(0, 1)
-            rows = rows[rows.isfinite().all(1)]
+            rows = rows[rows.isfinite().all(1) & (rows != 0).any(1)]
             count += len(rows)
             total += rows.sum(0, dtype=torch.float64).cpu().numpy()
             products += (rows.T @ rows).double().cpu().numpy()  # float32 within a batch

@@ -141,3 +141,19 @@ def test_it_says_what_to_do():
         WhitenedTokens(SHAPE, of_options={"k": 4})(samples(1)[0], "gallery")
     with pytest.raises(ValueError, match="no image to learn from"):
         WhitenedTokens(SHAPE, of_options={"k": 4}).fit(iter([]), seed=0)
+
+
+def test_tokens_of_zeros_stand_for_nothing():
+    """They teach nothing, and stay zeros: an image may have fewer features than a backbone has places."""
+    padded = []
+    for one in samples():
+        patches = torch.cat([one.patches, torch.zeros_like(one.patches)], 1)
+        padded.append(Tokens(patches, (8, 5)))
+    plain, more = (WhitenedTokens(TokenShape(12, (rows, 5), 0, False), of="all") for rows in (4, 8))
+    of_plain = plain.fit((Tokens(one.patches, one.grid) for one in samples()), seed=0)
+    of_more = more.fit(iter(padded), seed=0)
+    assert all(np.allclose(of_plain[name], of_more[name], atol=1e-6) for name in of_plain)
+    more.load(of_more)
+    rows = more(padded[0], "gallery")
+    assert not rows[:, 20:].any()
+    assert torch.allclose(rows[:, :20].norm(dim=-1), torch.ones(1), atol=1e-5)

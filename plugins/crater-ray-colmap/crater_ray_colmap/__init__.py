@@ -1,4 +1,4 @@
-"""Structure from motion out of retrieved pairs: the consumer `colmap`. Importing this imports no pycolmap."""
+"""Photographs that share points: the backbone `sift`, and structure from motion by the consumer `colmap`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,22 @@ class ColmapOptions(Options):
     min_model_size: int = Field(10, ge=2)  # images below which a second model is thrown away
     threads: int | None = Field(None, ge=1)  # None: all cores
     seed: int = Field(0, ge=0)
+
+
+class SiftOptions(Options):
+    grid: int = Field(24, ge=2, le=64)  # cells a side, each with one token
+    image_size: int = Field(1024, ge=32, le=4096)  # pixels of the longer side, at most
+    features: int = Field(8192, ge=1)  # found before each cell keeps one
+
+
+@hookimpl
+def register_backbones() -> Iterable[Label]:
+    yield Label(
+        "sift",
+        "local features by OpenCV as tokens, the largest of each cell: photographs that share points",
+        "crater_ray_colmap.sift:Sift",
+        SiftOptions,
+    )
 
 
 @hookimpl
