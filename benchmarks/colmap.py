@@ -172,8 +172,8 @@ def retrieval(jobs: Mapping[str, Job], out: Path, truth: Truth) -> Report:
     columns = ["neighbours by", *(f"recall@{k}" for k in CUTS), *(f"hits@{k} / min(P, {k})" for k in CUTS)]
     notes = (
         f"{len(truth.names)} photographs of {len(SCENES)} scenes in one gallery, self excluded; "
-        f"{counted.sum()} queries with an overlap >= {POSITIVE}; DINOv2 as it is published; exact scan, int8; "
-        "recall@k is hits / P",
+        f"{counted.sum()} queries with an overlap >= {POSITIVE}; DINOv2 as it is published, but for SIFT; "
+        "exact scan, int8; recall@k is hits / P",
         f"{BEST} minus the tree at hits@10 / min(P, 10): {difference.mean:+.3f}, 95 % paired bootstrap "
         f"{difference.low:+.3f} to {difference.high:+.3f}",
     )

@@ -96,7 +96,7 @@ def service(
     )
     assert process.stdout is not None
     ready = 0.0
-    late = threading.Timer(patience, process.send_signal, [signal.SIGINT])
+    late = threading.Timer(patience, os.killpg, [process.pid, signal.SIGKILL])
     late.start()
     try:
         for line in process.stdout:
@@ -110,7 +110,7 @@ def service(
         yield Service(f"http://127.0.0.1:{port}", process.pid, ready)
     finally:
         late.cancel()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # a shell's background ignores SIGINT
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
