@@ -14,6 +14,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def main() -> None:
     reason = why_not(options.cgroup)
     if reason:
         sys.exit(f"not run: {reason}")
-    show(measured(options), options)
+    show(measured(options), options, ray=version("ray"))
 
 
 @dataclass(frozen=True)
