@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +14,11 @@ from crater_ray_supscene.overlap.graph import OverlapGraph
 
 Integers = NDArray[np.int64]
 Method = Literal["anchor_expand", "balanced", "uniform"]
+Likest = Callable[[int], Integers]  # of a unit: others, the most like it first
 
 EXPAND_OVERLAP, EXPAND_NEIGHBOURS, EXPAND_HOPS = 0.2, 64, 3
 TARGET, TOLERANCE, TRIES = 0.5, 0.05, 20  # balanced: share of positive pairs, and candidates a round
+LIKELY = 3  # times as many units as are wanted, to draw the alike from
 POOL = 512  # balanced: unused images that may be swapped in
 
 
@@ -29,6 +31,7 @@ class Sampling:
     method: Method = "anchor_expand"
     positive: float = 0.25
     samples: int | None = None  # of a scene in an epoch; None: as samples_of says
+    alike: int = 1  # subgraphs drawn together: one of any unit, the others of units that are most like it
 
 
 class Sampler:
@@ -47,17 +50,35 @@ class Sampler:
         """Subgraphs of an epoch."""
         return len(self._epoch)
 
-    def batch(self, step: int) -> Integers:
-        """(subgraphs, nodes) rows, padded with -1. Steps count from 0."""
-        first = step * self._how.subgraphs
-        return np.stack([self.subgraph(first + at) for at in range(self._how.subgraphs)])
+    def batch(self, step: int, likest: Likest | None = None) -> Integers:
+        """(subgraphs, nodes) rows, padded with -1. Steps count from 0.
 
-    def subgraph(self, number: int) -> Integers:
-        """(nodes,) rows, padded with -1."""
+        With `likest` and `alike` > 1 a batch is hard: of every `alike` subgraphs the first is of any unit,
+        the others are of units most like it, drawn among three times as many. Where too few are known they
+        are of any.
+        """
+        first, together = step * self._how.subgraphs, self._how.alike
+        units: list[int] = []
+        others: list[int] = []
+        for number in range(first, first + self._how.subgraphs):
+            unit = self._unit(number)
+            if likest is not None and together > 1:
+                if (number - first) % together == 0:
+                    near = likest(unit)[: LIKELY * (together - 1)]
+                    others = np.random.default_rng((self._seed, 6, number)).permutation(near).tolist()
+                else:
+                    unit = next((other for other in others if other not in units), unit)
+            units.append(unit)
+        return np.stack([self._subgraph(unit, first + at) for at, unit in enumerate(units)])
+
+    def _unit(self, number: int) -> int:
+        """What the subgraph of that number is drawn from."""
         round_, place = divmod(number, self.epoch)
-        order = np.random.default_rng((self._seed, 1, round_)).permutation(self._epoch)
-        random = np.random.default_rng((self._seed, 2, number))
-        rows = self._drawn(self._units[order[place]], random)
+        return int(np.random.default_rng((self._seed, 1, round_)).permutation(self._epoch)[place])
+
+    def _subgraph(self, unit: int, number: int) -> Integers:
+        """(nodes,) rows, padded with -1."""
+        rows = self._drawn(self._units[unit], np.random.default_rng((self._seed, 2, number)))
         padded = np.full(self._how.nodes, -1, np.int64)
         padded[: len(rows)] = rows
         return padded

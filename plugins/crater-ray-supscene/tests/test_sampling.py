@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
 from crater_ray_supscene.sampling import Sampler, Sampling, anchor_expand, balanced, samples_of
+from crater_ray_supscene.training.lately import Lately
 
 
 def strip(count: int, reach: int, start: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,6 +46,44 @@ def test_a_batch_is_of_distinct_images_of_its_scenes_and_of_seed_and_step_alone(
             scenes.append(bool(rows[0] >= 60))
     assert sorted(scenes[:6]) == sorted(scenes[6:]) == [False] * 3 + [True] * 3  # each epoch alike
     assert (Sampler(graph, units, how, seed=5).batch(0) != sampler.batch(0)).any()
+
+
+def test_a_hard_batch_is_of_units_that_look_alike() -> None:
+    """Units on a circle, those next to each other most alike: by a loop over all angles."""
+    angles = np.random.default_rng(0).permutation(40) / 40 * 2 * np.pi
+    units = [np.arange(2 * unit, 2 * unit + 2) for unit in range(40)]
+    graph = overlap_graph(80, Edges(np.arange(0, 80, 2), np.arange(1, 80, 2), np.ones(40, np.float32)))
+    how = Sampling(nodes=2, subgraphs=8, alike=4)
+    lately = Lately(units, dim=2)
+    sampler = Sampler(graph, units, how, seed=1)
+    plain = Sampler(graph, units, replace(how, alike=1), seed=1)
+    for step in range(3):  # nothing is known yet: as ever
+        np.testing.assert_array_equal(sampler.batch(step, lately.likest), plain.batch(step))
+    rows = torch.arange(80)
+    away = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1).repeat(2, 0).astype(np.float32))
+    wide = torch.tensor([0.5, 2.0]).repeat(40)[:, None]
+    there = torch.ones(80, dtype=torch.bool)
+    there[6] = False  # an image that could not be used: the other one of its unit stands for it
+    lately.see(rows, there, away * wide)
+
+    def apart(one: int, other: int) -> float:
+        between = abs(angles[one] - angles[other])
+        return float(min(between, 2 * np.pi - between))
+
+    found = [round(apart(5, unit), 6) for unit in lately.likest(5)]
+    assert found == sorted(round(apart(5, unit), 6) for unit in range(40) if unit != 5)
+    for step in range(5):
+        batch = sampler.batch(step, lately.likest)
+        np.testing.assert_array_equal(batch, sampler.batch(step, lately.likest))
+        drawn = [int(pair.min()) // 2 for pair in batch]
+        first_of_four = np.sort(plain.batch(step)[::4], 1)
+        np.testing.assert_array_equal(np.sort(batch[::4], 1), first_of_four)
+        assert len(set(drawn)) >= 7
+        for first in (0, 4):
+            nearest = sorted(apart(drawn[first], unit) for unit in range(40) if unit != drawn[first])[:9]
+            assert (
+                max(apart(drawn[first], unit) for unit in drawn[first + 1 : first + 4]) <= nearest[-1] + 1e-6
+            )
 
 
 def test_a_small_scene_comes_whole_and_is_padded() -> None:

@@ -21,6 +21,7 @@ from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
 from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
+from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.loop import Batch, Model, rate
 from crater_ray_supscene.training.model import as_trunk, built, built_backbone, trunk_digest
 from crater_ray_supscene.training.pictures import Pictures, decoded
@@ -149,7 +150,7 @@ def test_a_bad_image_is_left_out_of_its_batch(write_train: Write, hollows: Path,
     def loss(rows: list[list[int]]) -> float:
         batch = Batch(plan, np.array(rows), labels, job, 0, torch.device("cpu"), descriptor)
         with torch.inference_mode():
-            return batch.loss(descriptor, objective, store).item()
+            return batch.loss(descriptor, Model(descriptor, objective, None), store).item()
 
     first, second = units[0].tolist(), units[1].tolist()
     assert loss([first, second]) == pytest.approx(loss([[first[0], -1, *first[2:]], second]), abs=1e-6)
@@ -170,7 +171,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(write_train: Write, tmp_
     job = load_train(write_train())
 
     def fresh() -> tuple[Model, torch.optim.Optimizer]:
-        model = Model(built(job, tail=True), Objective(Terms(), 24, 4 * 192))
+        model = Model(built(job, tail=True), Objective(Terms(), 24, 4 * 192), Lately([np.arange(3)], 4 * 192))
         free = [weight for weight in model.parameters() if weight.requires_grad]
         return model, torch.optim.AdamW(free, lr=1e-3)
 

@@ -53,6 +53,7 @@ class SamplingTable(Table):
     subgraphs: int = Field(default=2, ge=1)
     method: Literal["anchor_expand", "balanced", "uniform"] = "anchor_expand"
     samples: int | None = Field(default=None, ge=1)
+    alike: int = Field(default=1, ge=1)  # subgraphs of units that look alike to the model, drawn together
 
 
 class LossTable(Table):

@@ -23,6 +23,7 @@ from crater_ray_supscene.sampling import Sampler, Sampling
 from crater_ray_supscene.training import checkpoint, held_out, record
 from crater_ray_supscene.training.export import export
 from crater_ray_supscene.training.job import TrainJob, TrainTable, job_of
+from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.model import Descriptor, built, kept
 from crater_ray_supscene.training.plan import TRAIN, Plan, read_plan
 from crater_ray_supscene.training.trunk import Cached, Fresh, shards
@@ -32,11 +33,11 @@ WORDS_FROM = 64  # images whose tokens NetVLAD's words start from
 
 
 class Model(nn.Module):
-    """Descriptor and objective as one, so that a checkpoint holds both."""
+    """Descriptor, objective and what was lately seen as one, so that a checkpoint holds them."""
 
-    def __init__(self, descriptor: Descriptor, objective: Objective) -> None:
+    def __init__(self, descriptor: Descriptor, objective: Objective, lately: Lately | None) -> None:
         super().__init__()
-        self.descriptor, self.objective = descriptor, objective
+        self.descriptor, self.objective, self.lately = descriptor, objective, lately
 
 
 def work(config: dict[str, Any]) -> None:
@@ -75,8 +76,9 @@ def work(config: dict[str, Any]) -> None:
         began = time.monotonic()
         for group in optimiser.param_groups:
             group["lr"] = rate(step, job.train)
-        batch = Batch(plan, sampler.batch(step), labels, job, step, device, model.descriptor)
-        loss = batch.loss(descriptor, model.objective, store)
+        rows = sampler.batch(step, model.lately.likest if model.lately else None)
+        batch = Batch(plan, rows, labels, job, step, device, model.descriptor)
+        loss = batch.loss(descriptor, model, store)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         free = [weight for weight in model.parameters() if weight.requires_grad]
@@ -150,8 +152,9 @@ class Batch:
             order = drawn(len(flat), total, job.loss.late_tokens, (job.train.seed, 3, step))
             self.picks = torch.from_numpy(order[self.share]).to(device)
 
-    def loss(self, descriptor: Any, objective: Objective, store: Any) -> Tensor:
-        """Of the whole batch, the same on every worker."""
+    def loss(self, descriptor: Any, model: Model, store: Any) -> Tensor:
+        """Of the whole batch, the same on every worker; `descriptor` is the model's, as it is distributed."""
+        objective = model.objective
         inputs, usable = store.inputs(self.rows[self.share].tolist())
         if self.kept is not None:
             inputs = thinned(inputs, self.kept, self.prefix)
@@ -165,6 +168,8 @@ class Batch:
         every = gathered(_spread(vectors, at, len(present)))
         some = None if tokens is None else gathered(_spread(tokens, at, len(present)))
         there = gathered(present.to(self.device, torch.uint8)).bool()
+        if model.lately is not None:
+            model.lately.see(torch.from_numpy(self.rows).to(self.device), there, every)
         ignored = ~(self.known & there[:, None] & there[None])
         if objective.memory is None:
             loss: Tensor = objective(every, some, self.overlap, ignored, self.labels)
@@ -231,7 +236,8 @@ def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, An
     each = min(loss.late_tokens, math.ceil(train.keep * shape.tokens))
     memory = Memory(loss.memory, dim, loss.late_memory, each, shape.dim) if loss.memory else None
     objective = Objective(terms, plan.labels()[1], dim, memory, short=train.precision == "bf16")
-    return Model(descriptor, objective), store
+    lately = Lately(plan.units(), dim) if job.sampling.alike > 1 else None
+    return Model(descriptor, objective, lately), store
 
 
 def _device(job: TrainJob) -> torch.device:
