@@ -359,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not debug:
         warnings.showwarning = _one_line
     if threading.current_thread() is threading.main_thread():
+        _stop.number = signal.SIGINT  # until told otherwise: main may be called again in one process
         signal.signal(signal.SIGTERM, _stop)
     try:
         app(arguments, standalone_mode=True)

@@ -177,3 +177,11 @@ def later():
         ("torch", False),
         ("crater_ray.index.versions", False),
     }
+
+
+def test_ci_runs_the_checks_and_the_readme_s_test_command() -> None:
+    """An empty script would pass as well."""
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert lines[-2:] == ["make check", "make test"]
+    assert "set -euo pipefail" in lines
+    assert "make test " in (ROOT / "README.md").read_text(encoding="utf-8")
