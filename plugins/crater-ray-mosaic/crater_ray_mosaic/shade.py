@@ -17,13 +17,23 @@ def lambert(height: Array, spacing: float, azimuth: float, elevation: float) -> 
     height (S + 2, S + 2) metres, spacing metres a pixel; azimuth degrees clockwise from the image's up,
     elevation degrees. -> (S, S)
     """
-    rise = 0.5 / spacing  # central differences
-    right = (height[1:-1, 2:] - height[1:-1, :-2]) * np.float32(rise)
-    up = (height[:-2, 1:-1] - height[2:, 1:-1]) * np.float32(rise)
+    right, up = rising(height, spacing)
     a, e = math.radians(azimuth), math.radians(elevation)
     facing = np.float32(math.sin(e)) - right * np.float32(math.sin(a) * math.cos(e))
     facing -= up * np.float32(math.cos(a) * math.cos(e))
     return np.maximum(facing / np.sqrt(1.0 + right * right + up * up), 0.0).astype(np.float32, copy=False)
+
+
+def steepness(height: Array, spacing: float) -> Array:
+    """The slope in degrees, whatever the sun: (S, S) of height (S + 2, S + 2) and spacing as in lambert."""
+    return np.degrees(np.arctan(np.hypot(*rising(height, spacing)))).astype(np.float32, copy=False)
+
+
+def rising(height: Array, spacing: float) -> tuple[Array, Array]:
+    """Metres a metre to the right and up, by central differences: (S, S) each of (S + 2, S + 2) metres."""
+    rise = np.float32(0.5 / spacing)
+    right = (height[1:-1, 2:] - height[1:-1, :-2]) * rise
+    return right, (height[:-2, 1:-1] - height[2:, 1:-1]) * rise
 
 
 def stretched(values: Array, low: float = 1.0, high: float = 99.0) -> tuple[Array, bool]:

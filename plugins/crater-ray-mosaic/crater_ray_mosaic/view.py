@@ -13,14 +13,16 @@ from crater_ray.errors import BadImage
 from crater_ray_mosaic.grid import orthographic
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.shade import greys, lambert, stretched
+from crater_ray_mosaic.shade import greys, lambert, steepness, stretched
+
+Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """What turns a pose into pixels beside the raster."""
 
-    kind: Literal["image", "dem"] = "image"
+    kind: Kind = "image"
     size: int = 224  # pixels a side
     vertical: float = 1.0  # metres a unit of the DEM
     sun_azimuth: float = 270.0  # of a DEM's pose without a sun
@@ -38,7 +40,7 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     """
     if not raster.holds(pose.lat, pose.lon):
         raise BadImage("outside: its centre is not on the raster")
-    margin = 1 if how.kind == "dem" else 0
+    margin = 0 if how.kind == "image" else 1
     lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin)
     spacing = 2.0 * pose.half_width_km / how.size
     values, outside = raster.sample(pose.lon, lats, east, spacing)
@@ -59,10 +61,12 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
 def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any], metres: float) -> NDArray[Any]:
     if height.ndim != 2:
         raise BadImage("a DEM has one band; choose it with option bands")
+    height = height * np.float32(how.vertical * raster.frame.scale)
+    if how.kind == "slope":
+        return steepness(height, metres)
     azimuth = how.sun_azimuth if pose.azimuth is None else pose.azimuth
     elevation = how.sun_elevation if pose.elevation is None else pose.elevation
-    factor = how.vertical * raster.frame.scale
-    facing = lambert(height * np.float32(factor), metres, azimuth - pose.rotation, elevation)
+    facing = lambert(height, metres, azimuth - pose.rotation, elevation)
     if np.nanmax(facing, initial=-math.inf) - np.nanmin(facing, initial=math.inf) < 1e-4:
         raise BadImage("flat: every slope faces the sun alike")
     return facing

@@ -13,7 +13,7 @@ import pytest
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.pose import Pose, from_uri, to_uri
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.shade import lambert
+from crater_ray_mosaic.shade import lambert, steepness
 from crater_ray_mosaic.view import Rendering, render
 
 Paint = Callable[..., Path]
@@ -82,6 +82,17 @@ def test_lambert_is_the_cosine_of_a_plane() -> None:
         a, e = np.radians(azimuth), np.radians(elevation)
         sun = np.array([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)])
         np.testing.assert_allclose(lambert(height, 50, azimuth, elevation), max(0, normal @ sun), atol=1e-5)
+
+
+def test_slopes_are_those_of_a_plane_under_any_sun(paint: Paint) -> None:
+    y, x = np.mgrid[:10, :10]
+    height = (0.3 * x * 50 + 0.4 * -y * 50).astype(np.float32)
+    np.testing.assert_allclose(steepness(height, 50), np.degrees(np.arctan(0.5)), atol=1e-4)
+    raster = Raster(paint("cone.tif", lambda lat, lon: -2e3 * np.hypot(lat, lon).clip(1), dtype="float32"))
+    slope = Rendering("slope")
+    views = [render(raster, Pose(0.0, 0.0, 150, azimuth), slope) for azimuth in (None, 90.0, 200.0)]
+    assert all((view == views[0]).all() for view in views)
+    assert views[0][112, 112] < 20 < 200 < views[0][112, 20]  # flat on top, steep around it
 
 
 def test_sixteen_bits_and_floats_are_stretched_and_eight_are_not(paint: Paint) -> None:

@@ -10,7 +10,6 @@ import torch
 
 from crater_ray_supscene.losses.arcface import ArcFace
 from crater_ray_supscene.losses.contrastive import contrastive, maxsim
-from crater_ray_supscene.losses.memory import Memory
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.losses.triplet import triplet
 from crater_ray_supscene.losses.weights import hard_weights, soft_weights
@@ -133,25 +132,3 @@ def test_an_objective_is_the_sum_of_its_terms(name) -> None:  # type: ignore[no-
     expected += 0.5 * contrastive(maxsim(tokens), weights, ignored, 0.03)
     found = objective(vectors, tokens, overlap, ignored, labels)
     torch.testing.assert_close(found, expected)
-
-
-def test_a_memory_s_images_are_columns_of_the_batch_newest_first() -> None:
-    vectors, _, ignored = batch()
-    tokens = torch.nn.functional.normalize(torch.rand(9, 4, 5, dtype=torch.float64), dim=2)
-    memory = Memory(images=7, dim=5, late=3, late_tokens=4, token_dim=5).double()
-    objective = Objective(Terms(late=0.5), 3, 5, memory).double()
-    old, more = torch.rand(4, 5).double() / 9, torch.rand(4, 4, 5).double() / 9
-    memory.push(torch.arange(4), old, more)
-    memory.push(torch.arange(10, 14), old / 2, more / 2)
-    assert memory.rows.tolist() == [10, 11, 12, 13, 0, 1, 2]
-    columns = torch.cat([vectors, old / 2, old[:3]])
-    others = torch.cat([tokens, (more / 2)[:3]])
-    wide = torch.rand(9, 16, dtype=torch.float64)
-    skip = torch.cat([ignored, torch.rand(9, 7) < 0.3], 1)
-    weights = soft_weights(wide)
-    late = torch.stack([torch.stack([(q @ g.t()).amax(1).mean() for g in others]) for q in tokens])
-    expected = slow_contrastive((vectors @ columns.t()).numpy(), weights.numpy(), skip.numpy(), 0.1)
-    expected += 0.5 * slow_contrastive(late.numpy(), weights[:, :12].numpy(), skip[:, :12].numpy(), 0.03)
-    found = objective(vectors, tokens, wide, skip, torch.zeros(9))
-    assert found.item() == pytest.approx(expected, abs=1e-9)
-    assert set(memory.state_dict()) == {"rows", "vectors", "tokens"}  # so a checkpoint has them

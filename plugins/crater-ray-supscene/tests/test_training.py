@@ -54,6 +54,17 @@ def test_a_plan_lists_everything_and_comes_back_from_its_folder(write_train: Wri
         read_plan(tmp_path / "plan")
 
 
+def test_a_group_that_two_readers_name_is_one(write_train: Write) -> None:
+    path = write_train()
+    text = path.read_text()
+    path.write_text(text + text[text.index("[[scenes]]") :])
+    plan = make_plan(load_train(path))
+    assert [len(unit) for unit in plan.units()] == [8] * 24
+    rows = np.concatenate(plan.units()[:2])
+    np.testing.assert_array_equal(plan.graph.block(rows), np.kron(np.eye(2), np.ones((8, 8))))
+    assert plan.labels()[1] == 24
+
+
 def test_scenes_of_files_keep_overlaps_and_what_nobody_knows(write_train: Write, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "images").mkdir(parents=True)
@@ -278,8 +289,9 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     loaded = load_train(tmp_path / "dunes.toml")
     assert [table.names for table in loaded.held_out.scenes] == [("boruszyn",)]
     loaded.backbone_ref(), loaded.aggregator_ref()
-    moon = load_train(folder / "recipes" / "moon.toml")
-    photos = load_train(folder / "recipes" / "photos.toml")
+    recipes = {path.stem: load_train(path) for path in (folder / "recipes").glob("*.toml")}
+    assert set(recipes) == {"moon", "optical", "optical_wac", "photos"}
+    moon, photos = recipes["moon"], recipes["photos"]
     assert photos.aggregator_ref().name == "divlad"
     assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (2, 126)
 

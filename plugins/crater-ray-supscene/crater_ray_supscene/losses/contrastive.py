@@ -9,10 +9,9 @@ from torch import Tensor
 def contrastive(similarity: Tensor, weights: Tensor, ignored: Tensor, temperature: float) -> Tensor:
     """Eq. 8, SupScene: the mean over anchors of their weighted cross-entropy; 0 without any anchor.
 
-    similarity (B, C), rows are anchors, the first B columns the same images; weights (B, C) of positives,
-    as losses.weights gives them; ignored (B, C) bool, pairs that are neither positive nor in the
-    denominator: an image and itself, padding, pairs whose overlap is unknown. An anchor is a row with any
-    weight.
+    similarity (B, B), rows are anchors; weights (B, B) of positives, as losses.weights gives them; ignored
+    (B, B) bool, pairs that are neither positive nor in the denominator: an image and itself, padding, pairs
+    whose overlap is unknown. An anchor is a row with any weight.
     """
     weights = weights.masked_fill(ignored, 0.0)
     logits = (similarity / temperature).masked_fill(ignored, -torch.inf)
@@ -26,14 +25,13 @@ def contrastive(similarity: Tensor, weights: Tensor, ignored: Tensor, temperatur
     return -((weights * log_share).sum(1) / total).mean()
 
 
-def maxsim(tokens: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C): the mean over a row image's tokens of their best cosine among a column image's.
+def maxsim(tokens: Tensor) -> Tensor:
+    """(B, B): the mean over a row image's tokens of their best cosine among a column image's.
 
-    tokens (B, t, D), others (C, t, D), unit rows; without others, the images among themselves.
+    tokens (B, t, D), unit rows.
     """
-    others = tokens if others is None else others
     count, each, dim = tokens.shape
-    cosines = tokens.reshape(-1, dim) @ others.reshape(-1, dim).t()
-    best = cosines.reshape(count * each, len(others), others.shape[1]).amax(2)
+    cosines = tokens.reshape(-1, dim) @ tokens.reshape(-1, dim).t()
+    best = cosines.reshape(count * each, count, each).amax(2)
     best = best.float() if best.dtype == torch.bfloat16 else best
-    return best.reshape(count, each, len(others)).mean(1)
+    return best.reshape(count, each, count).mean(1)

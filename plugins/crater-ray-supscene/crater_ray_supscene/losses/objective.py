@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from crater_ray_supscene.losses.arcface import ArcFace
 from crater_ray_supscene.losses.contrastive import contrastive, maxsim
-from crater_ray_supscene.losses.memory import Memory
 from crater_ray_supscene.losses.triplet import triplet
 from crater_ray_supscene.losses.weights import hard_weights, soft_weights
 
@@ -38,31 +37,23 @@ class Objective(nn.Module):
     short: cosines of tokens are computed in bfloat16.
     """
 
-    def __init__(
-        self, terms: Terms, classes: int, dim: int, memory: Memory | None = None, *, short: bool = False
-    ) -> None:
+    def __init__(self, terms: Terms, classes: int, dim: int, *, short: bool = False) -> None:
         super().__init__()
-        self.terms, self.memory, self._short = terms, memory, short
+        self.terms, self._short = terms, short
         self.arcface = ArcFace(classes, dim, terms.scale, terms.margin) if terms.name == "arcface" else None
 
     def forward(
         self, vectors: Tensor, tokens: Tensor | None, overlap: Tensor, ignored: Tensor, labels: Tensor
     ) -> Tensor:
-        """vectors (B, d) and tokens (B, t, D) unit rows, overlap (B, C), ignored (B, C) bool, labels (B,).
-
-        C is B and, with a memory, the images that it has room for.
-        """
+        """vectors (B, d) and tokens (B, t, D) unit rows, overlap (B, B), ignored (B, B) bool, labels (B,)."""
         terms = self.terms
         loss = torch.zeros((), device=vectors.device)
         if terms.vector:
             loss = loss + terms.vector * self._of_vectors(vectors, overlap, ignored, labels)
         if terms.late and tokens is not None:
-            others = tokens if self.memory is None else torch.cat([tokens, self.memory.tokens.to(tokens)])
             with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self._short):
-                similarity = maxsim(tokens, others)
-            these = slice(len(others))  # the memory's newest come first
-            weights = self._weights(overlap[:, these])
-            late = contrastive(similarity, weights, ignored[:, these], terms.late_temperature)
+                similarity = maxsim(tokens)
+            late = contrastive(similarity, self._weights(overlap), ignored, terms.late_temperature)
             loss = loss + terms.late * late
         return loss
 
@@ -75,11 +66,10 @@ class Objective(nn.Module):
     def _of_vectors(self, vectors: Tensor, overlap: Tensor, ignored: Tensor, labels: Tensor) -> Tensor:
         terms = self.terms
         if self.arcface is not None:
-            present = ~ignored[:, : len(vectors)].all(1)  # padding ignores every pair
+            present = ~ignored.all(1)  # padding ignores every pair
             found: Tensor = self.arcface(vectors, torch.where(present, labels, -1))
             return found
-        others = vectors if self.memory is None else torch.cat([vectors, self.memory.vectors.to(vectors)])
-        similarity = vectors @ others.t()
+        similarity = vectors @ vectors.t()
         if terms.name == "triplet":
             return triplet(similarity, overlap >= terms.positive, ignored, terms.margin)
         return contrastive(similarity, self._weights(overlap), ignored, terms.temperature)

@@ -9,7 +9,7 @@ from torch import Tensor
 def triplet(similarity: Tensor, positives: Tensor, ignored: Tensor, margin: float = 0.1) -> Tensor:
     """The mean over positive pairs of max(0, margin + hardest negative's cosine - the pair's); 0 without any.
 
-    similarity (B, C) cosines, rows are anchors; positives (B, C) bool; negatives are the pairs that are
+    similarity (B, B) cosines, rows are anchors; positives (B, B) bool; negatives are the pairs that are
     neither positive nor ignored. A row without a negative gives none.
     """
     positives = positives & ~ignored

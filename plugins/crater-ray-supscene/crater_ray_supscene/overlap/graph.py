@@ -33,19 +33,14 @@ class OverlapGraph:
     def __len__(self) -> int:
         return int(self.overlap.shape[0])
 
-    def block(self, rows: Integers, columns: Integers | None = None) -> Floats:
-        """(n, m) overlaps of some images with others, or with themselves; one for an image and itself.
+    def block(self, rows: Integers) -> Floats:
+        """(n, n) overlaps of some images, which may come twice; one for an image and itself."""
+        dense: Floats = np.asarray(self.overlap[rows][:, rows].todense(), np.float32)
+        return np.where(rows[:, None] == rows[None], np.float32(1), dense)
 
-        An image may come twice.
-        """
-        columns = rows if columns is None else columns
-        dense: Floats = np.asarray(self.overlap[rows][:, columns].todense(), np.float32)
-        return np.where(rows[:, None] == columns[None], np.float32(1), dense)
-
-    def unknown_block(self, rows: Integers, columns: Integers | None = None) -> Bools:
-        """(n, m) which of these pairs have an overlap that nobody measured."""
-        columns = rows if columns is None else columns
-        return np.asarray(self.unknown[rows][:, columns].todense(), np.bool_)
+    def unknown_block(self, rows: Integers) -> Bools:
+        """(n, n) which pairs of some images have an overlap that nobody measured."""
+        return np.asarray(self.unknown[rows][:, rows].todense(), np.bool_)
 
     def neighbours(self, row: int, least: float) -> Integers:
         """The images that overlap one by `least` or more."""

@@ -69,15 +69,11 @@ class LossTable(Table):
     late: float = Field(default=0.0, ge=0)
     late_temperature: float = Field(default=0.03, gt=0)
     late_tokens: int = Field(default=32, ge=1)  # drawn from each image, each step anew
-    memory: int = Field(default=0, ge=0)  # images of the last steps that a batch is told from as well …
-    late_memory: int = Field(default=0, ge=0)  # … and of these, how many by their tokens too
 
     @model_validator(mode="after")
     def _something(self) -> LossTable:
         if not (self.vector or self.late):
             raise ValueError("vector and late are both 0, so there is nothing to learn")
-        if self.late_memory > self.memory:
-            raise ValueError(f"late_memory is {self.late_memory}, more than memory, {self.memory}")
         return self
 
 

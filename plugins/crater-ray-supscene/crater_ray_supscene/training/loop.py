@@ -17,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 from crater_ray.errors import ConfigError
 from crater_ray_supscene.aggregators.netvlad import Netvlad
 from crater_ray_supscene.gather import gathered, rank, workers
-from crater_ray_supscene.losses.memory import Memory
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.sampling import Sampler, Sampling
 from crater_ray_supscene.training import checkpoint, held_out, record
@@ -104,16 +103,11 @@ def work(config: dict[str, Any]) -> None:
 
 def rate(step: int, train: TrainTable) -> float:
     """The learning rate of a step, from 0: a linear warm-up, then a cosine down to `last_lr`."""
-    first = warm(train)
+    first = math.ceil(train.warmup * train.steps)
     if step < first:
         return train.lr * (FIRST_RATE + (1 - FIRST_RATE) * (step + 1) / first)
     through = (step - first) / max(1, train.steps - first)
     return train.last_lr + (train.lr - train.last_lr) * (1 + math.cos(math.pi * through)) / 2
-
-
-def warm(train: TrainTable) -> int:
-    """Steps of the warm-up."""
-    return math.ceil(train.warmup * train.steps)
 
 
 class Batch:
@@ -134,7 +128,6 @@ class Batch:
         count = len(flat) // workers()
         self.share = slice(rank() * count, (rank() + 1) * count)
         self.real, self.rows = flat >= 0, np.maximum(flat, 0)
-        self.graph, self.remember = plan.graph, step >= warm(job.train)  # before, features move too fast
         overlap = plan.graph.block(self.rows)
         same = self.rows[:, None] == self.rows[None]  # an image and itself, drawn once or twice
         self.overlap = torch.from_numpy(overlap).to(device)
@@ -154,7 +147,6 @@ class Batch:
 
     def loss(self, descriptor: Any, model: Model, store: Any) -> Tensor:
         """Of the whole batch, the same on every worker; `descriptor` is the model's, as it is distributed."""
-        objective = model.objective
         inputs, usable = store.inputs(self.rows[self.share].tolist())
         if self.kept is not None:
             inputs = thinned(inputs, self.kept, self.prefix)
@@ -171,27 +163,8 @@ class Batch:
         if model.lately is not None:
             model.lately.see(torch.from_numpy(self.rows).to(self.device), there, every)
         ignored = ~(self.known & there[:, None] & there[None])
-        if objective.memory is None:
-            loss: Tensor = objective(every, some, self.overlap, ignored, self.labels)
-            return loss
-        overlap, unusable = self._remembered(objective.memory)
-        overlap = torch.cat([self.overlap, overlap], 1)
-        loss = objective(
-            every, some, overlap, torch.cat([ignored, ~there[:, None] | unusable], 1), self.labels
-        )
-        if self.remember:
-            rows = torch.from_numpy(self.rows).to(self.device)
-            objective.memory.push(torch.where(there, rows, -1), every, some)
+        loss: Tensor = model.objective(every, some, self.overlap, ignored, self.labels)
         return loss
-
-    def _remembered(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        """(B, M) overlaps of the batch with the memory's images, and which of these pairs say nothing."""
-        rows = memory.rows.cpu().numpy()
-        past = np.maximum(rows, 0)
-        nothing = (self.rows[:, None] == past[None]) | (rows < 0)[None]
-        nothing |= self.graph.unknown_block(self.rows, past)
-        overlap = torch.from_numpy(self.graph.block(self.rows, past)).to(self.device)
-        return overlap, torch.from_numpy(nothing).to(self.device)
 
 
 def drawn(rows: int, total: int, count: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
@@ -230,12 +203,9 @@ def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, An
             patches = descriptor.tokens(store.inputs(chosen.tolist())[0]).patches
         descriptor.aggregator.initialise(patches.flatten(0, 1).numpy(), train.seed)
     loss = job.loss
-    terms = Terms(**loss.model_dump(exclude={"late_tokens", "memory", "late_memory"}))
+    terms = Terms(**loss.model_dump(exclude={"late_tokens"}))
     dim = descriptor.aggregator.dim if descriptor.head is None else int(train.project or 0)
-    shape = descriptor.backbone.shape
-    each = min(loss.late_tokens, math.ceil(train.keep * shape.tokens))
-    memory = Memory(loss.memory, dim, loss.late_memory, each, shape.dim) if loss.memory else None
-    objective = Objective(terms, plan.labels()[1], dim, memory, short=train.precision == "bf16")
+    objective = Objective(terms, plan.labels()[1], dim, short=train.precision == "bf16")
     lately = Lately(plan.units(), dim) if job.sampling.alike > 1 else None
     return Model(descriptor, objective, lately), store
 

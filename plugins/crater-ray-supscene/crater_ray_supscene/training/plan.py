@@ -77,6 +77,7 @@ class _Making:
     edges: list[Edges] = field(default_factory=list)
     unknown: list[Edges] = field(default_factory=list)
     places: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    groups: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # role, group: rows, of any reader
 
     def __len__(self) -> int:
         return len(self.columns["id"])
@@ -151,15 +152,18 @@ def _of_reader(making: _Making, job: TrainJob, table: ScenesTable, role: str, wh
     ref = job.ref("reader", table.reader, f"{where}.reader")
     draw = table.draw or ("group" if table.overlap == "group" else "scene")
     first = len(making)
-    groups: dict[str, list[int]] = {}
+    groups = making.groups.setdefault(role, {})
     for item in _items(ref):
         values = _of_item(item, making.reader(ref))
-        unit = f"{where}/{item.group}" if draw == "group" else where
+        known = groups.setdefault(item.group, []) if table.overlap == "group" else []
+        unit = where
+        if draw == "group":  # that of the group's first reader: views of one crater by several are one unit
+            unit = making.columns["unit"][known[0]] if known else f"{where}/{item.group}"
         row = making.add(**values, unit=unit, role=role)
-        groups.setdefault(item.group, []).append(row)
+        known.append(row)
         _place(making, row, item, table.radius_km)
     if table.overlap == "group":
-        pairs = [(a, b) for rows in groups.values() for a in rows for b in rows if a < b]
+        pairs = [(a, b) for rows in groups.values() for a in rows for b in rows if a < b and b >= first]
         rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
         making.edges.append(Edges(rows, columns, np.ones(len(rows), np.float32)))
         return
