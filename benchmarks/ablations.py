@@ -1,10 +1,12 @@
 """Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
 
-    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
+    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--together 2] [--only NAME …] \
+        [--folder artefacts/ablations]
 
 Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. A few steps tell how long
-one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. A run
-that is done is not done again, one that was killed goes on.
+one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. Threads
+are shared out to the runs that go together, so that one core trains each. A run that is done is not done
+again, one that was killed goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +28,7 @@ DEFAULT = "as the recipe"
 GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
 ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys changed
-    "": {DEFAULT: ()},
+    "": {DEFAULT: ()},  # cls and tokens, six views, 21 craters a step, two blocks, SupCon
     "trained on": {
         "cls": ("aggregator.name=cls", "loss.late=0.0"),
         "tokens": ("loss.vector=0.0",),
@@ -58,9 +61,10 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
         "triplet": ("loss.name=triplet", *ALONE),
         "ArcFace": ("loss.name=arcface", *ALONE),
     },
-    "memory": {"4,096 images": ("loss.memory=4096", "loss.late_memory=256")},
+    "drawn together": {"seven alike": ("sampling.alike=7",)},
     "tokens a step": {"all": ("train.keep=1.0",)},
 }
+TELL = ("aggregator.", "sampling.", "train.", "loss.late")  # keys on which a step's time depends
 COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
 
 
@@ -69,31 +73,35 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0, help="that the steps of a run may take")
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
+    parser.add_argument("--together", type=int, default=2, help="runs at a time, which share the threads")
     options = parser.parse_args()
+    runs = {
+        f"{differs}: {name}" if differs else name: changes
+        for differs, some in RUNS.items()
+        for name, changes in some.items()
+    }
+    wanted = [label for label in runs if options.only is None or label in options.only]
+    each = max(1, options.threads // options.together)
+    with ThreadPoolExecutor(options.together) as pool:
+        list(
+            pool.map(
+                lambda label: _trained(options.folder, label, runs[label], options.minutes, each), wanted
+            )
+        )
     rows: list[list[Any]] = []
     keys: dict[str, float] = {}
     left: list[str] = []
-    for differs, runs in RUNS.items():
-        for name, changes in runs.items():
-            label = f"{differs}: {name}" if differs else name
-            folder = options.folder / _slug(label)
-            if options.only is None or label in options.only:
-                _trained(folder, changes, options.minutes)
-            log = _log(folder)
-            if not (folder / "model").exists():
-                left.append(label)
-                continue
-            found = [line["held_out"] for line in log if "held_out" in line][-1]
-            spent = [line["seconds"] for line in log if "seconds" in line]
-            rows.append(
-                [
-                    label,
-                    len(spent),
-                    f"{sum(spent) / 60:.1f}",
-                    *(f"{found[key]:.3f}" for key in COLUMNS.values()),
-                ]
-            )
-            keys |= {f"{label}, {column}": found[key] for column, key in COLUMNS.items()}
+    for label in runs:
+        folder = options.folder / _slug(label)
+        if not (folder / "model").exists():
+            left.append(label)
+            continue
+        log = _log(folder)
+        found = [line["held_out"] for line in log if "held_out" in line][-1]
+        spent = [line["seconds"] for line in log if "seconds" in line]
+        measured = (f"{found[key]:.3f}" for key in COLUMNS.values())
+        rows.append([label, len(spent), f"{sum(spent) / 60:.1f}", *measured])
+        keys |= {f"{label}, {column}": found[key] for column, key in COLUMNS.items()}
     show(
         Report(
             title="One choice changed, the same budget",
@@ -101,7 +109,7 @@ def main() -> None:
             rows=rows,
             keys=keys,
             notes=(
-                f"{options.minutes:g} minutes of steps each, from one cached trunk",
+                f"{options.minutes:g} minutes of steps each, on a core of its own, from one cached trunk",
                 "held-out craters and their views alone; 32 tokens an image where it is late",
                 *([f"not run yet: {', '.join(left)}"] if left else []),
             ),
@@ -110,19 +118,23 @@ def main() -> None:
     )
 
 
-def _trained(folder: Path, changes: tuple[str, ...], minutes: float) -> None:
+def _trained(root: Path, label: str, changes: tuple[str, ...], minutes: float, threads: int) -> None:
     """Runs, or goes on with, one training; nothing when its model is there."""
+    folder = root / _slug(label)
     if (folder / "model").exists():
         return
+    threaded = (*changes, f"cluster.threads={threads}", "train.whole=0.0")
     told = folder / "steps.json"
     if not told.exists():
-        probe = folder.with_name(f"{folder.name}-probe")
-        _train(probe, (*changes, f"train.steps={PROBE}", "train.whole=0.0", "held_out.every=1000000"))
+        costs = " ".join(change for change in changes if change.startswith(TELL))
+        probe = root / "probes" / (_slug(costs) or "none")
+        if not (probe / "model").exists():
+            _train(probe, (*threaded, f"train.steps={PROBE}", "held_out.every=0"))
         seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][2:])
         folder.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps({"steps": max(1, round(60 * minutes / seconds))}))
     steps = json.loads(told.read_text())["steps"]
-    _train(folder, (*changes, f"train.steps={steps}", "train.whole=0.0", "held_out.every=1000000"))
+    _train(folder, (*threaded, f"train.steps={steps}", "held_out.every=1000000"))  # the last step alone
 
 
 def _train(folder: Path, changes: tuple[str, ...]) -> None:
@@ -135,7 +147,7 @@ def _train(folder: Path, changes: tuple[str, ...]) -> None:
         [sys.executable, "-m", "crater_ray.cli", "train", str(RECIPE), *given], stdout=subprocess.DEVNULL
     )
     if done.returncode:
-        sys.exit(f"{folder.name} failed")
+        raise SystemExit(f"{folder.name} failed")
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

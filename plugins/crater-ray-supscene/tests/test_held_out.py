@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from crater_ray_supscene import metrics
-from crater_ray_supscene.training.held_out import measure
-from crater_ray_supscene.training.job import TrainJob, load_train
+from crater_ray_supscene.training.held_out import measure, wanted
+from crater_ray_supscene.training.job import HeldOutTable, ScenesTable, TrainJob, load_train
 from crater_ray_supscene.training.model import Descriptor, built
 from crater_ray_supscene.training.plan import Plan, make_plan
 from crater_ray_supscene.training.trunk import Fresh
@@ -78,3 +78,15 @@ def test_the_images_of_scenes_ask_for_one_another(
     order = metrics.ranking(vectors @ vectors.T, excluded)
     expected = metrics.summary(order, gains, job.loss.positive, (2,))
     assert found == pytest.approx({f"scenes {name}": value for name, value in expected.items()})
+
+
+def test_it_is_measured_last_and_as_often_as_asked() -> None:
+    def steps(every: int) -> list[int]:
+        table = HeldOutTable(every=every, scenes=(ScenesTable(source="pairs", root=Path("scenes")),))
+        return [step for step in range(21) if wanted(table, step, 20)]
+
+    assert steps(10) == [0, 10, 20]
+    assert steps(15) == [0, 15, 20]
+    assert steps(100) == [20]
+    assert steps(0) == []
+    assert not wanted(HeldOutTable(), 20, 20)

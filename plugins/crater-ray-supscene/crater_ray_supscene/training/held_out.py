@@ -152,6 +152,8 @@ def late_scores(queries: Tensor, gallery: Tensor) -> NDArray[np.float32]:
     return torch.cat(list(parts)).numpy()
 
 
-def wanted(table: HeldOutTable) -> bool:
-    """Whether anything is held out."""
-    return bool(table.scenes or table.gallery)
+def wanted(table: HeldOutTable, done: int, steps: int) -> bool:
+    """Whether it is measured after `done` of `steps`: at multiples of `every`, and after the last."""
+    if not table.every or not (table.scenes or table.gallery):
+        return False
+    return done == steps or (done % table.every == 0 and table.every < steps)

@@ -107,7 +107,7 @@ class ScenesTable(Table):
 class HeldOutTable(Table):
     """[held_out]: what is measured while training, and never trained on."""
 
-    every: int = Field(default=100, ge=1)  # steps
+    every: int = Field(default=100, ge=0)  # steps; and after the last; 0: never
     scenes: tuple[ScenesTable, ...] = ()  # every image asks for the others
     gallery: PluginTable | None = None  # or a gallery, and queries under any name; relevant: the own group
     queries: dict[str, PluginTable] = Field(default_factory=dict)

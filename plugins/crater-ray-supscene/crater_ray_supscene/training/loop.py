@@ -89,8 +89,7 @@ def work(config: dict[str, Any]) -> None:
             told = {"step": done, "loss": loss.item(), "lr": rate(step, job.train), "norm": norm.item()}
             record.append(job.out, {**told, "seconds": round(time.monotonic() - began, 3)})
         last = done == job.train.steps
-        if held_out.wanted(job.held_out) and (last or done % job.held_out.every == 0):
-            _measure(job, plan, model, store, done)
+        _measure(job, plan, model, store, done)
         if rank() == 0 and (last or done % job.train.save_every == 0):
             checkpoint.save(job.out / "checkpoints", done, model, optimiser, {"plan": config["plan"]})
             record.draw_curves(job.out)
@@ -229,7 +228,7 @@ def _resumed(job: TrainJob, model: Model, optimiser: torch.optim.Optimizer) -> i
 
 
 def _measure(job: TrainJob, plan: Plan, model: Model, store: Any, step: int) -> None:
-    if not held_out.wanted(job.held_out):
+    if not held_out.wanted(job.held_out, step, job.train.steps):
         return
     found = held_out.measure(job, plan, model.descriptor, store)
     if rank() == 0:
