@@ -29,10 +29,14 @@ COMMANDS = {  # section: the command that prints it
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
     "any_sun": "benchmarks/any_sun.py benchmarks/moon_box.toml --sun any:cluster.encoders=2 "
     "--sun 'near:queries.query_azimuth=[225.0,315.0];cluster.encoders=2' "
-    "--backbone trained=artefacts/moon-alike/model --threads 2",
-    "optical": "benchmarks/any_sun.py benchmarks/wac.toml --sun everywhere "
-    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0]' "
-    "--backbone trained=artefacts/moon-alike/model --threads 2",
+    "--backbone adapted=artefacts/moon-alike/model --threads 2",
+    "optical": "benchmarks/any_sun.py benchmarks/wac.toml "
+    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0' "
+    "--sun 'held out, stretched:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0;"
+    "queries.stretch=always' "
+    "--backbone adapted=artefacts/moon-alike/model --backbone slopes=artefacts/optical/model "
+    "--backbone wac=artefacts/optical_wac/model --threads 2",
+    "ablations": "benchmarks/ablations.py",
     "serve": "benchmarks/serve.py indexes/moon20k",
     "chaos": "benchmarks/chaos.py indexes/moon20k",
     "soak": "benchmarks/soak.py indexes/moon20k",
