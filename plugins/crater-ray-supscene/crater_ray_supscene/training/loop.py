@@ -23,7 +23,7 @@ from crater_ray_supscene.training import checkpoint, held_out, record
 from crater_ray_supscene.training.export import export
 from crater_ray_supscene.training.job import TrainJob, TrainTable, job_of
 from crater_ray_supscene.training.lately import Lately
-from crater_ray_supscene.training.model import Descriptor, built, kept
+from crater_ray_supscene.training.model import Descriptor, built, kept, unfused
 from crater_ray_supscene.training.plan import TRAIN, Plan, read_plan
 from crater_ray_supscene.training.trunk import Cached, Fresh, shards
 
@@ -53,6 +53,8 @@ def work(config: dict[str, Any]) -> None:
     plan = read_plan(job.out / "plan")
     device = _device(job)
     model, store = _built(job, plan, config)
+    if device.type == "cpu":
+        unfused(model.descriptor)
     model.to(device)
     optimiser = torch.optim.AdamW(
         [weight for weight in model.parameters() if weight.requires_grad],
