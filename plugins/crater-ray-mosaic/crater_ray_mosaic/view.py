@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.grid import orthographic
@@ -16,6 +17,8 @@ from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.shade import greys, lambert, steepness, stretched
 
 Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
+
+LEAST = 8  # pixels a side, however coarse
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,23 @@ class Rendering:
     stretch: Literal["auto", "always"] = "auto"  # auto: not for 8-bit images
     max_invalid: float = 0.1
     flat_below: float = 1.0  # grey levels
+    resolution_km: float = field(
+        default=0.0, repr=False
+    )  # that a pixel is no finer than; 0: as the raster is
 
 
 def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     """(S, S) or (S, S, 3) uint8, the same bytes for the same pose.
 
+    With a resolution it is rendered in pixels of that size and enlarged, as a coarser camera would show it.
     Raises BadImage for a centre or too large a share outside the raster, too little data, or a flat view;
     OSError when the raster can no longer be read.
     """
+    if how.resolution_km:
+        side = max(LEAST, math.ceil(2.0 * pose.half_width_km / how.resolution_km))
+        if side < how.size:
+            seen = Image.fromarray(render(raster, pose, replace(how, size=side, resolution_km=0.0)))
+            return np.asarray(seen.resize((how.size, how.size), Image.Resampling.BILINEAR))
     if not raster.holds(pose.lat, pose.lon):
         raise BadImage("outside: its centre is not on the raster")
     margin = 0 if how.kind == "image" else 1

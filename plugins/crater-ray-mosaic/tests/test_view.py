@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.pose import Pose, from_uri, to_uri
@@ -93,6 +94,20 @@ def test_slopes_are_those_of_a_plane_under_any_sun(paint: Paint) -> None:
     views = [render(raster, Pose(0.0, 0.0, 150, azimuth), slope) for azimuth in (None, 90.0, 200.0)]
     assert all((view == views[0]).all() for view in views)
     assert views[0][112, 112] < 20 < 200 < views[0][112, 20]  # flat on top, steep around it
+
+
+def test_a_resolution_is_what_a_coarser_camera_sees(paint: Paint) -> None:
+    raster = Raster(
+        paint("fine.tif", lambda lat, lon: 1e3 * np.sin(30 * lat) * np.sin(30 * lon), dtype="float32")
+    )
+    pose = Pose(0.0, 0.0, 150, 270.0, 30.0)
+    fine, same, coarse = (render(raster, pose, Rendering("dem", resolution_km=km)) for km in (0.0, 0.1, 15.0))
+    assert (same == fine).all()  # 300 km in 224 pixels are coarser than that already
+    assert coarse.shape == fine.shape
+    steps = [np.abs(np.diff(view.astype(float), axis=1)).mean() for view in (fine, coarse)]
+    assert steps[1] < steps[0]
+    small = render(raster, pose, Rendering("dem", size=20))
+    assert (coarse == np.asarray(Image.fromarray(small).resize((224, 224), Image.Resampling.BILINEAR))).all()
 
 
 def test_sixteen_bits_and_floats_are_stretched_and_eight_are_not(paint: Paint) -> None:
