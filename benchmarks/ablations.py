@@ -1,12 +1,11 @@
 """Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
 
-    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--together 2] [--only NAME …] \
-        [--folder artefacts/ablations]
+    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
 
 Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. A few steps tell how long
-one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. Threads
-are shared out to the runs that go together, so that one core trains each. A run that is done is not done
-again, one that was killed goes on.
+one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. A run
+that is done is not done again, one that was killed goes on. One at a time: two, with a core each, take twice
+as long.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +21,7 @@ from table import Report, arguments, show
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parent / "plugins" / "crater-ray-supscene" / "recipes" / "moon.toml"
-PROBE = 8  # steps that tell what one takes; the first two are left out
+PROBE = 12  # steps that tell what one takes; the first four are left out
 DEFAULT = "as the recipe"
 GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
 ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
@@ -73,21 +71,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0, help="that the steps of a run may take")
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
-    parser.add_argument("--together", type=int, default=2, help="runs at a time, which share the threads")
     options = parser.parse_args()
     runs = {
         f"{differs}: {name}" if differs else name: changes
         for differs, some in RUNS.items()
         for name, changes in some.items()
     }
-    wanted = [label for label in runs if options.only is None or label in options.only]
-    each = max(1, options.threads // options.together)
-    with ThreadPoolExecutor(options.together) as pool:
-        list(
-            pool.map(
-                lambda label: _trained(options.folder, label, runs[label], options.minutes, each), wanted
-            )
-        )
+    for label in options.only or runs:
+        if label not in runs:
+            sys.exit(f"no run {label!r}; there are: {', '.join(runs)}")
+        _trained(options.folder, label, runs[label], options.minutes, options.threads)
     rows: list[list[Any]] = []
     keys: dict[str, float] = {}
     left: list[str] = []
@@ -109,7 +102,7 @@ def main() -> None:
             rows=rows,
             keys=keys,
             notes=(
-                f"{options.minutes:g} minutes of steps each, on a core of its own, from one cached trunk",
+                f"{options.minutes:g} minutes of steps each, from one cached trunk",
                 "held-out craters and their views alone; 32 tokens an image where it is late",
                 *([f"not run yet: {', '.join(left)}"] if left else []),
             ),
@@ -130,7 +123,7 @@ def _trained(root: Path, label: str, changes: tuple[str, ...], minutes: float, t
         probe = root / "probes" / (_slug(costs) or "none")
         if not (probe / "model").exists():
             _train(probe, (*threaded, f"train.steps={PROBE}", "held_out.every=0"))
-        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][2:])
+        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][4:])
         folder.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps({"steps": max(1, round(60 * minutes / seconds))}))
     steps = json.loads(told.read_text())["steps"]
@@ -147,7 +140,7 @@ def _train(folder: Path, changes: tuple[str, ...]) -> None:
         [sys.executable, "-m", "crater_ray.cli", "train", str(RECIPE), *given], stdout=subprocess.DEVNULL
     )
     if done.returncode:
-        raise SystemExit(f"{folder.name} failed")
+        sys.exit(f"{folder.name} failed")
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

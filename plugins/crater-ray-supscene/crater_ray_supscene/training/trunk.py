@@ -56,7 +56,9 @@ def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) ->
         hasher = xxhash.xxh3_128(f"{digest} {blocks} {precision}".encode())
         for row in rows:
             reader, uri, stamp = (column[row] for column in columns)
-            known = plan.readers[reader].name if stamp else readers[reader]  # a stamp says what options change
+            known = (
+                plan.readers[reader].name if stamp else readers[reader]
+            )  # a stamp says what options change
             hasher.update(json.dumps([known, uri, stamp]).encode())
         found.append(Shard(tuple(rows), cache / f"{hasher.hexdigest()}.npy"))
     return found
