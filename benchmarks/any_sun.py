@@ -61,22 +61,31 @@ def main() -> None:
             aggregator = fitted(way, gallery, learn if way.splits else None)
             [kept] = coded(aggregator, gallery, [codec("int8")])
             row: list[Any] = [label, way.label, codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4]
+            craters: list[str] = []
             for sun in found:
                 queries = np.concatenate(list(blocks(aggregator, sun.cached, "query", sun.rows)))
                 ap = average_precisions(queries, sun.groups, kept, "int8", aggregator, gallery)
-                here = interval(ap, clusters=sun.groups)
+                here = interval(ap["image_ap"], clusters=sun.groups)
                 row.append(f"{here.mean:.3f} ({here.low:.3f}–{here.high:.3f})")
+                craters.append(f"{np.nanmean(ap['id_ap']):.3f}")
                 keys[f"{label}, {way.label}, {sun.name}"] = here.mean
-            table.append(row)
+            table.append(row + craters)
     count = ", ".join(f"{len(sun.rows):,} queries {sun.name}" for sun in found)
     show(
         Report(
             title="A frozen backbone and trained ones: mAP of held-out craters",
-            columns=("backbone", "representation", "bytes", *(f"mAP {sun.name}" for sun in found)),
+            columns=(
+                "backbone",
+                "representation",
+                "bytes",
+                *(f"mAP {sun.name}" for sun in found),
+                *(f"craters {sun.name}" for sun in found),
+            ),
             rows=table,
             keys=keys,
             notes=(
                 f"{len(gallery.items):,} views, {count}; int8, every view scored.",
+                "Craters: mAP over craters in place of views, each where its best view stands.",
                 f"Whitening is fitted on {SAMPLE} views from other longitudes.",
             ),
         ),

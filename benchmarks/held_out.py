@@ -121,8 +121,11 @@ def average_precisions(
     codec: str,
     aggregator: Any,
     gallery: Any,
-) -> Array:
-    """(B,) of the exact scan of queries (B, Q, D); NaN where the gallery has nothing relevant."""
+) -> dict[str, Array]:
+    """(B,) each of the exact scan of queries (B, Q, D); NaN where the gallery has nothing relevant.
+
+    image_ap is over views, id_ap over craters, each where its best view stands.
+    """
     from crater_ray.bench.measure import fast_float32
     from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
     from crater_ray.search.kernel import score
@@ -137,8 +140,8 @@ def average_precisions(
         wanted = [{group: 1.0} for group in groups[start : start + TOGETHER]]
         order = np.argsort(-scores, 1, kind="stable")
         found.append(score_queries(order, relevance(held, names, wanted), held))
-    precisions: Array = concatenate(found)["image_ap"] if found else np.empty(0)
-    return precisions
+    every = concatenate(found)
+    return {name: every.get(name, np.empty(0)) for name in ("image_ap", "id_ap")}
 
 
 def ratio_interval(found: Array, every: Array) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ COMMANDS = {  # section: the command that prints it
     "queries.stretch=always' "
     "--backbone adapted=artefacts/moon-alike/model --backbone slopes=artefacts/optical/model "
     "--backbone wac=artefacts/optical_wac/model --threads 2",
-    "ablations": "benchmarks/ablations.py",
+    "ablations": "benchmarks/ablations.py --threads 2",
     "serve": "benchmarks/serve.py indexes/moon20k",
     "chaos": "benchmarks/chaos.py indexes/moon20k",
     "soak": "benchmarks/soak.py indexes/moon20k",

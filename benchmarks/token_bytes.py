@@ -143,7 +143,7 @@ def main() -> None:
                 for (name, one), both in zip(codecs.items(), stored, strict=True):
                     label = kept.label(name)
                     named = "int8" if name in kept.rivals else name
-                    ap = average_precisions(queries, sun.groups, both, named, aggregator, gallery)
+                    ap = average_precisions(queries, sun.groups, both, named, aggregator, gallery)["image_ap"]
                     once = kept.splits == 1 or name in kept.rivals
                     for other in range(seed, SPLITS if once else seed + 1):
                         found.setdefault((label, sun.name), []).append(ap[held[sun.name, other]])

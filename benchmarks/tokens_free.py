@@ -82,7 +82,8 @@ def main() -> None:
             row.append(codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4)
             for sun in asked:
                 queries = np.concatenate(list(blocks(aggregator, sun.cached, "query", sun.rows)))
-                ap = average_precisions(queries, sun.groups, (codes, scales), "int8", aggregator, gallery)
+                found = average_precisions(queries, sun.groups, (codes, scales), "int8", aggregator, gallery)
+                ap = found["image_ap"]
                 held = np.array([learn is None or name not in learn for name in sun.regions])
                 paper = sun.ap.setdefault(("paper", 0), ap)
                 clusters = np.array(sun.groups)[held].tolist()
