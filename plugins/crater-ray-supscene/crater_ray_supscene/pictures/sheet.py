@@ -31,10 +31,11 @@ class Row:
 def draw(rows: Sequence[Row], path: Path, title: str) -> Path:
     """The path of the PNG. Raises UserError when it cannot be written."""
     columns = 1 + max(len(row.names) for row in rows)
-    width, height = columns * CELL, len(rows) * (CELL + LABEL) + 0.4
+    tall = [CELL * row.image.shape[0] / row.image.shape[1] for row in rows]
+    width, height = columns * CELL, sum(tall) + len(rows) * LABEL + 0.4
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall)
     for row, line in zip(rows, axes, strict=True):
         _plain(line[0], row.image, row.label)
         for cell, values, name in zip(line[1:], row.maps, row.names, strict=False):
