@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crater_ray.plugins import File, Options
-from crater_ray_mosaic.view import Kind
 
+Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 Preset = Literal["robbins_mars", "robbins_moon", "head_povilaitis", "hkpolyu", "craterpy"]
 Views = Literal["gallery", "query", "poses"]
 

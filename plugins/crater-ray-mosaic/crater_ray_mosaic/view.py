@@ -12,11 +12,10 @@ from PIL import Image
 
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.grid import orthographic
+from crater_ray_mosaic.options import Kind
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.shade import greys, lambert, steepness, stretched
-
-Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 
 LEAST = 8  # pixels a side, however coarse
 
