@@ -185,7 +185,7 @@ def _listed(job: Job, ref: Ref, digest: str) -> str:
     keys = [
         token_key(
             list(reader.read(part)),
-            reader=ref,
+            reader=registry().chosen(ref),
             backbone=job.backbone_ref(),
             backbone_digest=digest,
             precision=job.backbone.precision,

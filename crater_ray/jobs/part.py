@@ -238,7 +238,7 @@ def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
     """Where the token cache keeps a part of these items."""
     return token_key(
         items,
-        reader=reader,
+        reader=registry().chosen(reader),
         backbone=without_paths(recipe.backbone),
         backbone_digest=recipe.backbone_digest,
         precision=recipe.precision,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import platform
 from collections.abc import Iterable
 from dataclasses import replace
@@ -134,6 +135,22 @@ class Registry:
                 " index again into another `out`"
             )
         return here
+
+    def chosen(self, ref: Ref) -> Ref:
+        """The Ref with those options alone that differ from their defaults.
+
+        For keys of caches, which an option that a plugin gains should not make useless.
+        """
+        if (ref.kind, ref.name) not in self._entries:
+            return ref
+        fields = self.find(ref.kind, ref.name).label.options.model_fields
+        usual = {
+            name: json.loads(json.dumps(field.get_default(call_default_factory=True), default=str))
+            for name, field in fields.items()
+            if not field.is_required()
+        }
+        left = {key: value for key, value in ref.options.items() if key not in usual or value != usual[key]}
+        return replace(ref, options=left)
 
     def factory(self, entry: Entry) -> Any:
         """The imported factory. Raises PluginError with the pip line when its import fails in any way."""

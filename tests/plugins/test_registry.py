@@ -39,6 +39,16 @@ def test_a_ref_is_plain_data_and_builds_what_it_names(found: Registry) -> None:
     assert found.build(ref).shape.dim == 8
 
 
+def test_a_cache_s_key_has_the_options_that_were_chosen_alone(found: Registry) -> None:
+    ref = found.ref("backbone", "fake", {"dim": 8})
+    assert found.chosen(ref) == replace(ref, options={"dim": 8})
+    older = replace(ref, options={"dim": 8, "grid": 4})  # before there was an image_size
+    assert found.chosen(older) == found.chosen(ref)
+    assert found.chosen(replace(ref, options={**ref.options, "grid": 5})).options == {"dim": 8, "grid": 5}
+    gone = replace(ref, name="of_a_package_that_is_gone")
+    assert found.chosen(gone) == gone
+
+
 def test_an_aggregator_is_built_with_the_shape(found: Registry) -> None:
     shape = found.build(found.ref("backbone", "fake")).shape
     assert found.build(found.ref("aggregator", "fake_first"), shape).dim == shape.dim

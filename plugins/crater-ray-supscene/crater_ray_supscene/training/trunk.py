@@ -21,6 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crater_ray.plugins import registry
 from crater_ray_supscene.training.pictures import Pictures
 from crater_ray_supscene.training.plan import Plan
 
@@ -44,7 +45,7 @@ class Shard:
 
 def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) -> list[Shard]:
     """All rows of a plan in files named by what decides their bytes, so that jobs share what they share."""
-    readers = [json.dumps(asdict(ref), sort_keys=True) for ref in plan.readers]
+    readers = [json.dumps(asdict(registry().chosen(ref)), sort_keys=True) for ref in plan.readers]
     columns = [plan.images[key].to_pylist() for key in ("reader", "uri", "stamp")]
     roles = np.array(plan.images["role"].to_pylist(), object)
     starts = {0, *(np.flatnonzero(roles[1:] != roles[:-1]) + 1).tolist(), len(plan)}
@@ -56,10 +57,7 @@ def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) ->
         hasher = xxhash.xxh3_128(f"{digest} {blocks} {precision}".encode())
         for row in rows:
             reader, uri, stamp = (column[row] for column in columns)
-            known = (
-                plan.readers[reader].name if stamp else readers[reader]
-            )  # a stamp says what options change
-            hasher.update(json.dumps([known, uri, stamp]).encode())
+            hasher.update(json.dumps([readers[reader], uri, stamp]).encode())
         found.append(Shard(tuple(rows), cache / f"{hasher.hexdigest()}.npy"))
     return found
 
