@@ -20,7 +20,7 @@ from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import read_segment
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, publish
 from crater_ray.jobs.segment import asked, build, segments_for
-from crater_ray.plugins import Reader, Ref
+from crater_ray.plugins import Reader, Ref, registry
 
 Mode = Literal["all", "add", "replace"]  # what a job lists: the whole index, more of it, or in place of it
 Held = dict[str, tuple[PartEntry, Ref]]  # by name; never a pack
@@ -179,7 +179,7 @@ def _listed(reader: Reader, parts: Collection[str]) -> Iterator[tuple[str, pa.Ar
 
 
 def _source(ref: Ref) -> tuple[object, ...]:
-    return ref.name, ref.distribution, ref.options
+    return ref.name, ref.distribution, registry().chosen(ref).options
 
 
 def _told(ref: Ref) -> str:
