@@ -139,8 +139,8 @@ class Registry:
     def chosen(self, ref: Ref) -> Ref:
         """The Ref with those options alone that differ from their defaults.
 
-        For keys of caches and comparisons, which an option that a plugin gains should not upset. A key has the
-        version too, so that a default changed by a release is not mistaken for the one before.
+        For keys of caches and comparisons, which an option that a plugin gains should not upset. A key has
+        the version too, so that a default that a release changed is not mistaken for the one before.
         """
         if (ref.kind, ref.name) not in self._entries:
             return ref
