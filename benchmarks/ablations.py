@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from table import Report, arguments, show
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parent / "plugins" / "crater-ray-supscene" / "recipes" / "moon.toml"
-PROBE = 12  # steps that tell what one takes; the first four are left out
+PROBE = 24  # steps that tell what one takes; the first eight are left out
 DEFAULT = "as the recipe"
 GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
 ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
@@ -33,7 +34,12 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
     },
     "views a crater": {
         "2": ("sampling.nodes=2", "sampling.subgraphs=63"),
-        "12": ("sampling.nodes=12", "sampling.subgraphs=10", "scenes.0.reader.queries_per_crater=12"),
+        "12, of half the craters": (  # as many views in all, and each crater drawn as often
+            "sampling.nodes=12",
+            "sampling.subgraphs=10",
+            "scenes.0.reader.queries_per_crater=12",
+            "scenes.0.reader.craters=2138",
+        ),
     },
     "overlaps": {
         "hard": (*GRAPH, "loss.name=supcon"),
@@ -62,7 +68,7 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
     "drawn together": {"seven alike": ("sampling.alike=7",)},
     "tokens a step": {"all": ("train.keep=1.0",)},
 }
-TELL = ("aggregator.", "sampling.", "train.", "loss.late")  # keys on which a step's time depends
+TELL = ("aggregator.name", "train.", "loss.late")  # keys on which the time of so many images depends
 COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
 
 
@@ -123,11 +129,19 @@ def _trained(root: Path, label: str, changes: tuple[str, ...], minutes: float, t
         probe = root / "probes" / (_slug(costs) or "none")
         if not (probe / "model").exists():
             _train(probe, (*threaded, f"train.steps={PROBE}", "held_out.every=0"))
-        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][4:])
+        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][PROBE // 3 :])
+        seconds *= _images(changes) / _images(())
         folder.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps({"steps": max(1, round(60 * minutes / seconds))}))
     steps = json.loads(told.read_text())["steps"]
     _train(folder, (*threaded, f"train.steps={steps}", "held_out.every=1000000"))  # the last step alone
+
+
+def _images(changes: tuple[str, ...]) -> int:
+    """Of a step."""
+    sampling = tomllib.loads(RECIPE.read_text(encoding="utf-8"))["sampling"]
+    given = dict(change.removeprefix("sampling.").split("=") for change in changes if "sampling." in change)
+    return int(given.get("nodes", sampling["nodes"])) * int(given.get("subgraphs", sampling["subgraphs"]))
 
 
 def _train(folder: Path, changes: tuple[str, ...]) -> None:
