@@ -29,7 +29,7 @@ ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys changed
     "": {DEFAULT: ()},  # cls and tokens, six views, 21 craters a step, two blocks, SupCon
     "trained on": {
-        "cls": ("aggregator.name=cls", "loss.late=0.0"),
+        "cls": ("aggregator.name=trained_cls", "loss.late=0.0"),
         "tokens": ("loss.vector=0.0",),
     },
     "views a crater": {

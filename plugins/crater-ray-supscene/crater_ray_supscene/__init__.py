@@ -58,6 +58,7 @@ AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
     "salad": ("optimal transport to learnt clusters, and the class token", "learnt:salad", SaladOptions),
     "trained_gem": ("generalised mean with a learnt power", "poolings:TrainedGem", GemOptions),
     "trained_avg": ("mean of the patch tokens, for training", "poolings:TrainedAvg", TrainedOptions),
+    "trained_cls": ("class token, for training", "poolings:TrainedCls", TrainedOptions),
     "cls_mean": ("class token and mean of patch tokens, side by side", "poolings:ClsMean", TrainedOptions),
 }
 

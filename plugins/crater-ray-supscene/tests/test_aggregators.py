@@ -18,7 +18,7 @@ from crater_ray_supscene.aggregators import saved
 from crater_ray_supscene.aggregators.divlad import Divlad
 from crater_ray_supscene.aggregators.learnt import to_be_trained
 from crater_ray_supscene.aggregators.netvlad import Netvlad
-from crater_ray_supscene.aggregators.poolings import ClsMean, TrainedAvg, TrainedGem
+from crater_ray_supscene.aggregators.poolings import ClsMean, TrainedAvg, TrainedCls, TrainedGem
 from crater_ray_supscene.aggregators.projection import Projection
 from crater_ray_supscene.aggregators.salad import Salad
 
@@ -31,6 +31,7 @@ EVERY: list[tuple[Any, dict[str, Any]]] = [
     (Salad, {"clusters": 4, "local_dim": 5, "global_dim": 7, "hidden": 8}),
     (TrainedGem, {}),
     (TrainedAvg, {}),
+    (TrainedCls, {}),
     (ClsMean, {}),
 ]
 
@@ -185,6 +186,7 @@ def test_the_poolings_are_their_formulas() -> None:
     with torch.no_grad():
         np.testing.assert_allclose(gem(tokens)[:, 0].numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(TrainedAvg(SHAPE)(tokens)[:, 0].numpy(), unit(x.mean(1)), atol=1e-5)
+    np.testing.assert_allclose(TrainedCls(SHAPE)(tokens)[:, 0].numpy(), unit(cls), atol=1e-5)
     both = unit(np.concatenate([cls, x.mean(1)], axis=1))
     np.testing.assert_allclose(ClsMean(SHAPE)(tokens)[:, 0].numpy(), both, atol=1e-5)
 

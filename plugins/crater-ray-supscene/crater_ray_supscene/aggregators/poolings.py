@@ -1,4 +1,4 @@
-"""The plain poolings as they are trained: GeM with its power learnt, the mean, and class token with mean."""
+"""The plain poolings as they are trained: GeM with its power learnt, mean, class token, and the last two."""
 
 from __future__ import annotations
 
@@ -48,6 +48,22 @@ class TrainedAvg(Trained):
         return normalize(tokens.patches.float().mean(1), dim=1)[:, None]
 
 
+class TrainedCls(Trained):
+    """The class token alone. Raises ConfigError for a backbone without one."""
+
+    name = "trained_cls"
+
+    def __init__(self, shape: TokenShape, path: Path | None = None) -> None:
+        self._begin(shape, path)
+        _has_class_token(shape, self.name)
+        self.dim = shape.dim
+        self._end(path)
+
+    def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
+        """(N, 1, dim) float32, unit rows. Raises ValueError for Tokens without a class token."""
+        return normalize(_class_token(tokens, self.name), dim=1)[:, None]
+
+
 class ClsMean(Trained):
     """The class token and the mean of the patch tokens side by side, 2 D numbers.
 
@@ -58,14 +74,22 @@ class ClsMean(Trained):
 
     def __init__(self, shape: TokenShape, path: Path | None = None) -> None:
         self._begin(shape, path)
-        if not shape.cls:
-            raise ConfigError("cls_mean needs a class token, but the backbone gives none; use trained_avg")
+        _has_class_token(shape, self.name)
         self.dim = 2 * shape.dim
         self._end(path)
 
     def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows. Raises ValueError for Tokens without a class token."""
-        if tokens.cls is None:
-            raise ValueError("cls_mean was given Tokens without a class token")
-        both = torch.cat([tokens.cls.float(), tokens.patches.float().mean(1)], dim=1)
+        both = torch.cat([_class_token(tokens, self.name), tokens.patches.float().mean(1)], dim=1)
         return normalize(both, dim=1)[:, None]
+
+
+def _has_class_token(shape: TokenShape, name: str) -> None:
+    if not shape.cls:
+        raise ConfigError(f"{name} needs a class token, but the backbone gives none; use trained_avg")
+
+
+def _class_token(tokens: Tokens, name: str) -> Tensor:
+    if tokens.cls is None:
+        raise ValueError(f"{name} was given Tokens without a class token")
+    return tokens.cls.float()

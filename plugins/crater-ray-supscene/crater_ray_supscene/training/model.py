@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
 from crater_ray.types import Tokens
+from crater_ray_supscene import AGGREGATORS
 from crater_ray_supscene.aggregators.learnt import to_be_trained
 from crater_ray_supscene.aggregators.projection import Projection
 from crater_ray_supscene.aggregators.saved import Trained
@@ -80,8 +81,8 @@ def built_aggregator(job: TrainJob, backbone: Any) -> Trained:
         aggregator = registry().build(job.aggregator_ref(), backbone.shape)
     if not isinstance(aggregator, Trained):
         raise ConfigError(
-            f"[aggregator] {job.aggregator.name!r} in {job.path.name} has nothing to train; use divlad, "
-            "netvlad, salad, trained_gem, trained_avg or cls_mean"
+            f"[aggregator] {job.aggregator.name!r} in {job.path.name} has nothing to train; use one of "
+            f"{', '.join(AGGREGATORS)}"
         )
     return aggregator
 
