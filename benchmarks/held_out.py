@@ -121,13 +121,17 @@ def average_precisions(
     codec: str,
     aggregator: Any,
     gallery: Any,
+    expand: int = 0,
 ) -> dict[str, Array]:
     """(B,) each of the exact scan of queries (B, Q, D); NaN where the gallery has nothing relevant.
 
-    image_ap is over views, id_ap over craters, each where its best view stands.
+    image_ap is over views, id_ap over craters, each where its best view stands. With `expand`, of queries
+    that are asked again with so many of their first hits.
     """
     from crater_ray.bench.measure import fast_float32
     from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
+    from crater_ray.search.codecs import codec as named_codec
+    from crater_ray.search.expand import joined
     from crater_ray.search.kernel import score
 
     held, names = group_codes([item.group for item in gallery.items])
@@ -137,6 +141,16 @@ def average_precisions(
         some = queries[start : start + TOGETHER]
         with fast_float32():
             scores = score(some, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim)
+            if expand:
+                firsts = np.argsort(-scores, 1, kind="stable")[:, :expand]
+                hits = (
+                    named_codec(codec).decode(codes[rows], scales[rows], aggregator.k, aggregator.dim)
+                    for rows in firsts
+                )
+                some = np.stack(
+                    [joined(query, list(tokens)) for query, tokens in zip(some, hits, strict=True)]
+                )
+                scores = score(some, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim)
         wanted = [{group: 1.0} for group in groups[start : start + TOGETHER]]
         order = np.argsort(-scores, 1, kind="stable")
         found.append(score_queries(order, relevance(held, names, wanted), held))

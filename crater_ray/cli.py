@@ -15,14 +15,19 @@ import click
 
 from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
-from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
-from crater_ray.types import CANDIDATES
+from crater_ray.options import (
+    columns,
+    index_argument,
+    job_argument,
+    json_option,
+    overrides_option,
+    search_options,
+    show,
+)
 from crater_ray.upkeep import collect, compact, info, parts, plan, verify
 
 if TYPE_CHECKING:
     from crater_ray.config import Job
-
-MODES = click.Choice(["exact", "shortlist"])
 
 
 class _Stop:
@@ -102,16 +107,6 @@ def _job(path: Path, overrides: Sequence[str]) -> Job:
     return load_job(path, overrides)
 
 
-candidates_option = click.option(
-    "--candidates",
-    type=click.IntRange(1),
-    default=CANDIDATES,
-    show_default=True,
-    metavar="S",
-    help="Images that stage two reranks, in mode shortlist.",
-)
-
-
 @app.command()
 @job_argument
 @click.option("--add", is_flag=True, help="Keep what is in force, and add what the job lists to it.")
@@ -162,8 +157,7 @@ def index(
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--mode", type=MODES, default="shortlist", show_default=True)
-@candidates_option
+@search_options("shortlist")
 @click.option("--matches", is_flag=True, help="Which query token matched which gallery token.")
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
@@ -176,6 +170,7 @@ def query(
     top: int,
     mode: str,
     candidates: int,
+    expand: int,
     matches: bool,
     sheet: Path | None,
     as_json: bool,
@@ -185,23 +180,36 @@ def query(
 
     if not images and not ids:
         raise click.UsageError("name an image file, or an item with --id")
-    answers = ask(index, images, ids, top=top, mode=mode, candidates=candidates, explain=matches, sheet=sheet)
+    answers = ask(
+        index,
+        images,
+        ids,
+        top=top,
+        mode=mode,
+        candidates=candidates,
+        expand=expand,
+        explain=matches,
+        sheet=sheet,
+    )
     show(answers, as_json, lambda: as_text(answers))
 
 
 @app.command()
 @index_argument
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--mode", type=MODES, default="shortlist", show_default=True)
-@candidates_option
+@search_options("shortlist")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A Parquet file to write.")
 @click.option("--address", help="A running Ray cluster; this machine if left out.")
-def neighbours(index: Path, top: int, mode: str, candidates: int, out: Path, address: str | None) -> None:
+def neighbours(
+    index: Path, top: int, mode: str, candidates: int, expand: int, out: Path, address: str | None
+) -> None:
     """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
     from crater_ray.config import ClusterTable, NeighboursTable
     from crater_ray.jobs.neighbours import run
 
-    table = NeighboursTable.model_validate({"top": top, "mode": mode, "candidates": candidates})
+    table = NeighboursTable.model_validate(
+        {"top": top, "mode": mode, "candidates": candidates, "expand": expand}
+    )
     rows = run(index, table, out, ClusterTable(address=address))
     click.echo(f"{out}: {rows} rows")
 
@@ -219,8 +227,7 @@ def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
 
 @app.command()
 @job_argument
-@click.option("--mode", type=MODES, default="exact", show_default=True)
-@candidates_option
+@search_options("exact")
 @click.option("--run", "run_file", type=click.Path(path_type=Path), help="Write the rankings as a TREC run.")
 @click.option("--qrels", type=click.Path(path_type=Path), help="Write the relevance as TREC qrels.")
 @click.option(
@@ -237,6 +244,7 @@ def evaluate(
     job: Path,
     mode: str,
     candidates: int,
+    expand: int,
     run_file: Path | None,
     qrels: Path | None,
     depth: int | None,
@@ -251,6 +259,7 @@ def evaluate(
         _job(job, overrides),
         mode=mode,
         candidates=candidates,
+        expand=expand,
         run_file=run_file,
         qrels=qrels,
         depth=depth,

@@ -83,6 +83,7 @@ class NeighboursTable(Table):
     top: int = Field(default=10, ge=1)
     mode: Mode = "shortlist"
     candidates: int = Field(default=CANDIDATES, ge=1)
+    expand: int = Field(default=0, ge=0)  # first hits that join an item, which is then asked again
 
 
 class ServeTable(Table):

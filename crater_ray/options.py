@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from crater_ray.types import CANDIDATES
+
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 index_argument = click.argument("index", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -22,6 +24,36 @@ def overrides_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="A.B=VALUE",
         help="Replace one value of the job file; may be given again.",
     )(command)
+
+
+def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--mode, of that default, --candidates and --expand."""
+    options = (
+        click.option("--mode", type=click.Choice(["exact", "shortlist"]), default=mode, show_default=True),
+        click.option(
+            "--candidates",
+            type=click.IntRange(1),
+            default=CANDIDATES,
+            show_default=True,
+            metavar="S",
+            help="Images that stage two reranks, in mode shortlist.",
+        ),
+        click.option(
+            "--expand",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            metavar="E",
+            help="First hits that join the query, which is then asked again (query expansion).",
+        ),
+    )
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
 
 
 def show(value: object, as_json: bool, text: Callable[[], str]) -> None:

@@ -27,6 +27,7 @@ def ask(
     top: int,
     mode: str,
     candidates: int,
+    expand: int,
     explain: bool,
     sheet: Path | None,
 ) -> list[dict[str, Any]]:
@@ -39,7 +40,13 @@ def ask(
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
         image, id = (None, name) if file is None else (_bytes(file), None)
         hits = index.search(
-            image, id=id, top=top, mode=mode, candidates=candidates, explain=explain or sheet is not None
+            image,
+            id=id,
+            top=top,
+            mode=mode,
+            candidates=candidates,
+            expand=expand,
+            explain=explain or sheet is not None,
         )
         answers.append({"query": name, "mode": mode, "hits": [_plain(hit, explain) for hit in hits]})
         if sheet is not None:

@@ -123,11 +123,13 @@ class Index:
         top: int = 10,
         mode: str = "shortlist",
         candidates: int = CANDIDATES,
+        expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]:
         """The `top` best hits of one image (an encoded one, or (H, W, 3) uint8) or of an item of the index.
 
-        An item of the index is not its own hit. `explain` fills Hit.matches.
+        An item of the index is not its own hit. `expand`: so many first hits join the query, which is asked
+        again. `explain` fills Hit.matches.
         Raises QueryError for an image that cannot be used, an unknown id, or a number below 1.
         """
         if (image is None) == (id is None):
@@ -142,7 +144,14 @@ class Index:
             rows = self.encode(image)
             vectors, tokens = rows.vectors[0], rows.tokens[0]
         return self.answer(
-            vectors, tokens, top=top, mode=mode, candidates=candidates, explain=explain, skip=skip
+            vectors,
+            tokens,
+            top=top,
+            mode=mode,
+            candidates=candidates,
+            expand=expand,
+            explain=explain,
+            skip=skip,
         )
 
     def answer(
@@ -153,6 +162,7 @@ class Index:
         top: int = 10,
         mode: str = "shortlist",
         candidates: int = CANDIDATES,
+        expand: int = 0,
         explain: bool = False,
         skip: int | None = None,
         mask: Array | None = None,
@@ -163,11 +173,19 @@ class Index:
         """
         if top < 1 or candidates < 1:
             raise QueryError(f"top and candidates must be 1 or more, not {top} and {candidates}")
+        if expand < 0:
+            raise QueryError(f"expand must be 0 or more, not {expand}")
         if skip is not None:
             mask = np.ones(len(self), bool) if mask is None else mask.copy()
             mask[skip] = False
         rows, scores = self.rank(
-            vectors[None], tokens[None], mode=mode, candidates=max(candidates, top), mask=mask, top=top
+            vectors[None],
+            tokens[None],
+            mode=mode,
+            candidates=max(candidates, top),
+            top=top,
+            expand=expand,
+            mask=mask,
         )[0]
         matches = self.explain(tokens, rows) if explain else [()] * len(rows)
         # Arrow's: a million strings of Python's are 0.1 GB
@@ -235,9 +253,43 @@ class Index:
         mode: str,
         candidates: int,
         top: int,
+        expand: int = 0,
+        own: Array | None = None,
         mask: Array | None = None,
     ) -> list[tuple[Array, Array]]:
-        """(rows, scores) of each query, best first, ties by id: vectors (B, m, G), tokens (B, Q, D)."""
+        """(rows, scores) of each query, best first, ties by id: vectors (B, m, G), tokens (B, Q, D).
+
+        With `expand` each query is asked again, joined by so many of its first hits; `own` (B,) is the row
+        that each query is, which then does not count among those.
+        """
+        if not expand:
+            return self._ranked(vectors, tokens, mode, candidates, top, mask)
+        from crater_ray.search.expand import joined
+
+        most = expand + (own is not None)
+        answers = self._ranked(vectors, tokens, mode, max(candidates, most), max(top, most), mask)
+        firsts = [
+            rows[rows != (-1 if own is None else own[place])][:expand]
+            for place, (rows, _) in enumerate(answers)
+        ]
+        for count in {len(rows) for rows in firsts}:  # of equal counts together: the same shapes
+            places = [place for place, rows in enumerate(firsts) if len(rows) == count]
+            more = [self.stored(firsts[place]) for place in places]
+            again = self._ranked(
+                np.stack([joined(vectors[at], list(hits[0])) for at, hits in zip(places, more, strict=True)]),
+                np.stack([joined(tokens[at], list(hits[1])) for at, hits in zip(places, more, strict=True)]),
+                mode,
+                candidates,
+                top,
+                mask,
+            )
+            for place, answer in zip(places, again, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _ranked(
+        self, vectors: Array, tokens: Array, mode: str, candidates: int, top: int, mask: Array | None
+    ) -> list[tuple[Array, Array]]:
         from crater_ray.search.stages import exact, ranked
 
         recipe = self.recipe

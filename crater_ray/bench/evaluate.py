@@ -34,6 +34,7 @@ class Report:
 
     mode: str
     candidates: int | None
+    expand: int
     gallery: int
     queries: int
     without_relevant: int
@@ -46,6 +47,7 @@ class Report:
         return {
             "mode": self.mode,
             "candidates": self.candidates,
+            "expand": self.expand,
             "gallery": self.gallery,
             "queries": self.queries,
             "without_relevant": self.without_relevant,
@@ -58,6 +60,8 @@ class Report:
 
     def as_text(self) -> str:
         what = self.mode if self.candidates is None else f"{self.mode}, S = {self.candidates}"
+        if self.expand:
+            what += f", joined by {self.expand} first hit{'s' if self.expand > 1 else ''}"
         lines = [f"{what}: {self.queries} queries against {self.gallery} images"]
         if self.without_relevant:
             lines.append(
@@ -79,6 +83,7 @@ def run(
     *,
     mode: str = "exact",
     candidates: int = CANDIDATES,
+    expand: int = 0,
     run_file: Path | None = None,
     qrels: Path | None = None,
     depth: int | None = None,
@@ -111,7 +116,14 @@ def run(
             rows = np.arange(start, min(start + TOGETHER, len(asked)))
             vectors, tokens = queries.stored(rows)
             begin = time.perf_counter()
-            found = gallery.rank(vectors, tokens, mode=mode, candidates=candidates, top=depth or len(gallery))
+            found = gallery.rank(
+                vectors,
+                tokens,
+                mode=mode,
+                candidates=candidates,
+                top=depth or len(gallery),
+                expand=expand,
+            )
             seconds += time.perf_counter() - begin
             counter.update(int(rows[-1]) + 1)
             relevant = relevance(codes, names, wanted[start : start + TOGETHER])
@@ -145,6 +157,7 @@ def run(
     return Report(
         mode,
         candidates if mode == "shortlist" else None,
+        expand,
         len(gallery),
         summary.queries,
         summary.excluded,

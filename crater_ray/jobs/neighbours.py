@@ -99,6 +99,8 @@ def _search(start: int, root: str, version: int, table: NeighboursTable, attempt
             mode=table.mode,
             candidates=max(table.candidates, table.top) + 1,
             top=table.top + 1,
+            expand=table.expand,
+            own=block,
         )
         for row, (hits, scores) in zip(block, answers, strict=True):
             other = hits != row

@@ -110,6 +110,7 @@ class Index(Protocol):
         top: int = 10,
         mode: str = "shortlist",
         candidates: int = CANDIDATES,
+        expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]: ...
 

@@ -10,6 +10,7 @@ from crater_ray.types import CANDIDATES
 
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
+MOST_EXPAND = 10
 MOST_FILTERS = 16
 MOST_VALUES = 256  # of one filter's `any_of`
 MOST_BATCH = 32  # queries of one batch
@@ -65,6 +66,7 @@ class Options(_Asked):
     top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
     mode: Mode = "shortlist"
     candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = CANDIDATES  # images that stage two scores
+    expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query, asked again
     strict: bool = False  # 503 rather than an answer that lacks a shard
     explain: bool = False  # which query token matched which gallery token
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)

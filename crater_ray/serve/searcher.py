@@ -44,6 +44,7 @@ class Ask:
     box: Box | None = None
     explain: bool = False
     whole: bool = False  # this shard is all there is: only the best, described
+    width: int | None = None  # the first tokens, which are the query's own: others are of its first hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class Searcher:
                 vectors[None], tokens[None], mode=ask.mode, candidates=candidates, mask=allowed, top=ask.top
             )[0]
         ids = [index.snapshot.ids[int(row)].as_py() for row in rows]
+        tokens = tokens[: ask.width]
         if not ask.whole:
             return Found(rows, ids, scores, firsts, share.segment_of_row[rows], width=len(tokens))
         details = self.describe(ask.version, rows, tokens if ask.explain else None)

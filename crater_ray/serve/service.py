@@ -16,6 +16,7 @@ from crater_ray.config import ServeTable
 from crater_ray.errors import QueryError
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.versions import Version, read
+from crater_ray.search.expand import joined
 from crater_ray.serve.calls import NoAnswer, Target, call, call_all
 from crater_ray.serve.encoder import Encoded
 from crater_ray.serve.filters import together
@@ -103,20 +104,22 @@ class Service:
             whole=len(self.searchers) == 1,
         )
         kept: Kept | None = None
-        if asked.id is not None and not ask.whole:
+        if asked.id is not None and (options.expand or not ask.whole):
             kept = await self._owned("kept", version, asked.id)
             ask = replace(ask, vectors=kept.vectors, tokens=kept.tokens)
-        answers = await self._all("search", ask)
-        found: list[Found | None] = [None if isinstance(one, NoAnswer) else one for one in answers]
-        shards = Shards(answered=sum(one is not None for one in found), total=len(found))
-        self._enough(shards, options.strict)
+        if options.expand:
+            ask = await self._expanded(ask, options)
+            seconds["expand"] = perf_counter() - before
+            before = perf_counter()
+        found, shards = await self._found(ask, options)
         winners = merge(found, top=options.top, candidates=max(options.candidates, options.top))
         seconds["search"] = perf_counter() - before
         if ask.whole and found[0] is not None:
             details, query = found[0].details or [], found[0].query
         else:
             before = perf_counter()
-            details = await self._described(version, winners, ask.tokens if options.explain else None)
+            own = None if ask.tokens is None or not options.explain else ask.tokens[: ask.width]
+            details = await self._described(version, winners, own)
             query = kept.detail if kept else None
             seconds["describe"] = perf_counter() - before
         seconds["total"] = perf_counter() - start
@@ -233,6 +236,33 @@ class Service:
         self.metrics.version(pin.version, sum(part.skipped for part in found.parts))
 
     # the shards
+
+    async def _found(self, ask: Ask, options: Options) -> tuple[list[Found | None], Shards]:
+        """Each shard's answer. Raises NoAnswer when too few answer."""
+        answers = await self._all("search", ask)
+        found: list[Found | None] = [None if isinstance(one, NoAnswer) else one for one in answers]
+        shards = Shards(answered=sum(one is not None for one in found), total=len(found))
+        self._enough(shards, options.strict)
+        return found, shards
+
+    async def _expanded(self, ask: Ask, options: Options) -> Ask:
+        """The query joined by its first hits, to be asked again. Raises NoAnswer."""
+        vectors, tokens = ask.vectors, ask.tokens
+        assert vectors is not None  # of an item as of an image
+        assert tokens is not None
+        candidates = max(options.candidates, options.top, options.expand)
+        first = replace(ask, top=options.expand, candidates=candidates, explain=False, whole=False)
+        found, _ = await self._found(first, options)
+        winners = merge(found, top=options.expand, candidates=candidates)
+        kept: list[Kept] = await asyncio.gather(
+            *(self._call(self.searchers[one.shard], "kept", ask.version, one.id) for one in winners)
+        )
+        return replace(
+            ask,
+            vectors=joined(vectors, [one.vectors for one in kept]),
+            tokens=joined(tokens, [one.tokens for one in kept]),
+            width=len(tokens),
+        )
 
     async def _encoded(self, image: bytes, places: bool) -> Encoded:
         answer: Encoded | QueryError = await self._encoder("encode", image, places)

@@ -143,9 +143,10 @@ class FakeIndex:
         top: int = 10,
         mode: str = "shortlist",
         candidates: int = CANDIDATES,
+        expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]:
-        """By id only; an item is not its own hit."""
+        """By id only; an item is not its own hit. `expand` and what follows is not looked at."""
         if id is None or id not in self._row:
             raise QueryError(f"FakeIndex is searched by an id it has, not by {id!r}")
         others = [other for other in self.ids if other != id]

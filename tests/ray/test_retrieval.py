@@ -69,6 +69,30 @@ def test_an_exhaustive_search_is_brute_force(index: Index) -> None:
         np.testing.assert_allclose(index.score([(id, hit.id) for hit in hits]), expected[rows], atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+def test_an_expanded_query_is_asked_again_with_its_first_hits(
+    index: Index, indexed: Job, mode: str, tmp_path: Path
+) -> None:
+    _, tokens = index.stored(np.arange(len(index)))
+    asked = {"top": 39, "mode": mode, "candidates": 40}
+    for id in ("i00004", "i00033"):
+        row = index.row(id)
+        firsts = [index.row(hit.id) for hit in index.search(id=id, **asked)[:2]]
+        expected = brute(np.concatenate([tokens[row], *tokens[firsts]]), tokens)
+        hits = index.search(id=id, **asked, expand=2, explain=True)
+        rows = [index.row(hit.id) for hit in hits]
+        assert sorted([row, *rows]) == list(range(40))
+        np.testing.assert_allclose([hit.score for hit in hits], expected[rows], atol=1e-5)
+        assert all(a.score > b.score or a.id < b.id for a, b in itertools.pairwise(hits))
+        assert {len(hit.matches) for hit in hits} == {6}  # of the query's own tokens
+    table = NeighboursTable(top=3, mode=mode, candidates=39, expand=1)
+    neighbours.run(index.root, table, tmp_path / "n.parquet", indexed.cluster, quiet=True)
+    found = pq.read_table(tmp_path / "n.parquet").to_pylist()
+    for id in ("i00000", "i00021"):
+        listed = [line["id"] for line in found if line["query_id"] == id]
+        assert listed == [hit.id for hit in index.search(id=id, top=3, mode=mode, candidates=40, expand=1)]
+
+
 def test_a_query_image_finds_itself_and_says_which_tokens_matched(index: Index, indexed: Job) -> None:
     picture = index.image("i00007")
     vectors, tokens = embed(indexed, [picture], side="query")
@@ -99,6 +123,7 @@ def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
         ({}, "one image or one id"),
         ({"id": "i00000", "top": 0}, "1 or more"),
         ({"id": "i00000", "mode": "guess"}, "guess"),
+        ({"id": "i00000", "expand": -1}, "0 or more"),
         ({"image": b""}, "cannot be used"),
         ({"image": b"\xff\xd8\xff\xe0 half a picture"}, "cannot be used"),
     ],

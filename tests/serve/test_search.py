@@ -59,6 +59,30 @@ def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("mode", ["exact", "shortlist"])
+def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
+    rig: Rigs, index: Index, shards: int, mode: str
+) -> None:
+    client = rig(shards=shards).client
+    asked = {"top": 7, "mode": mode, "candidates": 12, "expand": 2, "explain": True}
+    by_id = client.post("/v1/search", json={"id": "i0027", **asked})
+    by_image = client.post(
+        "/v1/search", files={"image": ("a.png", png(), "image/png")}, data={"request": json.dumps(asked)}
+    )
+    for reply, hits in (
+        (by_id, index.search(id="i0027", **asked)),
+        (by_image, index.search(png(), **asked)),
+    ):
+        assert found(reply) == expected(hits)
+        told = reply.json()
+        assert told["query"]["tokens"] == 6
+        for hit, answer in zip(hits, told["hits"], strict=True):
+            pairs = [(m["query_token"], m["gallery_token"], m["similarity"]) for m in answer["matches"]]
+            assert pairs == [(m.query_token, m.gallery_token, m.similarity) for m in hit.matches]
+    assert found(by_id) != found(client.post("/v1/search", json={"id": "i0027", **asked, "expand": 0}))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("mode", ["exact", "shortlist"])
 def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int, mode: str) -> None:
     reply = rig(shards=shards).client.post(
         "/v1/search",

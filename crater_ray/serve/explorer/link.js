@@ -2,14 +2,14 @@
 
 const MODES = ["shortlist", "exact", "both"];
 export const DEFAULTS = {
-  id: null, mode: "shortlist", top: 10, candidates: 100, strict: false, filters: [], box: null, hit: null, body: null,
+  id: null, mode: "shortlist", top: 10, candidates: 200, expand: 0, strict: false, filters: [], box: null, hit: null, body: null,
 };
 
 /** The address of a state, without what is as it always is. */
 export function written(state) {
   const asked = new URLSearchParams();
   const { box, filters } = state;
-  for (const name of ["id", "mode", "top", "candidates", "body", "hit"]) {
+  for (const name of ["id", "mode", "top", "candidates", "expand", "body", "hit"]) {
     if (state[name] !== DEFAULTS[name] && state[name] !== "") asked.set(name, state[name]);
   }
   if (state.strict) asked.set("strict", "1");
@@ -28,6 +28,7 @@ export function read() {
     mode: MODES.includes(mode) ? mode : DEFAULTS.mode,
     top: whole(asked.get("top"), DEFAULTS.top),
     candidates: whole(asked.get("candidates"), DEFAULTS.candidates),
+    expand: whole(asked.get("expand"), DEFAULTS.expand),
     strict: asked.get("strict") === "1",
     filters: list(asked.get("filters")),
     box: sides(asked.get("box")),

@@ -13,7 +13,7 @@ import { Points } from "./points.js";
 import { about, complain, mebibytes, quiet, told } from "./said.js";
 import { tokenButton } from "./token.js";
 
-const NUMBERS = ["top", "candidates"];
+const NUMBERS = ["top", "candidates", "expand"];
 const state = { ...link.read(), image: null, url: null };
 let running = new AbortController();
 let followed = null; // the query that the map has turned to
@@ -91,7 +91,7 @@ async function start() {
     running.abort();
     running = new AbortController();
     const { signal } = running;
-    const { mode, top, candidates, strict, filters: listed, box, id, image } = state;
+    const { mode, top, candidates, expand, strict, filters: listed, box, id, image } = state;
     quiet();
     if (image && image.size > limits.bytes) {
       const detail = `${image.name} is ${mebibytes(image.size)}; the service takes ${mebibytes(limits.bytes)}`;
@@ -101,7 +101,7 @@ async function start() {
     busy(true);
     try {
       const modes = mode === "both" ? ["shortlist", "exact"] : [mode];
-      const options = { top, candidates, strict, explain: true, filters: listed, box };
+      const options = { top, candidates, expand, strict, explain: true, filters: listed, box };
       const query = { id, image };
       const replies = await Promise.all(modes.map((one) => api.search(query, { ...options, mode: one }, signal)));
       answers = replies.map((reply, number) => ({ mode: modes[number], reply }));
@@ -168,7 +168,8 @@ async function start() {
 function form() {
   const number = (name) => (Number.isFinite(byId(name).valueAsNumber) ? byId(name).valueAsNumber : link.DEFAULTS[name]);
   const mode = document.querySelector("input[name=mode]:checked").value;
-  return { mode, top: number("top"), candidates: number("candidates"), strict: byId("strict").checked };
+  const strict = byId("strict").checked;
+  return { mode, top: number("top"), candidates: number("candidates"), expand: number("expand"), strict };
 }
 
 async function copy() {

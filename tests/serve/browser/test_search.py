@@ -143,6 +143,16 @@ def test_side_by_side(page: Any, index: Any) -> None:
     page.shot("side-by-side-1280-light")
 
 
+def test_first_hits_join_the_query(page: Any, index: Any) -> None:
+    page.open("?id=i0016&mode=exact&expand=2")
+    wanted = index.search(id="i0016", mode="exact", expand=2)
+    assert [(row["id"], row["score"]) for row in page.rows("exact")] == [
+        (hit.id, f"{hit.score:.4f}") for hit in wanted
+    ]
+    assert page.find("#expand").get_attribute("value") == "2"
+    assert page.errors() == []
+
+
 def test_filters_travel_in_the_link_and_change_the_hits(page: Any, index: Any) -> None:
     page.open("?id=i0016")
     page.rows()
