@@ -1,11 +1,12 @@
 """Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
 
-    python benchmarks/ablations.py [--minutes 12] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
+    python benchmarks/ablations.py [--steps 240] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
 
-Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. A few steps tell how long
-one takes, the budget then how many there may be; the schedule of the learning rate is fitted to that. A run
-that is done is not done again, one that was killed goes on. One at a time: two, with a core each, take twice
-as long.
+Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. It gets as many steps as
+take as long as `--steps` of the recipe: where one costs more or less, a few of either, one after the other,
+tell by how much, for this machine is quicker in one minute than in another. The schedule of the learning rate
+is fitted to that. A run that is done is not done again, one that was killed goes on. One at a time: two, with
+a core each, take twice as long.
 """
 
 from __future__ import annotations
@@ -68,13 +69,13 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
     "drawn together": {"seven alike": ("sampling.alike=7",)},
     "tokens a step": {"all": ("train.keep=1.0",)},
 }
-TELL = ("aggregator.name", "train.", "loss.late")  # keys on which the time of so many images depends
+COSTLY = ("train.", "loss.late")  # keys on which the time of so many images depends
 COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
 
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=12.0, help="that the steps of a run may take")
+    parser.add_argument("--steps", type=int, default=240, help="of the recipe; others as long as these take")
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
     options = parser.parse_args()
@@ -86,7 +87,7 @@ def main() -> None:
     for label in options.only or runs:
         if label not in runs:
             sys.exit(f"no run {label!r}; there are: {', '.join(runs)}")
-        _trained(options.folder, label, runs[label], options.minutes, options.threads)
+        _trained(options.folder, label, runs[label], options.steps, options.threads)
     rows: list[list[Any]] = []
     keys: dict[str, float] = {}
     left: list[str] = []
@@ -108,7 +109,7 @@ def main() -> None:
             rows=rows,
             keys=keys,
             notes=(
-                f"{options.minutes:g} minutes of steps each, from one cached trunk",
+                f"each as long as {options.steps} steps of the recipe, from one cached trunk",
                 "held-out craters and their views alone; 32 tokens an image where it is late",
                 *([f"not run yet: {', '.join(left)}"] if left else []),
             ),
@@ -117,24 +118,34 @@ def main() -> None:
     )
 
 
-def _trained(root: Path, label: str, changes: tuple[str, ...], minutes: float, threads: int) -> None:
+def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, threads: int) -> None:
     """Runs, or goes on with, one training; nothing when its model is there."""
     folder = root / _slug(label)
     if (folder / "model").exists():
         return
-    threaded = (*changes, f"cluster.threads={threads}", "train.whole=0.0")
+    common = (f"cluster.threads={threads}", "train.whole=0.0")
     told = folder / "steps.json"
     if not told.exists():
-        costs = " ".join(change for change in changes if change.startswith(TELL))
-        probe = root / "probes" / (_slug(costs) or "none")
-        if not (probe / "model").exists():
-            _train(probe, (*threaded, f"train.steps={PROBE}", "held_out.every=0"))
-        seconds = median([line["seconds"] for line in _log(probe) if "seconds" in line][PROBE // 3 :])
-        seconds *= _images(changes) / _images(())
+        costly = tuple(change for change in changes if change.startswith(COSTLY))
+        steps = most * _images(()) / _images(changes) / _cost(root / "probes", costly, common)
         folder.mkdir(parents=True, exist_ok=True)
-        told.write_text(json.dumps({"steps": max(1, round(60 * minutes / seconds))}))
+        told.write_text(json.dumps({"steps": max(1, round(steps))}))
     steps = json.loads(told.read_text())["steps"]
-    _train(folder, (*threaded, f"train.steps={steps}", "held_out.every=1000000"))  # the last step alone
+    _train(folder, (*changes, *common, f"train.steps={steps}", "held_out.every=1000000"))  # the last alone
+
+
+def _cost(root: Path, costly: tuple[str, ...], common: tuple[str, ...]) -> float:
+    """What a step costs, the recipe's being 1."""
+    if not costly:
+        return 1.0
+    seconds = []
+    for name, changes in (("recipe", ()), ("changed", costly)):
+        probe = root / _slug(" ".join(costly)) / name
+        if not (probe / "model").exists():
+            _train(probe, (*changes, *common, f"train.steps={PROBE}", "held_out.every=0"))
+        spent = [line["seconds"] for line in _log(probe) if "seconds" in line]
+        seconds.append(median(spent[PROBE // 3 :]))
+    return seconds[1] / seconds[0]
 
 
 def _images(changes: tuple[str, ...]) -> int:
