@@ -29,7 +29,7 @@ COMMANDS = {  # section: the command that prints it
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
     "any_sun": "benchmarks/any_sun.py benchmarks/moon_box.toml --sun any:cluster.encoders=2 "
     "--sun 'near:queries.query_azimuth=[225.0,315.0];cluster.encoders=2' "
-    "--backbone adapted=artefacts/moon-alike/model --threads 2",
+    "--backbone adapted=artefacts/moon-pairs/model --threads 2",
     "optical": "benchmarks/any_sun.py benchmarks/wac.toml "
     "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0' "
     "--sun 'held out, stretched:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0;"
