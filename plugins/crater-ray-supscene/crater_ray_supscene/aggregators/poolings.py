@@ -1,4 +1,4 @@
-"""The plain poolings as they are trained: GeM with its power learnt, mean, class token, and the last two."""
+"""The plain poolings as they are trained: GeM with its power learnt, the mean, the class token, or both."""
 
 from __future__ import annotations
 
