@@ -12,11 +12,11 @@ from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read, told, url_of
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
+from crater_ray.precision import Precision
 from crater_ray.types import CANDIDATES
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
-Precision = Literal["bf16", "fp32"]
 Mode = Literal["exact", "shortlist"]
 WHITENED = "whitened_tokens"
 

@@ -14,8 +14,9 @@ from crater_ray.plugins import Aggregator, Backbone, Ref, registry
 from crater_ray.types import Side
 
 if TYPE_CHECKING:
-    from crater_ray.config import Job, Precision
+    from crater_ray.config import Job
     from crater_ray.encode.encoder import Encoder
+    from crater_ray.precision import Precision
 
 Array = np.ndarray[Any, Any]
 

@@ -16,6 +16,7 @@ WORDS = {
     "layout",
     "layout_check",
     "plugins",
+    "precision",
 }  # what every room may import
 PUBLIC = (
     "crater_ray.plugins",
@@ -24,6 +25,7 @@ PUBLIC = (
     "crater_ray.jobfile",
     "crater_ray.jobs.cluster",
     "crater_ray.options",
+    "crater_ray.precision",
     "crater_ray.layout",
     "crater_ray.bench.metrics",
     "crater_ray.testing",

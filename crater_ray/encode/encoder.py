@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, PluginError
 from crater_ray.plugins import Aggregator, Backbone
+from crater_ray.precision import Precision, in_bfloat16
 from crater_ray.types import Side, Tokens
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +45,7 @@ class Encoder:
         rerank: Aggregator,
         *,
         batch: int,
-        precision: Literal["bf16", "fp32"] = "bf16",
+        precision: Precision = "bf16",
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
@@ -69,7 +70,7 @@ class Encoder:
         backbone gives other shapes than it promised.
         """
         images = _padded(images, self.batch).to(self.device, non_blocking=True)
-        short = self.precision == "bf16"
+        short = in_bfloat16(self.precision, self.device.type)
         with torch.inference_mode():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
                 tokens = self.backbone(images)

@@ -1,9 +1,9 @@
 """Late interaction on a CPU: chunked GEMMs over kept tokens, small enough that the products stay in cache.
 
 int8 codes go through `torch._int_mm`, 16 to 256 images at a time at K = 64; the maximum is taken in int32,
-and scales meet the maxima only. Where `_int_mm` is not to be had, the same integers are multiplied in
-float32: exact up to dim = 1040 (1040 x 127^2 < 2^24), so both roads give the same scores. fp16 codes are
-scored in float32.
+and scales meet the maxima only. Where `_int_mm` is not to be had, or is a plain loop as on CPUs without
+AVX-512, the same integers are multiplied in float32: exact up to dim = 1040 (1040 x 127^2 < 2^24), so both
+roads give the same scores. fp16 codes are scored in float32.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from crater_ray.search.records import Bytes, Floats, checked
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
 COLUMNS = 256  # query tokens of one GEMM at most, when several queries share it
+TRIED = 512, 384, 64  # rows, dim and columns of the GEMM by which the quicker road is told
 
 Queries = Tensor | NDArray[Any]
 Multiply = Callable[[Tensor, Tensor, Tensor], None]  # left (M, D), right (D, W), out (M, W)
@@ -114,17 +116,31 @@ def explain(
 
 @cache
 def has_int_mm() -> bool:
-    """Whether `torch._int_mm` works here and is the fast one: without oneDNN it is a plain loop."""
-    onednn: Any = torch.backends.mkldnn
-    if not (hasattr(torch, "_int_mm") and onednn.is_available()):
+    """Whether `torch._int_mm` works here and is the quick road, which is timed once, in milliseconds."""
+    if not hasattr(torch, "_int_mm"):
         return False
-    left = (torch.arange(3 * 7, dtype=torch.int32).view(3, 7) * 12 - 126).to(torch.int8)
-    out = torch.empty((3, 3), dtype=torch.int32)
+    rows, dim, columns = TRIED
+    left = (torch.arange(rows * dim).view(rows, dim) % 255 - 127).to(torch.int8)
+    right = left[:columns].t().contiguous()
+    out, floats = torch.empty((rows, columns), dtype=torch.int32), torch.empty((rows, columns))
     try:
-        torch._int_mm(left, left.t().contiguous(), out=out)
+        of_integers = _seconds(lambda: _multiply_integers(left, right, out))
     except (RuntimeError, TypeError):  # not built for this CPU: the float32 road is exact too
         return False
-    return torch.equal(out, left.int() @ left.int().t())
+    as_floats = right.float()
+    of_floats = _seconds(lambda: _multiply_floats(left, as_floats, floats))
+    return of_integers < of_floats and torch.equal(out, floats.int())
+
+
+def _seconds(multiply: Callable[[], None]) -> float:
+    """Of the quickest of three, after one that warms up."""
+    multiply()
+    spent = []
+    for _ in range(3):
+        began = perf_counter()
+        multiply()
+        spent.append(perf_counter() - began)
+    return min(spent)
 
 
 def _prepared(tokens: Tensor, keeper: Codec) -> tuple[Multiply, Tensor, Tensor]:

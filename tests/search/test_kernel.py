@@ -109,17 +109,28 @@ def test_float32_stands_in_for_int_mm_with_the_same_scores(
     b, q, c, k, dim = shape
     queries = unit(b, q, dim)
     codes, scales = codec("int8").encode(unit(c, k, dim, seed=1))
-    scores = kernel.score(queries, codes, scales, codec="int8", k=k, dim=dim)
-    monkeypatch.setattr(kernel, "has_int_mm", lambda: False)
-    assert np.array_equal(kernel.score(queries, codes, scales, codec="int8", k=k, dim=dim), scores)
+    scores = []
+    for has in (True, False):
+        monkeypatch.setattr(kernel, "has_int_mm", lambda has=has: has)
+        scores.append(kernel.score(queries, codes, scales, codec="int8", k=k, dim=dim))
+    assert np.array_equal(*scores)
 
 
-def test_int_mm_is_used_where_this_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this torch is built without oneDNN, so float32 stands in for _int_mm")
-    assert kernel.has_int_mm()
+def test_int_mm_is_used_where_it_is_right_and_the_quicker_road(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tried(integers: float, floats: float) -> bool:
+        seconds = iter((integers, floats))
+        monkeypatch.setattr(kernel, "_seconds", lambda multiply: multiply() or next(seconds))
+        return kernel.has_int_mm.__wrapped__()
+
+    assert tried(1e-4, 4e-4)
+    assert not tried(2e-2, 4e-4)  # a plain loop, as where the CPU has no AVX-512
+    multiply = kernel._multiply_integers
+    monkeypatch.setattr(
+        kernel, "_multiply_integers", lambda a, b, out: multiply(a, b, out=out) or out.add_(1)
+    )
+    assert not tried(1e-4, 4e-4)
     monkeypatch.delattr(torch, "_int_mm")
-    assert not kernel.has_int_mm.__wrapped__()
+    assert not tried(1e-4, 4e-4)
 
 
 def test_a_query_scores_the_same_alone_as_among_others() -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from crater_ray.precision import Precision, in_bfloat16
 from crater_ray_supscene.losses.arcface import ArcFace
 from crater_ray_supscene.losses.contrastive import contrastive, maxsim
 from crater_ray_supscene.losses.triplet import triplet
@@ -34,12 +35,12 @@ class Terms:
 class Objective(nn.Module):
     """The loss of one gathered batch. ArcFace's centres are its only parameters.
 
-    short: cosines of tokens are computed in bfloat16.
+    precision: of the cosines of tokens.
     """
 
-    def __init__(self, terms: Terms, classes: int, dim: int, *, short: bool = False) -> None:
+    def __init__(self, terms: Terms, classes: int, dim: int, *, precision: Precision = "fp32") -> None:
         super().__init__()
-        self.terms, self._short = terms, short
+        self.terms, self._precision = terms, precision
         self.arcface = ArcFace(classes, dim, terms.scale, terms.margin) if terms.name == "arcface" else None
 
     def forward(
@@ -51,7 +52,9 @@ class Objective(nn.Module):
         if terms.vector:
             loss = loss + terms.vector * self._of_vectors(vectors, overlap, ignored, labels)
         if terms.late and tokens is not None:
-            with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self._short):
+            device = tokens.device.type
+            short = in_bfloat16(self._precision, device)
+            with torch.autocast(device, torch.bfloat16, enabled=short):
                 similarity = maxsim(tokens)
             late = contrastive(similarity, self._weights(overlap), ignored, terms.late_temperature)
             loss = loss + terms.late * late

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crater_ray.precision import in_bfloat16
 from crater_ray_supscene import metrics
 from crater_ray_supscene.gather import rank, workers
 from crater_ray_supscene.training.job import HeldOutTable, TrainJob
@@ -140,13 +141,10 @@ def _scores(
 def late_scores(queries: Tensor, gallery: Tensor) -> NDArray[np.float32]:
     """(B, N) mean over a query's tokens of the best cosine; queries (B, t, D), gallery (N, t, D)."""
     count, each, dim = gallery.shape
-    there = gallery.reshape(-1, dim).to(torch.bfloat16).t()
+    kind = torch.bfloat16 if in_bfloat16("bf16", gallery.device.type) else torch.float32
+    there = gallery.reshape(-1, dim).to(kind).t()
     parts: Sequence[Tensor] = [
-        (part.reshape(-1, dim).to(torch.bfloat16) @ there)
-        .reshape(len(part), -1, count, each)
-        .amax(3)
-        .float()
-        .mean(1)
+        (part.reshape(-1, dim).to(kind) @ there).reshape(len(part), -1, count, each).amax(3).float().mean(1)
         for part in torch.split(queries, QUERIES)
     ]
     return torch.cat(list(parts)).numpy()

@@ -13,6 +13,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read
 from crater_ray.plugins import Ref, registry
 from crater_ray.plugins.registry import absolute, explain
+from crater_ray.precision import Precision
 
 
 class BackboneTable(PluginTable):
@@ -35,7 +36,7 @@ class TrainTable(Table):
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps
     last_lr: float = Field(default=1e-7, ge=0)  # where the cosine ends
     clip: float = Field(default=1.0, gt=0)  # of the gradient's norm
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "bf16"
     project: int | None = Field(default=None, ge=1)  # dimensions of a head that only training has
     project_norm: Literal["batch", "none"] = "batch"
     seed: int = Field(default=0, ge=0)

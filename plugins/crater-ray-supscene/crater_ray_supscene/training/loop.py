@@ -206,7 +206,7 @@ def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, An
     loss = job.loss
     terms = Terms(**loss.model_dump(exclude={"late_tokens"}))
     dim = descriptor.aggregator.dim if descriptor.head is None else int(train.project or 0)
-    objective = Objective(terms, plan.labels()[1], dim, short=train.precision == "bf16")
+    objective = Objective(terms, plan.labels()[1], dim, precision=train.precision)
     lately = Lately(plan.units(), dim) if job.sampling.alike > 1 else None
     return Model(descriptor, objective, lately), store
 

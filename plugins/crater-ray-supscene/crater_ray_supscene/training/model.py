@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
+from crater_ray.precision import Precision, in_bfloat16
 from crater_ray.types import Tokens
 from crater_ray_supscene import AGGREGATORS
 from crater_ray_supscene.aggregators.learnt import to_be_trained
@@ -26,10 +27,12 @@ from crater_ray_supscene.training.job import TrainJob
 class Descriptor(nn.Module):
     """Images, or the trunk's hidden tokens, to vectors and some tokens."""
 
-    def __init__(self, backbone: Any, aggregator: Trained, head: Projection | None, precision: str) -> None:
+    def __init__(
+        self, backbone: Any, aggregator: Trained, head: Projection | None, precision: Precision
+    ) -> None:
         super().__init__()
         self.backbone, self.aggregator, self.head = backbone, aggregator, head
-        self._short = precision == "bf16"
+        self._precision = precision
 
     def train(self, mode: bool = True) -> Descriptor:
         """The backbone stays in evaluation mode: it has no statistics to gather."""
@@ -53,7 +56,8 @@ class Descriptor(nn.Module):
 
     def tokens(self, inputs: Tensor) -> Tokens:
         """Float32, whatever the blocks computed in."""
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._short):
+        short = in_bfloat16(self._precision, inputs.device.type)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=short):
             found: Tokens = self.backbone(inputs)
         rest = (found.cls, found.attention, found.attention_column)
         return Tokens(found.patches.float(), found.grid, *(x if x is None else x.float() for x in rest))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crater_ray.plugins import registry
+from crater_ray.precision import Precision, in_bfloat16
 from crater_ray_supscene.training.pictures import Pictures
 from crater_ray_supscene.training.plan import Plan
 
@@ -74,19 +75,20 @@ def fill(
     pictures: Pictures,
     trunk: Callable[[Tensor], Tensor],
     size: Sequence[int],
-    precision: str,
+    precision: Precision,
     device: str = "cpu",
 ) -> None:
     """Computes one shard; nothing if it is there. Atomic. size: of an image's tensor, (3, S, S)."""
     if shard.done:
         return
+    short = in_bfloat16(precision, device)
     parts: list[NDArray[np.float16]] = []
     bad: dict[int, str] = {}
     for first in range(0, len(shard.rows), BATCH):
         loaded = pictures.load(shard.rows[first : first + BATCH])
         bad |= {first + at: reason for at, reason in enumerate(loaded) if not isinstance(reason, Tensor)}
         images = torch.stack([x if isinstance(x, Tensor) else torch.zeros(*size) for x in loaded])
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=short):
             hidden = trunk(images.to(device))
         parts.append(hidden.float().clamp(-LARGEST, LARGEST).half().cpu().numpy())
     _write(shard.path, np.concatenate(parts), bad)
