@@ -44,17 +44,9 @@ fix: venv
 # The Moon's weights, out of its DEM and DINOv2: two hours on 2 cores, 6 GB in artefacts/trunk. First 21 craters a
 # step as they come; then those together that the model takes for each other; then 63 of them, two views of each, with
 # more weight on late interaction. Killed, it goes on where it was.
-MOON := plugins/crater-ray-supscene/recipes/moon.toml
-
 moon: venv
-	$(BIN)/crater-ray train $(MOON)
-	$(BIN)/crater-ray train $(MOON) --set out=../../../artefacts/moon-alike \
-	  --set 'backbone={name="trained", path="../../../artefacts/moon/model"}' \
-	  --set train.steps=420 --set train.keep=1.0 --set train.lr=1.5e-4 --set sampling.alike=7 --set held_out.every=140
-	$(BIN)/crater-ray train $(MOON) --set out=../../../artefacts/moon-pairs \
-	  --set 'backbone={name="trained", path="../../../artefacts/moon-alike/model"}' \
-	  --set train.steps=2000 --set train.lr=1.5e-4 --set sampling.nodes=2 --set sampling.subgraphs=63 \
-	  --set sampling.alike=9 --set loss.late=1.0 --set held_out.every=1000
+	for recipe in moon moon_alike moon_pairs; do \
+	  $(BIN)/crater-ray train plugins/crater-ray-supscene/recipes/$$recipe.toml || exit 1; done
 
 # Before a release: the core and the plugins as users get them, as wheels, with all they ask for, in an
 # environment of their own (some 8 GB while it runs: torch brings CUDA).

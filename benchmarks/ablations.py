@@ -1,6 +1,7 @@
 """Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
 
-    python benchmarks/ablations.py [--steps 240] [--threads 2] [--only NAME …] [--folder artefacts/ablations]
+    python benchmarks/ablations.py [--steps 240] [--threads 2] [--only NAME …] [--set KEY=VALUE …] \
+        [--folder artefacts/ablations]
 
 Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. It gets as many steps as
 take as long as `--steps` of the recipe: where one costs more or less, a few of either, one after the other,
@@ -78,7 +79,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=240, help="of the recipe; others as long as these take")
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe in every run")
     options = parser.parse_args()
+    common = (f"cluster.threads={options.threads}", "train.whole=0.0", *options.set)
     runs = {
         f"{differs}: {name}" if differs else name: changes
         for differs, some in RUNS.items()
@@ -87,7 +90,7 @@ def main() -> None:
     for label in options.only or runs:
         if label not in runs:
             sys.exit(f"no run {label!r}; there are: {', '.join(runs)}")
-        _trained(options.folder, label, runs[label], options.steps, options.threads)
+        _trained(options.folder, label, runs[label], options.steps, common)
     rows: list[list[Any]] = []
     keys: dict[str, float] = {}
     left: list[str] = []
@@ -110,7 +113,8 @@ def main() -> None:
             keys=keys,
             notes=(
                 f"each as long as {options.steps} steps of the recipe, from one cached trunk",
-                "held-out craters and their views alone; 32 tokens an image where it is late",
+                "held-out craters and their views alone; late: late interaction in place of one vector",
+                *([f"in every run {' '.join(options.set)}"] if options.set else []),
                 *([f"not run yet: {', '.join(left)}"] if left else []),
             ),
         ),
@@ -118,12 +122,11 @@ def main() -> None:
     )
 
 
-def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, threads: int) -> None:
+def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, common: tuple[str, ...]) -> None:
     """Runs, or goes on with, one training; nothing when its model is there."""
     folder = root / _slug(label)
     if (folder / "model").exists():
         return
-    common = (f"cluster.threads={threads}", "train.whole=0.0")
     told = folder / "steps.json"
     if not told.exists():
         costly = tuple(change for change in changes if change.startswith(COSTLY))

@@ -51,17 +51,57 @@ def told(path: Path) -> str:
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a TOML file says, with `a.b=value` overrides applied; a number steps into a list of tables.
 
-    Raises ConfigError for a missing or malformed file, and for an override that does not parse.
+    A file with `base = "other.toml"`, beside it, says what that says but for its own keys, table by table;
+    `[scenes.1]` is the second of the base's `[[scenes]]`, or one more.
+
+    Raises ConfigError for a missing or malformed file or base, and for an override that does not parse.
     """
+    raw = _with_base(path, ())
+    for text in overrides:
+        _override(raw, text)
+    return raw
+
+
+def _with_base(path: Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """`above`: names of the files that this one is the base of."""
+    raw = _toml(path)
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str) or Path(base).name != base:
+        raise ConfigError(
+            f"base in {path.name} is {base!r}; name a file in the same folder, against which both read paths"
+        )
+    if base in (*above, path.name):
+        raise ConfigError(f"base in {path.name} is {base}, which is based on {path.name} itself")
+    merged: dict[str, Any] = _merged(_with_base(path.parent / base, (*above, path.name)), raw, path.name)
+    return merged
+
+
+def _merged(base: Any, own: Any, name: str) -> Any:
+    """What `own` says, and where it says nothing what `base` does."""
+    if isinstance(base, list) and isinstance(own, dict):
+        tables = list(base)
+        for key, value in sorted(own.items()):
+            if not key.isdigit() or int(key) > len(tables):
+                raise ConfigError(
+                    f"{name}: {key} is none of the {len(tables)} tables of its base, nor the next"
+                )
+            at = int(key)
+            tables[at:] = [_merged(tables[at] if at < len(tables) else {}, value, name), *tables[at + 1 :]]
+        return tables
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    return {**base, **{key: _merged(base.get(key), value, name) for key, value in own.items()}}
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    for text in overrides:
-        _override(raw, text)
-    return raw
 
 
 def _override(raw: dict[str, Any], text: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from crater_ray.config import Job, load_job
 from crater_ray.errors import ConfigError, PluginError
+from crater_ray.jobfile import read
 
 SMALL = """
 out = "moon"
@@ -147,6 +148,41 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not TOML"):
         load_job(tmp_path / "binary.toml")
+
+
+def test_a_job_says_what_its_base_says_but_for_its_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(SMALL + "[serve]\nshards = 2\nseconds = 9\n")
+    (tmp_path / "middle.toml").write_text('base = "base.toml"\n[backbone]\nbatch = 3\n[serve]\nshards = 4\n')
+    found = job(tmp_path, 'base = "middle.toml"\nout = "mars"\n[serve]\nseconds = 5\n', "backbone.batch=2")
+    assert (found.out, found.backbone.batch) == (tmp_path / "mars", 2)
+    assert found.backbone_ref().options["model"] == "vit_small_patch16_224"
+    assert (found.serve.shards, found.serve.seconds) == (4, 5)
+
+
+def test_tables_of_a_list_are_changed_by_number_or_follow_it(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[[scenes]]\na = 1\nb = 1\n[[scenes]]\na = 2\n")
+    (tmp_path / "own.toml").write_text('base = "base.toml"\n[scenes.0]\nb = 3\n[scenes.2]\na = 4\n')
+    assert read(tmp_path / "own.toml") == {"scenes": [{"a": 1, "b": 3}, {"a": 2}, {"a": 4}]}
+    (tmp_path / "own.toml").write_text('base = "base.toml"\n[[scenes]]\na = 5\n')
+    assert read(tmp_path / "own.toml") == {"scenes": [{"a": 5}]}
+    for number in ("3", "one"):
+        (tmp_path / "own.toml").write_text(f'base = "base.toml"\n[scenes.{number}]\na = 4\n')
+        with pytest.raises(ConfigError, match=f"own.toml: {number} is none of the 2 tables of its base"):
+            read(tmp_path / "own.toml")
+
+
+def test_a_base_that_does_not_hold_is_named(tmp_path: Path) -> None:
+    for base, words in (
+        ("moon.toml", "which is based on moon.toml itself"),
+        ("other.toml", "base in other.toml is moon.toml, which is based on other.toml itself"),
+        ("../base.toml", "name a file in the same folder"),
+        ("none.toml", r"cannot read the job file .*none.toml: No such file"),
+    ):
+        (tmp_path / "other.toml").write_text('base = "moon.toml"\n')
+        with pytest.raises(ConfigError, match=words):
+            job(tmp_path, f'base = "{base}"\n{SMALL}')
+    with pytest.raises(ConfigError, match=r"base in moon\.toml is 3; name a file"):
+        job(tmp_path, f"base = 3\n{SMALL}")
 
 
 def test_a_job_without_queries_says_how_to_name_them(tmp_path: Path) -> None:
