@@ -99,16 +99,20 @@ def main() -> None:
 
 
 def _with(sun: str, label: str, folder: Path | None, job: Path) -> str:
-    """The sun's overrides and those that name a trained backbone, with an index of its own."""
+    """The sun's overrides and those that name a trained backbone, with an index of its own weights."""
     if folder is None:
         return sun
+    import xxhash
+
     from crater_ray.config import load_job
+
+    weights = xxhash.xxh3_64_hexdigest((folder / "backbone.safetensors").read_bytes())[:8]
 
     frozen = load_job(job)
     cache = frozen.backbone.cache
     table = [f"name={json.dumps('trained')}", f"path={json.dumps(str(folder))}"]
     table += [f"cache={json.dumps(str(cache))}"] if cache else []
-    out = json.dumps(f"{frozen.out}-{label}")
+    out = json.dumps(f"{frozen.out}-{label}-{weights}")
     name, mark, overrides = sun.partition(":")
     return f"{name}:{overrides}{';' if mark else ''}backbone={{{', '.join(table)}}};out={out}"
 

@@ -28,19 +28,32 @@ def methods(q: int, k: int) -> dict[str, Callable[[], np.ndarray]]:
     """Every way to score one query (Q, D) against C images, by name; each gives (C,) means of maxima."""
     import torch
 
+    from crater_ray.search import kernel
     from crater_ray.search.codecs import codec
-    from crater_ray.search.kernel import score
 
     query, images = unit(q, DIM, seed=0), unit(C, k, DIM, seed=1)
     codes, scales = codec("int8").encode(images)
     flat = images.reshape(C * k, DIM)
     tensor, asked = torch.from_numpy(images), torch.from_numpy(query)
     halves, asked_half = torch.from_numpy(flat).bfloat16(), asked.bfloat16()
+
+    def ours() -> np.ndarray:
+        return kernel.score(query[None], codes, scales, codec="int8", k=k, dim=DIM)[0]
+
+    def other_road() -> np.ndarray:
+        chosen, kernel.has_int_mm = kernel.has_int_mm, lambda: not chosen()
+        try:
+            return ours()
+        finally:
+            kernel.has_int_mm = chosen
+
+    roads = ("float32", "_int_mm") if kernel.has_int_mm() else ("_int_mm", "float32")
     ways: dict[str, Callable[[], np.ndarray]] = {
         "einsum fp32 (PyLate, ColBERT)": lambda: (
             torch.einsum("qd,skd->sqk", asked, tensor).amax(-1).mean(-1).numpy()
         ),
-        "crater-ray int8": lambda: score(query[None], codes, scales, codec="int8", k=k, dim=DIM)[0],
+        "crater-ray int8": ours,
+        f"the same by {roads[0]} in place of {roads[1]}": other_road,
         "torch bf16": lambda: (halves @ asked_half.T).view(C, k, q).amax(1).float().mean(-1).numpy(),
         "numpy fp32": lambda: (flat @ query.T).reshape(C, k, q).max(1).mean(1),
     }
