@@ -1,7 +1,7 @@
 """Trainings that differ in one choice, each within the same budget, from one cached trunk: held-out mAP.
 
     python benchmarks/ablations.py [--steps 240] [--threads 2] [--only NAME …] [--set KEY=VALUE …] \
-        [--folder artefacts/ablations]
+        [--folder artefacts/ablations] [--figure docs/pictures/ablations.png]
 
 Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. It gets as many steps as
 take as long as `--steps` of the recipe: where one costs more or less, a few of either, one after the other,
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe in every run")
+    parser.add_argument("--figure", type=Path, help="draw the table's mAP under any sun there")
     options = parser.parse_args()
     common = (f"cluster.threads={options.threads}", "train.whole=0.0", *options.set)
     runs = {
@@ -105,6 +106,8 @@ def main() -> None:
         measured = (f"{found[key]:.3f}" for key in COLUMNS.values())
         rows.append([label, len(spent), f"{sum(spent) / 60:.1f}", *measured])
         keys |= {f"{label}, {column}": found[key] for column, key in COLUMNS.items()}
+    if options.figure and rows:
+        _drawn(rows, options.figure)
     show(
         Report(
             title="One choice changed, the same budget",
@@ -120,6 +123,25 @@ def main() -> None:
         ),
         options,
     )
+
+
+def _drawn(rows: list[list[Any]], path: Path) -> None:
+    """A dot for one vector and one for late interaction, a line a run, with lines where the recipe's are."""
+    from matplotlib.figure import Figure
+
+    kinds = (("one vector", 3, "tab:blue"), ("late interaction", 4, "tab:orange"))
+    figure = Figure(figsize=(8, 1 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for told, column, colour in kinds:
+        values = [float(row[column]) for row in rows]
+        axes.axvline(values[0], color=colour, linewidth=0.8, alpha=0.5)
+        axes.plot(values, range(len(rows)), "o", color=colour, label=told)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("mAP of held-out craters under any sun; lines: the recipe's")
+    figure.legend(loc="outside upper center", ncols=2)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, common: tuple[str, ...]) -> None:

@@ -37,7 +37,7 @@ COMMANDS = {  # section: the command that prints it
     "--backbone adapted=artefacts/moon-alike/model --backbone slopes=artefacts/optical/model "
     "--backbone wac=artefacts/optical_wac/model --threads 2",
     "ablations": "benchmarks/ablations.py --threads 2 --steps 160 --set backbone.image_size=112 "
-    "--set loss.late_tokens=16 --set held_out.tokens=16",
+    "--set loss.late_tokens=16 --set held_out.tokens=16 --figure docs/pictures/ablations.png",
     "serve": "benchmarks/serve.py indexes/moon20k",
     "chaos": "benchmarks/chaos.py indexes/moon20k",
     "soak": "benchmarks/soak.py indexes/moon20k",
