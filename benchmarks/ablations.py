@@ -29,7 +29,10 @@ DEFAULT = "as the recipe"
 GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
 ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys changed
-    "": {DEFAULT: ()},  # cls and tokens, six views, 21 craters a step, two blocks, SupCon
+    "": {
+        "not trained": ("train.steps=1", "train.lr=1e-12"),
+        DEFAULT: (),  # cls and tokens, six views, 21 craters a step, two blocks, SupCon
+    },
     "trained on": {
         "cls": ("aggregator.name=trained_cls", "loss.late=0.0"),
         "tokens": ("loss.vector=0.0",),
@@ -70,7 +73,7 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
     "drawn together": {"seven alike": ("sampling.alike=7",)},
     "tokens a step": {"all": ("train.keep=1.0",)},
 }
-COSTLY = ("train.", "loss.late")  # keys on which the time of so many images depends
+COSTLY = ("train.blocks", "train.keep", "loss.late")  # keys on which the time of so many images depends
 COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
 
 
@@ -104,7 +107,7 @@ def main() -> None:
         found = [line["held_out"] for line in log if "held_out" in line][-1]
         spent = [line["seconds"] for line in log if "seconds" in line]
         measured = (f"{found[key]:.3f}" for key in COLUMNS.values())
-        rows.append([label, len(spent), f"{sum(spent) / 60:.1f}", *measured])
+        rows.append([label, len(spent), f"{median(spent) * len(spent) / 60:.1f}", *measured])
         keys |= {f"{label}, {column}": found[key] for column, key in COLUMNS.items()}
     if options.figure and rows:
         _drawn(rows, options.figure)
@@ -129,14 +132,15 @@ def _drawn(rows: list[list[Any]], path: Path) -> None:
     """A dot for one vector and one for late interaction, a line a run, with lines where the recipe's are."""
     from matplotlib.figure import Figure
 
+    labels = [row[0] for row in rows]
     kinds = (("one vector", 3, "tab:blue"), ("late interaction", 4, "tab:orange"))
     figure = Figure(figsize=(8, 1 + 0.27 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for told, column, colour in kinds:
         values = [float(row[column]) for row in rows]
-        axes.axvline(values[0], color=colour, linewidth=0.8, alpha=0.5)
+        axes.axvline(values[labels.index(DEFAULT)], color=colour, linewidth=0.8, alpha=0.5)
         axes.plot(values, range(len(rows)), "o", color=colour, label=told)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("mAP of held-out craters under any sun; lines: the recipe's")
@@ -156,7 +160,7 @@ def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, common
         folder.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps({"steps": max(1, round(steps))}))
     steps = json.loads(told.read_text())["steps"]
-    _train(folder, (*changes, *common, f"train.steps={steps}", "held_out.every=1000000"))  # the last alone
+    _train(folder, (*common, f"train.steps={steps}", "held_out.every=1000000", *changes))  # the last alone
 
 
 def _cost(root: Path, costly: tuple[str, ...], common: tuple[str, ...]) -> float:

@@ -222,7 +222,8 @@ def test_a_few_bits_a_dimension_are_kept_and_searched(make_job: Make, codec: str
     run(job, quiet=True)
     index = Index(job.out)
     assert index.recipe.codec == codec
-    assert index.search(index.image("i00005"), top=1, mode="exact")[0].id == "i00005"
+    found = index.search(index.image("i00005"), top=1, mode="exact")
+    assert found[0].group == "c00002"  # of its two views, drawn almost alike, so few bits may take either
     hit = index.search(id="i00005", top=1, mode="exact", explain=True)[0]
     assert hit.score == pytest.approx(np.mean([pair.similarity for pair in hit.matches]), abs=1e-4)
 
