@@ -21,6 +21,7 @@ import numpy as np
 from table import Report, arguments, interleaved, ratio, show
 
 C, DIM, SHAPES = 1000, 384, ((64, 64), (16, 64), (196, 64))  # images; (Q, K)
+LIMITS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 REAL_K, TOP, TILE, STEP, MAP = 64, 10, 160, 112, (1024, 512)
 
 
@@ -140,8 +141,9 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="times each way is measured (default 15)")
     options = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(options.threads)  # read when the libraries are imported
+    wanted = dict.fromkeys(LIMITS, str(options.threads))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})  # read at import
     import torch
 
     torch.set_num_threads(options.threads)

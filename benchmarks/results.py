@@ -18,6 +18,8 @@ PICTURES = RESULTS.parent / "pictures"
 MOON20K = "benchmarks/moon20k.toml --sun any --sun near:queries.query_azimuth=[225.0,315.0]"
 COMMANDS = {  # section: the command that prints it
     "embed": "benchmarks/embed.py",
+    "embed_avx2": "benchmarks/embed.py --images 160 --rounds 1",
+    "rerank_avx2": "benchmarks/rerank.py --rounds 5",
     "memory": "benchmarks/embed.py --memory --images 20000 --threads 2",
     "rerank": "benchmarks/rerank.py",
     "store": "benchmarks/store.py",

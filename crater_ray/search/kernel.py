@@ -26,6 +26,7 @@ from crater_ray.search.records import Bytes, Floats, checked
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
+FLOAT_ROWS = 2048  # the same in float32, whose operand is a copy that should not leave the cache
 COLUMNS = 256  # query tokens of one GEMM at most, when several queries share it
 TRIED = 512, 384, 64  # rows, dim and columns of the GEMM by which the quicker road is told
 
@@ -68,7 +69,7 @@ def score(
         )
         for place in places
     ]
-    step = _images(k, width * min(together, max(count, 1)))
+    step = _images(k, width * min(together, max(count, 1)), right)
     buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=_product_type(right))
     for start, stop, left in _chunks(codes, keeper, k, dim, step):
         for group in groups:
@@ -83,7 +84,7 @@ def score(
 def _of_tokens(compare: OfTokens, queries: Tensor, codes: Bytes, keeper: Codec, k: int, dim: int) -> Floats:
     """Scores (B, C) of a matching that needs no products."""
     out = torch.empty((len(codes), len(queries)))
-    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, dim)):
+    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, dim, queries)):
         out[start:stop] = compare(left.view(stop - start, k, dim), queries)
     scores: Floats = np.ascontiguousarray(out.numpy().T)
     return scores
@@ -103,7 +104,7 @@ def explain(
     best, similarity = np.empty((len(codes), width), np.int64), np.empty((len(codes), width), np.float32)
     multiply, right, query_scales = _prepared(tokens, keeper)
     columns = right.t().contiguous()
-    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, width)):
+    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, width, right)):
         products = torch.empty((left.shape[0], width), dtype=_product_type(right))
         multiply(left, columns, products)
         values, places = products.view(stop - start, k, width).max(1)
@@ -127,8 +128,8 @@ def has_int_mm() -> bool:
         of_integers = _seconds(lambda: _multiply_integers(left, right, out))
     except (RuntimeError, TypeError):  # not built for this CPU: the float32 road is exact too
         return False
-    as_floats = right.float()
-    of_floats = _seconds(lambda: _multiply_floats(left, as_floats, floats))
+    multiply, as_floats = _Floats(), right.float()
+    of_floats = _seconds(lambda: multiply(left, as_floats, floats))
     return of_integers < of_floats and torch.equal(out, floats.int())
 
 
@@ -148,30 +149,43 @@ def _prepared(tokens: Tensor, keeper: Codec) -> tuple[Multiply, Tensor, Tensor]:
     count, width, dim = tokens.shape
     flat = tokens.reshape(count * width, dim)
     if not keeper.integers:
-        return _multiply_floats, flat, torch.ones(count, width)
+        return _Floats(), flat, torch.ones(count, width)
     scales = flat.abs().amax(1) / 127
     divisor = torch.where(scales > 0, scales, torch.ones(()))
     integers = (flat / divisor[:, None]).round().clamp(-127, 127)
     if has_int_mm():
         return _multiply_integers, integers.to(torch.int8), scales.view(count, width)
-    return _multiply_floats, integers, scales.view(count, width)
+    return _Floats(), integers, scales.view(count, width)
 
 
 def _multiply_integers(left: Tensor, right: Tensor, out: Tensor) -> None:
     torch._int_mm(left, right, out=out)
 
 
-def _multiply_floats(left: Tensor, right: Tensor, out: Tensor) -> None:
-    torch.mm(left.float(), right, out=out)
+class _Floats:
+    """Multiplies codes as float32: a chunk is copied once for all queries, into memory that is used again."""
+
+    def __init__(self) -> None:
+        self._copy = torch.empty((0, 0))
+        self._copied: Tensor | None = None
+
+    def __call__(self, left: Tensor, right: Tensor, out: Tensor) -> None:
+        if left is not self._copied:
+            if len(self._copy) < len(left):
+                self._copy = torch.empty(left.shape)
+            self._copy[: len(left)].copy_(left)
+            self._copied = left
+        torch.mm(self._copy[: len(left)], right, out=out)
 
 
 def _product_type(right: Tensor) -> torch.dtype:
     return torch.int32 if right.dtype == torch.int8 else torch.float32
 
 
-def _images(k: int, columns: int) -> int:
+def _images(k: int, columns: int, right: Tensor) -> int:
     """Images of one GEMM: its products fit the cache, its rows are enough to be worth the call."""
-    return max(1, min(ROWS, PRODUCTS // columns) // k)
+    rows = ROWS if right.dtype == torch.int8 else FLOAT_ROWS
+    return max(1, min(rows, PRODUCTS // columns) // k)
 
 
 def _chunks(codes: Bytes, keeper: Codec, k: int, dim: int, step: int) -> Iterator[tuple[int, int, Tensor]]:
