@@ -63,17 +63,14 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
     "aggregator": {
         "DiVLAD": ("aggregator.name=divlad",),
         "DiVLAD without its gate": ("aggregator.name=divlad", "aggregator.gate=false"),
-        "NetVLAD": ("aggregator.name=netvlad",),
     },
     "loss on vectors alone": {
         "SupCon": ALONE,
         "triplet": ("loss.name=triplet", *ALONE),
         "ArcFace": ("loss.name=arcface", *ALONE),
     },
-    "drawn together": {"seven alike": ("sampling.alike=7",)},
-    "tokens a step": {"all": ("train.keep=1.0",)},
 }
-COSTLY = ("train.blocks", "train.keep", "loss.late")  # keys on which the time of so many images depends
+COSTLY = ("train.blocks", "loss.late")  # keys on which the time of so many images depends
 COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "near, late": "near late mAP"}
 
 
