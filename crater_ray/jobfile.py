@@ -82,13 +82,13 @@ def _merged(base: Any, own: Any, name: str) -> Any:
     """What `own` says, and where it says nothing what `base` does."""
     if isinstance(base, list) and isinstance(own, dict):
         tables = list(base)
-        for key, value in sorted(own.items()):
+        for key in sorted(own, key=lambda key: (not key.isdigit(), len(key), key)):  # 2 before 10
             if not key.isdigit() or int(key) > len(tables):
                 raise ConfigError(
                     f"{name}: {key} is none of the {len(tables)} tables of its base, nor the next"
                 )
             at = int(key)
-            tables[at:] = [_merged(tables[at] if at < len(tables) else {}, value, name), *tables[at + 1 :]]
+            tables[at:] = [_merged(tables[at] if at < len(tables) else {}, own[key], name), *tables[at + 1 :]]
         return tables
     if not (isinstance(base, dict) and isinstance(own, dict)):
         return own

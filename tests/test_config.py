@@ -163,6 +163,9 @@ def test_tables_of_a_list_are_changed_by_number_or_follow_it(tmp_path: Path) -> 
     (tmp_path / "base.toml").write_text("[[scenes]]\na = 1\nb = 1\n[[scenes]]\na = 2\n")
     (tmp_path / "own.toml").write_text('base = "base.toml"\n[scenes.0]\nb = 3\n[scenes.2]\na = 4\n')
     assert read(tmp_path / "own.toml") == {"scenes": [{"a": 1, "b": 3}, {"a": 2}, {"a": 4}]}
+    more = "".join(f"[scenes.{number}]\na = {number}\n" for number in range(2, 12))
+    (tmp_path / "own.toml").write_text(f'base = "base.toml"\n{more}')
+    assert [table["a"] for table in read(tmp_path / "own.toml")["scenes"]] == [1, 2, *range(2, 12)]
     (tmp_path / "own.toml").write_text('base = "base.toml"\n[[scenes]]\na = 5\n')
     assert read(tmp_path / "own.toml") == {"scenes": [{"a": 5}]}
     for number in ("3", "one"):
