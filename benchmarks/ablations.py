@@ -51,7 +51,7 @@ RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys chan
         "hard": (*GRAPH, "loss.name=supcon"),
         "soft": GRAPH,
     },
-    "blocks": {"1": ("train.blocks=1",)},
+    "blocks": {"1": ("train.blocks=1",), "4": ("train.blocks=4",)},
     "subgraph": {
         str(nodes): (
             *GRAPH,
