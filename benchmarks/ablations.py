@@ -3,9 +3,9 @@
     python benchmarks/ablations.py [--steps 240] [--threads 2] [--only NAME …] [--set KEY=VALUE …] \
         [--folder artefacts/ablations] [--figure docs/pictures/ablations.png]
 
-Every run is `crater-ray train` of the Moon's recipe with a few of its keys changed. It gets as many steps as
-take as long as `--steps` of the recipe: where one costs more or less, a few of either, one after the other,
-tell by how much, for this machine is quicker in one minute than in another. The schedule of the learning rate
+Every run is `crater-ray train` of ablations.toml with a few of its keys changed. It gets as many steps as
+take as long as `--steps` of that file's own: where one costs more or less, a few of either, in turn, tell by
+how much, for this machine is quicker in one minute than in another. The schedule of the learning rate
 is fitted to that. A run that is done is not done again, one that was killed goes on. One at a time: two, with
 a core each, take twice as long.
 """
@@ -24,9 +24,9 @@ from typing import Any
 from table import Report, arguments, show
 
 HERE = Path(__file__).resolve().parent
-RECIPE = HERE.parent / "plugins" / "crater-ray-supscene" / "recipes" / "moon.toml"
+JOB = HERE / "ablations.toml"
 PROBE = 24  # steps that tell what one takes; the first eight are left out
-DEFAULT = "as the recipe"
+DEFAULT = "baseline"
 GRAPH = ("scenes.0.overlap=footprint", "loss.name=soft_supcon", "loss.positive=0.25")
 ALONE = ("loss.late=0.0",)  # the loss on vectors alone, for losses that have no late term
 RUNS: dict[str, dict[str, tuple[str, ...]]] = {  # what differs: name: keys changed
@@ -77,10 +77,10 @@ COLUMNS = {"any": "any mAP", "any, late": "any late mAP", "near": "near mAP", "n
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=240, help="of the recipe; others as long as these take")
+    parser.add_argument("--steps", type=int, default=240, help="of the baseline; others take as long")
     parser.add_argument("--only", action="append", help="a row of the table, as it is named there")
     parser.add_argument("--folder", type=Path, default=Path("artefacts/ablations"))
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe in every run")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the job in every run")
     parser.add_argument("--figure", type=Path, help="draw the table's mAP under any sun there")
     options = parser.parse_args()
     common = (f"cluster.threads={options.threads}", "train.whole=0.0", *options.set)
@@ -115,7 +115,7 @@ def main() -> None:
             rows=rows,
             keys=keys,
             notes=(
-                f"each as long as {options.steps} steps of the recipe; "
+                f"each as long as {options.steps} steps of the baseline; "
                 "12 views and blocks have their own trunks",
                 "held-out craters and their views alone; late: late interaction in place of one vector",
                 *([f"in every run {' '.join(options.set)}"] if options.set else []),
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def _drawn(rows: list[list[Any]], path: Path) -> None:
-    """A dot for one vector and one for late interaction, a line a run, with lines where the recipe's are."""
+    """A dot for one vector and one for late interaction, a line a run; vertical lines are the baseline."""
     from matplotlib.figure import Figure
 
     labels = [row[0] for row in rows]
@@ -142,7 +142,7 @@ def _drawn(rows: list[list[Any]], path: Path) -> None:
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("mAP of held-out craters under any sun; lines: the recipe's")
+    axes.set_xlabel("mAP of held-out craters under any sun; lines: the baseline's")
     figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -163,11 +163,11 @@ def _trained(root: Path, label: str, changes: tuple[str, ...], most: int, common
 
 
 def _cost(root: Path, costly: tuple[str, ...], common: tuple[str, ...]) -> float:
-    """What a step costs, the recipe's being 1."""
+    """What a step costs, the baseline's being 1."""
     if not costly:
         return 1.0
     seconds = []
-    for name, changes in (("recipe", ()), ("changed", costly)):
+    for name, changes in (("baseline", ()), ("changed", costly)):
         probe = root / _slug(" ".join(costly)) / name
         if not (probe / "model").exists():
             _train(probe, (*changes, *common, f"train.steps={PROBE}", "held_out.every=0"))
@@ -178,7 +178,7 @@ def _cost(root: Path, costly: tuple[str, ...], common: tuple[str, ...]) -> float
 
 def _images(changes: tuple[str, ...]) -> int:
     """Of a step."""
-    sampling = tomllib.loads(RECIPE.read_text(encoding="utf-8"))["sampling"]
+    sampling = tomllib.loads(JOB.read_text(encoding="utf-8"))["sampling"]
     given = dict(change.removeprefix("sampling.").split("=") for change in changes if "sampling." in change)
     return int(given.get("nodes", sampling["nodes"])) * int(given.get("subgraphs", sampling["subgraphs"]))
 
@@ -190,7 +190,7 @@ def _train(folder: Path, changes: tuple[str, ...]) -> None:
         for word in ("--set", change)
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "crater_ray.cli", "train", str(RECIPE), *given], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "crater_ray.cli", "train", str(JOB), *given], stdout=subprocess.DEVNULL
     )
     if done.returncode:
         sys.exit(f"{folder.name} failed")

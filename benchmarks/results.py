@@ -16,6 +16,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results.md"
 PICTURES = RESULTS.parent / "pictures"
 MOON20K = "benchmarks/moon20k.toml --sun any --sun near:queries.query_azimuth=[225.0,315.0]"
+SMALL = "backbone.image_size=112;cluster.encoders=2"  # as the Moon's recipe trains
+HELD_OUT = "queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0"
 COMMANDS = {  # section: the command that prints it
     "embed": "benchmarks/embed.py",
     "embed_avx2": "benchmarks/embed.py --images 160 --rounds 1",
@@ -29,14 +31,12 @@ COMMANDS = {  # section: the command that prints it
     "any=indexes/moon20k-default/queries@2 --queries 120",
     "token_bytes": f"benchmarks/token_bytes.py {MOON20K}",
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
-    "any_sun": "benchmarks/any_sun.py benchmarks/moon_box.toml --sun any:cluster.encoders=2 "
-    "--sun 'near:queries.query_azimuth=[225.0,315.0];cluster.encoders=2' "
-    "--backbone adapted=artefacts/moon-pairs/model --threads 2",
-    "optical": "benchmarks/any_sun.py benchmarks/wac.toml "
-    "--sun 'held out:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0' "
-    "--sun 'held out, stretched:queries.box=[60.0,-45.0,120.0,45.0];queries.max_diameter_km=300.0;"
-    "queries.stretch=always' "
-    "--backbone adapted=artefacts/moon-alike/model --backbone slopes=artefacts/optical/model "
+    "any_sun": f"benchmarks/any_sun.py benchmarks/moon_box.toml --sun 'any:{SMALL}' "
+    f"--sun 'near:queries.query_azimuth=[225.0,315.0];{SMALL}' "
+    "--backbone adapted=artefacts/moon/model --threads 2",
+    "optical": f"benchmarks/any_sun.py benchmarks/wac.toml --sun 'held out:{HELD_OUT};{SMALL}' "
+    f"--sun 'held out, stretched:{HELD_OUT};queries.stretch=always;{SMALL}' "
+    "--backbone adapted=artefacts/moon/model --backbone slopes=artefacts/optical/model "
     "--backbone wac=artefacts/optical_wac/model --threads 2",
     "ablations": "benchmarks/ablations.py --threads 2 --steps 160 --set backbone.image_size=112 "
     "--set loss.late_tokens=16 --set held_out.tokens=16 --figure docs/pictures/ablations.png",
