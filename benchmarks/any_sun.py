@@ -2,7 +2,7 @@
 
     python benchmarks/any_sun.py benchmarks/moon_box.toml --sun any \
         --sun near:queries.query_azimuth=[225.0,315.0] --backbone trained=artefacts/moon/model \
-        [--backbone NAME=FOLDER …] [--queries 1153] [--json]
+        [--backbone NAME=FOLDER …] [--trained-alone] [--joined] [--queries 1153] [--json]
 
 Tokens come from the job's cache, encoded once where they are missing. Tokens are int8, every query is scored
 against every view; relevant are the crater's own views. Intervals are 95 % bootstraps, craters drawn whole.
@@ -20,6 +20,7 @@ from table import Report, arguments, show
 
 FROZEN = "frozen"
 ONE = "one vector"
+JOINED = "Joined: asked again with its first hit's tokens among its own (`--expand 1`)."
 
 
 def ways(folder: Path | None) -> list[Way]:
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument("--sun", action="append", help="NAME[:override;…] of the job, again for another")
     parser.add_argument("--backbone", action="append", default=[], help="NAME=FOLDER of a trained model")
     parser.add_argument("--queries", type=int, default=100_000, help="asked under each sun at most")
+    parser.add_argument("--trained-alone", action="store_true", help="leave the frozen backbone out")
+    parser.add_argument("--joined", action="store_true", help="trained ones also joined by the first hit")
     options = parser.parse_args()
     import torch
 
@@ -52,7 +55,8 @@ def main() -> None:
     trained = dict(text.split("=", 1) for text in options.backbone)
     table: list[list[Any]] = []
     keys: dict[str, float] = {}
-    for label, place in [(FROZEN, None), *trained.items()]:
+    first = [] if options.trained_alone else [(FROZEN, None)]
+    for label, place in [*first, *trained.items()]:
         folder = None if place is None else Path(place).resolve()
         named = [_with(sun, label, folder, options.job) for sun in options.sun or ["job"]]
         gallery, found = suns(options.job, named, options.queries)
@@ -62,7 +66,7 @@ def main() -> None:
             [kept] = coded(aggregator, gallery, [codec("int8")])
             size = codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4
             asked = [np.concatenate(list(blocks(aggregator, s.cached, "query", s.rows))) for s in found]
-            for expand in (0,) if folder is None else (0, 1):
+            for expand in (0, 1) if folder and options.joined else (0,):
                 told = f"{way.label}, joined by its first hit" if expand else way.label
                 row: list[Any] = [label, told, size]
                 craters: list[str] = []
@@ -88,7 +92,7 @@ def main() -> None:
             keys=keys,
             notes=(
                 f"{len(gallery.items):,} views, {count}; int8, every view scored.",
-                "Joined: asked again with its first hit's tokens among its own (`--expand 1`).",
+                *([JOINED] if options.joined else []),
                 "Craters: mAP over craters in place of views, each where its best view stands.",
                 f"Whitening is fitted on {SAMPLE} views from other longitudes.",
             ),

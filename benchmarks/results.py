@@ -33,7 +33,7 @@ COMMANDS = {  # section: the command that prints it
     "tokens_free": f"benchmarks/tokens_free.py {MOON20K} --queries 400 --ways 'whitened, farthest'",
     "any_sun": f"benchmarks/any_sun.py benchmarks/moon_box.toml --sun 'any:{SMALL}' "
     f"--sun 'near:queries.query_azimuth=[225.0,315.0];{SMALL}' "
-    "--backbone adapted=artefacts/moon/model --threads 2",
+    "--backbone adapted=artefacts/moon/model --trained-alone --threads 2",
     "optical": f"benchmarks/any_sun.py benchmarks/wac.toml --sun 'held out:{HELD_OUT};{SMALL}' "
     f"--sun 'held out, stretched:{HELD_OUT};queries.stretch=always;{SMALL}' "
     "--backbone adapted=artefacts/moon/model --backbone slopes=artefacts/optical/model "

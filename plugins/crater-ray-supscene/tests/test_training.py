@@ -297,7 +297,7 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     assert recipes["optical"].train.blocks == moon.train.blocks  # they share a trunk
     assert len(recipes["optical_wac"].scenes) == 3
     assert photos.aggregator_ref().name == "divlad"
-    assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (2, 126)
+    assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (6, 126)
 
 
 def test_models_that_differ_in_what_they_trained_share_a_trunk(write_train: Write) -> None:
