@@ -15,6 +15,7 @@ WORDS = {
     "jobfile",
     "layout",
     "layout_check",
+    "pairs",
     "plugins",
     "precision",
 }  # what every room may import
@@ -27,6 +28,7 @@ PUBLIC = (
     "crater_ray.options",
     "crater_ray.precision",
     "crater_ray.layout",
+    "crater_ray.pairs",
     "crater_ray.bench.metrics",
     "crater_ray.testing",
 )

@@ -1,21 +1,23 @@
-"""Image pairs for COLMAP, from the neighbour table."""
+"""Image pairs for COLMAP and hloc, from the neighbour table."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from crater_ray.errors import UserError
+from crater_ray.pairs import nearest_pairs
 from crater_ray.plugins import Index
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 NAME = "pairs.txt"
+ADVICE = "rename the image, or give it another id in a manifest"
 
 
 class Pairs:
@@ -25,26 +27,19 @@ class Pairs:
         self.top = top
 
     def __call__(self, index: Index, neighbours: ds.Dataset, out: Path) -> Path:
-        """out/pairs.txt, written whole or not at all; first < second, no image with itself.
+        """out/pairs.txt, written whole or not at all; each pair once, no image with itself.
 
-        Raises UserError for an id that COLMAP, which splits lines at spaces, could not read.
+        Raises UserError for a table of fewer than `top` neighbours, and for an id that a reader of such files
+        would not give back: they split lines at white space and pass over those that begin with '#'.
         """
-        near = pc.field("rank") <= self.top
-        pairs = unordered(neighbours.to_table(columns=["query_id", "id"], filter=near))
+        pairs = nearest_pairs(neighbours, self.top, len(index), "pairs")
         for column in pairs.columns:
-            spaced = column.filter(pc.match_substring_regex(column, r"\s"))
-            if len(spaced):
-                raise UserError(
-                    f"id {spaced[0].as_py()!r} has white space, where COLMAP splits a pair; "
-                    f"rename the image, or give it another id in a manifest"
-                )
+            _check(column.unique().to_pylist())
         out.mkdir(parents=True, exist_ok=True)
         path, part = out / NAME, out / f".{NAME}.{os.getpid()}"
         try:
             with part.open("w", encoding="utf-8", newline="\n") as file:
-                for batch in pairs.to_batches():
-                    lines = pc.binary_join_element_wise(*batch.columns, " ").to_pylist()
-                    file.writelines(f"{line}\n" for line in lines)
+                file.writelines(_lines(pairs))
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
@@ -53,10 +48,20 @@ class Pairs:
         return path
 
 
-def unordered(table: pa.Table) -> pa.Table:
-    """(first, second) sorted and unique, first < second, of a table of query_id and id."""
-    one, other = (table[name].cast(pa.string()) for name in ("query_id", "id"))
-    pairs = pa.table({"first": pc.min_element_wise(one, other), "second": pc.max_element_wise(one, other)})
-    pairs = pairs.filter(pc.not_equal(pairs["first"], pairs["second"]))
-    unique = pairs.group_by(["first", "second"]).aggregate([])
-    return unique.sort_by([("first", "ascending"), ("second", "ascending")])
+def _check(ids: Iterable[str]) -> None:
+    for id in ids:
+        if id.split() != [id]:  # str.split knows the white space of Unicode, as the readers in Python do
+            raise UserError(f"id {id!r} has white space, where COLMAP and hloc split a pair; {ADVICE}")
+
+
+def _lines(pairs: pa.Table) -> Iterator[str]:
+    for batch in pairs.to_batches():
+        for first, second in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if first.startswith("#"):  # a comment for COLMAP; a pair has no order
+                first, second = second, first
+            if first.startswith("#"):
+                raise UserError(
+                    f"ids {second!r} and {first!r} both begin with '#', so that COLMAP takes their line for "
+                    f"a comment; {ADVICE}"
+                )
+            yield f"{first} {second}\n"

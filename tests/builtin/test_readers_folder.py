@@ -40,6 +40,16 @@ def test_images_below_a_folder_are_items_with_relative_ids(tmp_path: Path) -> No
     assert reader.load("a/two.tif") == b"a/two.tif"
 
 
+def test_pictures_of_formats_that_are_not_decoded_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "b.HEIC", "c.avif", "deep/d.DNG", "e.dng", "f.jxl", "notes.txt")
+    with pytest.warns(UserWarning, match=r"3 files below .* their format is not read \(\.dng 2, \.jxl 1\)"):
+        assert ids(Folder(tmp_path)) == ["a.jpg", "b.HEIC", "c.avif"]
+    assert ids(Folder(tmp_path, "**/*.dng")) == ["e.dng"]  # asked for by name: skipped with its reason
+    assert ids(Folder(tmp_path, "[ab].*")) == ["a.jpg", "b.HEIC"]  # what the pattern leaves out is no concern
+    with pytest.raises(ReaderError, match=r"; 1 files of other formats\)"):
+        Folder(tmp_path, "f*").parts()
+
+
 def test_reading_a_part_twice_gives_the_same_and_another_instance_too(tmp_path: Path) -> None:
     put(tmp_path, *[f"{number}.png" for number in range(50)])
     reader = Folder(tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -15,9 +17,16 @@ from crater_ray.builtin.readers.parts import cut
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".jp2", ".bmp", ".gif", ".pgm", ".ppm")
-)
+# fmt: off
+EXTENSIONS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".jpx",
+    ".bmp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".heic", ".heif", ".hif",
+))
+UNREAD = frozenset((  # pictures too, but of formats that are not decoded
+    ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw",
+    ".exr", ".hdr", ".psd", ".svg", ".pdf", ".tga", ".jxr", ".img", ".cub", ".fits",
+))
+# fmt: on
 
 
 class Folder:
@@ -33,10 +42,22 @@ class Folder:
     def __init__(self, root: Path, pattern: str = "**/*") -> None:
         self.root = Path(root)
         self.pattern = pattern
+        self._unread: Counter[str] = Counter()
 
     def parts(self) -> list[str]:
-        """Names by content. Raises ReaderError when there is no folder, or no image in it."""
-        return list(self._parts)
+        """Names by content. Raises ReaderError when there is no folder, or no image in it.
+
+        Warns of pictures that are not listed since their format is not decoded.
+        """
+        parts = list(self._parts)
+        if self._unread:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self._unread.items()))
+            warnings.warn(
+                f"{sum(self._unread.values())} files below {self.root} are not indexed, since "
+                f"their format is not read ({kinds}); convert them to PNG or TIFF",
+                stacklevel=2,
+            )
+        return parts
 
     def read(self, part: str) -> Iterator[Item]:
         """The items of one part, sorted by id. Raises ReaderError for an unknown part."""
@@ -60,16 +81,23 @@ class Folder:
             raise ReaderError(f"{self.root} {what}; set root to the folder that holds the images")
         wanted = self.pattern.split("/")
         by_extension = "." not in wanted[-1]
-        ids = sorted(
-            path
-            for path in _walk(self.root)
-            if (not by_extension or os.path.splitext(path)[1].lower() in EXTENSIONS)
-            and (self.pattern == "**/*" or _matches(path.split("/"), wanted))
-        )
+        ids, self._unread = [], Counter[str]()
+        for path in _walk(self.root):
+            extension = os.path.splitext(path)[1].lower()
+            if by_extension and extension not in EXTENSIONS and extension not in UNREAD:
+                continue
+            if self.pattern != "**/*" and not _matches(path.split("/"), wanted):
+                continue
+            if by_extension and extension in UNREAD:
+                self._unread[extension] += 1
+            else:
+                ids.append(path)
+        ids.sort()
         if not ids:
+            unread = f"; {sum(self._unread.values())} files of other formats" if self._unread else ""
             known = ", ".join(sorted(EXTENSIONS)) if by_extension else "any extension"
             raise ReaderError(
-                f"no image below {self.root} matches {self.pattern!r} ({known}); "
+                f"no image below {self.root} matches {self.pattern!r} ({known}{unread}); "
                 f"set root or pattern to where they are"
             )
         return ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from crater_ray.errors import PluginError
+from crater_ray.errors import PluginError, ReaderError
 from crater_ray.plugins import Index
 from crater_ray_colmap import ColmapOptions, child, database, pairs, pictures, report
-from crater_ray_colmap.pictures import Picture
+from crater_ray_colmap.pictures import Gallery
 from crater_ray_colmap.stage import alone, key, once
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ class Colmap:
         starts, and ColmapFailed when its process dies.
         """
         with alone(out) as lock:
-            run = Run(self.options, out, _pictures(self.options, index, out), lock)
-            names = {picture.id: picture.name for picture in run.pictures}
-            chosen = {RETRIEVED: pairs.retrieved(index, neighbours, self.options.top, out, names)}
+            gallery = _gallery(self.options, index, out)
+            run, names = Run(self.options, out, gallery, lock), gallery.names
+            chosen = {RETRIEVED: pairs.retrieved(len(index), neighbours, self.options.top, names)}
+            pairs.write(out / pairs.NAME, chosen[RETRIEVED])
             everything = (
                 pairs.exhaustive(list(names.values())) if EXHAUSTIVE in self.options.baselines else []
             )
@@ -56,7 +57,7 @@ class Colmap:
             if everything:  # last, since it takes the longest
                 chosen[EXHAUSTIVE] = everything
             methods = [run.method(name, chosen[name], told.get(name, {})) for name in chosen]
-            return report.write(out, methods, features, self.options, len(run.pictures))
+            return report.write(out, methods, features, self.options, gallery)
 
 
 @dataclass(frozen=True)
@@ -65,36 +66,44 @@ class Run:
 
     options: ColmapOptions
     out: Path
-    pictures: Sequence[Picture]
+    gallery: Gallery
     lock: int
 
     @cached_property
-    def folder(self) -> Path:
-        return self.options.images or self.out / "images"
-
-    @cached_property
     def groups(self) -> list[list[str]]:
-        return pictures.groups(self.pictures, self.options.cameras)
+        return pictures.groups(self.gallery.pictures, self.options.cameras)
 
     @cached_property
     def features_key(self) -> str:
-        seen = [(picture.name, picture.size, picture.stamp) for picture in self.pictures]
+        seen = [(picture.name, picture.size, picture.stamp) for picture in self.gallery.pictures]
         how = self.options.model_dump(include={"camera_model", "features", "image_size"})
-        return key("features", _version(), str(self.folder), seen, self.groups, how)
+        return key("features", _version(), str(self.gallery.folder), seen, self.groups, how)
 
     def features(self) -> dict[str, Any]:
         """SIFT of every image in out/features/database.db."""
 
         def work(folder: Path) -> Mapping[str, Any]:
             how = self.options.model_dump(include={"camera_model", "features", "image_size"})
-            task = {**how, "database": folder / database.NAME, "images": self.folder, "groups": self.groups}
-            return self._colmap("features", task, folder)
+            task = {
+                **how,
+                "database": folder / database.NAME,
+                "images": self.gallery.folder,
+                "groups": self.groups,
+            }
+            answer = self._colmap("features", task, folder)
+            if unread := answer["unread"]:
+                raise ReaderError(
+                    f"COLMAP reads {answer['images'] - len(unread)} of {answer['images']} images, and not "
+                    f"{pictures.some(unread)}; leave [consume.colmap] images out to have all of them written "
+                    f"from the index. COLMAP's own words: {folder / child.LOG}"
+                )
+            return answer
 
         return once(self.out / "features", self.features_key, work)
 
     def tree(self) -> dict[str, Any]:
         """Every image's ranking by COLMAP's vocabulary tree, learnt from these images."""
-        asked = {"words": self.options.words, "neighbours": min(TREE_RANKS, len(self.pictures) - 1)}
+        asked = {"words": self.options.words, "neighbours": min(TREE_RANKS, len(self.gallery.pictures) - 1)}
 
         def work(folder: Path) -> Mapping[str, Any]:
             task = {**asked, "database": self.out / "features" / database.NAME, "tree": folder / "tree.bin"}
@@ -116,6 +125,11 @@ class Run:
                 database.copy(self.out / "features" / database.NAME, here)
             task = {"database": here, "pairs": pairs.write(folder / "pairs.txt", chosen)}
             answer = self._colmap("matches", task, folder)
+            if answer["compared"] != len(chosen):
+                raise child.ColmapFailed(
+                    f"COLMAP compared {answer['compared']} of {len(chosen)} pairs of {task['pairs']}; "
+                    f"its own words: {folder / child.LOG}"
+                )
             pairs.write(folder / "verified.txt", answer["inliers"])
             return answer
 
@@ -124,7 +138,7 @@ class Run:
             (folder / "sparse").mkdir()
             task = {
                 "database": self.out / name / "matches" / database.NAME,
-                "images": self.folder,
+                "images": self.gallery.folder,
                 "out": folder / "sparse",
                 "shapes": folder / report.SHAPES,
                 "min_model_size": self.options.min_model_size,
@@ -144,13 +158,20 @@ class Run:
         return child.run(do, {**shared, **task}, folder, lock=self.lock, console=Console(stderr=True))
 
 
-def _pictures(options: ColmapOptions, index: Index, out: Path) -> list[Picture]:
-    """Checked files of every item: the reader's own, or written once by ids and stamps."""
+def _gallery(options: ColmapOptions, index: Index, out: Path) -> Gallery:
+    """A checked file of every item: the reader's own, linked or converted, or written from the index."""
+    folder = out / "images"
     if options.images is not None:
-        return pictures.found(index.ids, index.items(["uri"])["uri"].to_pylist(), options.images)
+        images = options.images
+        files = pictures.found(index.ids, index.items(["uri"])["uri"].to_pylist(), images)
+        if pictures.usable(files):
+            return Gallery(images, files)
+        made_of = key("linked", str(images), [(file.id, file.name, file.stamp) for file in files])
+        once(folder, made_of, lambda here: {"files": len(pictures.gathered(index, files, images, here))})
+        return Gallery(folder, pictures.gathered(index, files, images, folder))
     made_of = key("images", list(index.ids), index.items(["stamp"])["stamp"].to_pylist())
-    once(out / "images", made_of, lambda folder: {"written": len(pictures.written(index, folder))})
-    return pictures.written(index, out / "images")  # those that somebody removed since, again
+    once(folder, made_of, lambda here: {"written": len(pictures.written(index, here))})
+    return Gallery(folder, pictures.written(index, folder))  # those that somebody removed since, again
 
 
 def _version() -> str:

@@ -7,37 +7,30 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-
 from crater_ray.errors import UserError
-from crater_ray.plugins import Consumer, Index, registry
+from crater_ray.pairs import nearest_pairs
 from crater_ray_colmap.stage import write_text
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 Pairs = list[tuple[str, str]]
+NAME = "pairs.txt"
 MOST_EXHAUSTIVE = 3000  # images: 4.5 million pairs, a day and a half of one core at 0.03 s a pair
 
 
-def retrieved(index: Index, neighbours: ds.Dataset, top: int, out: Path, names: Mapping[str, str]) -> Pairs:
-    """Each image with its `top` neighbours, as names; ids stand in out/pairs.txt, by the consumer `pairs`.
+def retrieved(images: int, neighbours: ds.Dataset, top: int, names: Mapping[str, str]) -> Pairs:
+    """Each image with its `top` neighbours, by COLMAP's names.
 
-    names: of each id. Raises UserError when there are no pairs, the table has fewer neighbours than `top`, or
-    an id has white space.
+    images: of the index. names: of each id. Raises UserError when there are no pairs, or the table has fewer
+    neighbours than `top`.
     """
-    ranks = neighbours.to_table(columns=["rank"])["rank"]
-    deepest = pc.max(ranks).as_py() or 0
-    if deepest < min(top, len(index) - 1):
-        raise UserError(
-            f"[consume.colmap] top = {top}, but the neighbour table has {deepest} an image; "
-            f"set [neighbours] top = {top}"
-        )
-    consumer: Consumer = registry().build(registry().ref("consumer", "pairs", {"top": top}))
-    pairs = read(consumer(index, neighbours, out))
+    table = nearest_pairs(neighbours, top, images, "colmap")
+    ids = zip(table["first"].to_pylist(), table["second"].to_pylist(), strict=True)
+    pairs = unordered((names[first], names[second]) for first, second in ids)
     if not pairs:
-        raise UserError(f"no pairs: an index of {len(index)} images has no neighbours to match")
-    return unordered((names[first], names[second]) for first, second in pairs)
+        raise UserError(f"no pairs: an index of {images} images has no neighbours to match")
+    return pairs
 
 
 def exhaustive(names: Sequence[str]) -> Pairs:
@@ -68,11 +61,6 @@ def first_ranks(ranks: Mapping[str, Sequence[str]], count: int) -> Pairs:
 def unordered(pairs: Iterable[tuple[str, str]]) -> Pairs:
     """Sorted and unique, first < second, nothing with itself."""
     return sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-
-
-def read(path: Path) -> Pairs:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [(first, second) for first, second in (line.split(" ") for line in lines)]
 
 
 def write(path: Path, pairs: Iterable[Sequence[object]]) -> Path:

@@ -10,6 +10,8 @@ from typing import Any
 
 from crater_ray_colmap import ColmapOptions
 from crater_ray_colmap.figure import draw
+from crater_ray_colmap.names import colmap_name
+from crater_ray_colmap.pictures import Gallery, Picture
 from crater_ray_colmap.stage import write_json, write_text
 
 SHAPES = "shapes.npz"  # where a method's cameras and points lie
@@ -64,17 +66,30 @@ class Method:
         }
 
 
+def renamed(picture: Picture) -> bool:
+    """Beside the .png of what was converted."""
+    return bool(picture.source) and colmap_name(picture.source) != picture.source
+
+
 def folders(names: Sequence[str]) -> dict[str, int]:
     """How many images of each first folder; "" for names without one."""
     return dict(sorted(Counter(name.rpartition("/")[0].split("/")[0] for name in names).items()))
 
 
 def write(
-    out: Path, methods: Sequence[Method], features: Mapping[str, Any], options: ColmapOptions, images: int
+    out: Path,
+    methods: Sequence[Method],
+    features: Mapping[str, Any],
+    options: ColmapOptions,
+    gallery: Gallery,
 ) -> Path:
     """out/report.md, beside report.json and report.png."""
+    pictures = gallery.pictures
     told = {
-        "images": images,
+        "images": len(pictures),
+        "folder": str(gallery.folder),
+        "converted": [picture.name for picture in pictures if picture.converted],
+        "renamed": {picture.source: picture.name for picture in pictures if renamed(picture)},
         "features": dict(features),
         "methods": [method.as_dict() for method in methods],
         "options": options.model_dump(mode="json", exclude={"images"}),
@@ -117,7 +132,15 @@ def as_markdown(told: Mapping[str, Any]) -> str:
                 f"{model['points']:,} points, track length {model['mean_track_length']:.2f}, error "
                 f"{model['mean_reprojection_error']:.3f} px"
             )
+    converted, names = told["converted"], told["renamed"]
     notes = [
+        f"COLMAP cannot read {len(converted)} of the files: they were converted to PNG in {told['folder']}"
+        if converted
+        else "",
+        f"{len(names)} names cannot stand in a list of pairs; here {next(iter(names))!r} is "
+        f"{next(iter(names.values()))!r}, and all images lie under such names in {told['folder']}"
+        if names
+        else "",
         f"Without a single keypoint, so in no model: {', '.join(features['without'])}"
         if features["without"]
         else "",

@@ -27,7 +27,7 @@ DRAWN = 20_000  # points of a model that the figure gets, at most
 
 
 def features(task: dict[str, Any]) -> dict[str, Any]:
-    """SIFT of every image that has none yet: images, keypoints in all, names without any."""
+    """SIFT of every image that has none yet: images, keypoints in all, names not read, names without any."""
     options = pycolmap.FeatureExtractionOptions()
     options.max_image_size = task["image_size"]
     options.sift.max_num_features = task["features"]
@@ -61,7 +61,8 @@ def features(task: dict[str, Any]) -> dict[str, Any]:
         "images": len(asked),
         "cameras": cameras,
         "keypoints": sum(counts.values()),
-        "without": [name for name in asked if not counts.get(name)],
+        "unread": [name for name in asked if name not in counts],
+        "without": [name for name in asked if counts.get(name) == 0],
     }
 
 

@@ -57,7 +57,8 @@ def test_an_abort_inside_colmap_is_an_error_that_says_where(tmp_path: Path) -> N
 
 
 def test_an_image_that_colmap_cannot_read_is_told(tmp_path: Path) -> None:
-    assert run("features", task(tmp_path), tmp_path, console=QUIET)["without"] == ["absent.jpg"]
+    answer = run("features", task(tmp_path), tmp_path, console=QUIET)
+    assert (answer["unread"], answer["without"]) == (["absent.jpg"], [])
 
 
 def test_a_refusal_of_pycolmap_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from crater_ray_colmap import ColmapOptions
 from crater_ray_colmap.figure import from_above
+from crater_ray_colmap.pictures import Gallery, Picture
 from crater_ray_colmap.report import SHAPES, Method, folders, write
 
 NAMES = [f"{scene}/images/{number}.jpg" for scene in "ab" for number in range(4)]
@@ -70,7 +71,10 @@ def test_the_report_is_written_for_people_and_programs(methods: list[Method], tm
         "pycolmap": "4.2.1",
         "without": ["b/images/3.jpg"],
     }
-    path = write(tmp_path, methods, features, ColmapOptions(top=5), 8)
+    pictures = [Picture(str(number), f"{number}.jpg", (8, 8), "", f"{number}.jpg") for number in range(6)]
+    pictures.append(Picture("6", "6.webp.png", (8, 8), "", "6.webp", converted=True))
+    pictures.append(Picture("7", "IMG%207.jpg", (8, 8), "", "IMG 7.jpg"))
+    path = write(tmp_path, methods, features, ColmapOptions(top=5), Gallery(Path("out/images"), pictures))
     text = path.read_text()
     assert "8 images, 2 cameras, 1,234 keypoints in 1.2 s (pycolmap 4.2.1)." in text
     assert "| retrieved | 7 | 2 | 6 of 8 | 2 | 400 | 3.50 | 0.400 |  | 2.0 | 3.0 |" in text
@@ -78,7 +82,11 @@ def test_the_report_is_written_for_people_and_programs(methods: list[Method], tm
     assert "- model/sparse/0: 3 images (a 1, b 2), 100 points, track length 2.00, error 0.100 px" in text
     assert "- Without a single keypoint, so in no model: b/images/3.jpg." in text
     assert "- retrieved: matching was cut; its seconds are of the last run." in text
+    assert "- COLMAP cannot read 1 of the files: they were converted to PNG in out/images." in text
+    assert "- 1 names cannot stand in a list of pairs; here 'IMG 7.jpg' is 'IMG%207.jpg', and all" in text
     told = json.loads((tmp_path / "report.json").read_text())
+    assert told["converted"] == ["6.webp.png"]
+    assert told["renamed"] == {"IMG 7.jpg": "IMG%207.jpg"}
     assert told["methods"] == [method.as_dict() for method in methods]
     assert told["options"]["top"] == 5
     assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
@@ -87,7 +95,8 @@ def test_the_report_is_written_for_people_and_programs(methods: list[Method], tm
 def test_without_mapping_there_are_pairs_alone(tmp_path: Path) -> None:
     features = {"cameras": 1, "keypoints": 0, "seconds": 0.0, "pycolmap": "4.2.1", "without": []}
     method = Method("retrieved", 1, {"inliers": [("a", "b", 20)], "seconds": 1.0}, None, {})
-    text = write(tmp_path, [method], features, ColmapOptions(), 2).read_text()
+    two = Gallery(Path("photos"), [Picture(name, name, (8, 8), "", name) for name in "ab"])
+    text = write(tmp_path, [method], features, ColmapOptions(), two).read_text()
     assert "| retrieved | 1 | 1 |  |  |  |  |  |  | 1.0 |  |" in text
 
 
