@@ -26,7 +26,7 @@ from table import Report, arguments, show
 
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.asking import CANDIDATES, SIZE, VIEWS
-from crater_ray_catalogue.bodies import system
+from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import find
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries

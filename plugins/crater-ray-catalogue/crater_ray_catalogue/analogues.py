@@ -15,7 +15,7 @@ from rich.console import Console
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import AnaloguesOptions
-from crater_ray_catalogue.bodies import radius_km, system
+from crater_ray_mosaic.bodies import radius_km, system
 from crater_ray_catalogue.classes import Classes, classes
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.gallery import Tile, class_map, gallery

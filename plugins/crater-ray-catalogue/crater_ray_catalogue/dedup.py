@@ -13,7 +13,7 @@ import pandas as pd
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import DedupOptions, figure
-from crater_ray_catalogue.bodies import radius_km, system
+from crater_ray_mosaic.bodies import radius_km, system
 from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_table
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.proposals import Places, propose

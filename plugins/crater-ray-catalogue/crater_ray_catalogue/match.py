@@ -16,7 +16,7 @@ from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import MatchOptions, control
 from crater_ray_catalogue.asking import Asked
-from crater_ray_catalogue.bodies import system
+from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries

@@ -23,7 +23,7 @@ from crater_ray.testing import FakeIndex, check_backbone
 from crater_ray.types import Hit
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.asking import Asked
-from crater_ray_catalogue.bodies import system
+from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.constellations import Seed, follow
 from crater_ray_catalogue.entries import Entries

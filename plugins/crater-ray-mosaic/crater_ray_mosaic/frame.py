@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
 
+ROUNDING = 0.001  # columns, by which a whole turn may miss a whole number and still is meant to be one
 _PLAIN = ("Equirectangular", "Equidistant_Cylindrical", "Plate_Carree")
 
 
@@ -33,14 +34,16 @@ class Frame:
     scale: float  # what a stored number is multiplied with, as the file says
 
     @property
-    def turn(self) -> int:
-        """Columns of a whole turn."""
-        return round(360.0 / self.step_lon)
+    def turn(self) -> float:
+        """Columns of a whole turn; not always a whole number."""
+        columns = 360.0 / abs(self.step_lon)
+        whole = round(columns)
+        return float(whole) if abs(columns - whole) < ROUNDING else columns
 
     @property
     def wraps(self) -> bool:
-        """Whether the raster goes all the way round (a repeated last column is let be)."""
-        return self.width >= self.turn and abs(self.turn * self.step_lon - 360.0) < 0.25 * self.step_lon
+        """Whether the raster goes all the way round: less than one column is missing, or some are repeated."""
+        return self.width > self.turn - 1.0 + ROUNDING
 
     @property
     def kilometres(self) -> float:

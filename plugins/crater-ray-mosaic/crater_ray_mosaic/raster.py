@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from crater_ray.errors import ReaderError
-from crater_ray_mosaic.frame import dataset_name, frame_of
+from crater_ray_mosaic.frame import ROUNDING, dataset_name, frame_of
 
 # GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory an actor. Read
 # once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
@@ -77,7 +77,7 @@ class Raster:
         top, bottom = _span(rows, down, 0, f.height)
         left, right = _span(columns, across, *((None, None) if f.wraps else (0, f.width)))
         pieces, centres = [], []
-        for start, stop, shift in _pieces(left, right, f.turn) if f.wraps else [(left, right, 0)]:
+        for start, stop, shift in _pieces(left, right, f.turn, f.width) if f.wraps else [(left, right, 0)]:
             piece, at = self._read(top, bottom, start, stop, down, across)
             pieces.append(piece)
             centres.append(at + shift)
@@ -130,14 +130,20 @@ def _span(at: NDArray[np.float64], cell: float, low: int | None, high: int | Non
     return (start if low is None else max(start, low)), (stop if high is None else min(stop, high))
 
 
-def _pieces(left: int, right: int, width: int) -> list[tuple[int, int, int]]:
-    """Columns left..right of an endless raster as windows of one turn: start, stop, shift back."""
-    pieces, at = [], left
-    while at < right:
-        shift = at // width * width
-        stop = min(right, shift + width)
-        pieces.append((at - shift, stop - shift, shift))
-        at = stop
+def _pieces(left: int, right: int, turn: float, width: int) -> list[tuple[int, int, float]]:
+    """Columns left..right of an endless raster as windows of its own: start, stop, shift back.
+
+    A copy of the raster lies every `turn` columns. Where two overlap, the later one is used.
+    """
+    kept = min(width, math.ceil(turn - ROUNDING))
+    if turn != round(turn):  # up to two columns lie between the last centre and the next copy's first
+        left, right = left - 1, right + 1
+    pieces = []
+    for copy in range(math.floor(left / turn) - 1, math.floor(right / turn) + 1):
+        shift = copy * turn
+        start, stop = max(0, math.floor(left - shift)), min(kept, math.ceil(right - shift))
+        if start < stop:
+            pieces.append((start, stop, shift))
     return pieces
 
 

@@ -107,6 +107,27 @@ def test_views_across_the_seam_of_a_region(paint: Paint) -> None:
         np.testing.assert_allclose(sampled(region, pose, 32), sampled(whole, pose, 32), atol=1e-2)
 
 
+@pytest.mark.parametrize("west", [-180.0, 0.0, -180.07])
+@pytest.mark.parametrize("columns", [-0.99, -0.54, -0.456, -0.2, 0.0, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize("half_width", [60.0, 700.0])  # as stored, and averaged down
+def test_a_whole_turn_of_a_fraction_of_a_column(
+    paint: Paint, west: float, columns: float, half_width: float
+) -> None:
+    """As Mars's HRSC-MOLA blend has it, and what gdalwarp makes: less than a column is missing or repeated."""
+    width = 1800
+    step = 360 / (width - columns)  # `columns` are repeated, or missing where below 0
+    raster = Raster(paint("turn.tif", smooth, west, 90.0, step, width, round(180 / step)))
+    assert raster.frame.wraps
+    for lon in (west, west + 0.4 * step, west - 0.7 * step, west + 2.0):
+        assert raster.holds(0.0, lon)
+        pose = Pose(10.0, lon, half_width)
+        lat, lons = places(pose, 32, raster.frame.radius_km)
+        wrong = sampled(raster, pose, 32) - smooth(lat, lons)
+        # 100 grey levels a radian: a shift of a tenth of a pixel (.2°) would be .07
+        assert np.abs(wrong).max() < (0.01 if half_width < 100 else 0.35)
+    assert not Raster(paint("gap.tif", smooth, west, 90.0, step, width - 2, round(180 / step))).frame.wraps
+
+
 def test_outside_is_told_from_nodata(paint: Paint) -> None:
     def holes(lat: Any, lon: Any) -> Any:
         return np.where((lat > 5) & (lon < 5), -9999.0, 1.0)
