@@ -14,9 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
+from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.plugins import Reader
 from crater_ray.types import CANDIDATES, Hit, Item, Tokens, TokenShape
+
+MAX_PIXELS = 64_000_000  # as a job's default
 
 Array = np.ndarray[Any, Any]
 
@@ -42,8 +45,8 @@ class FakeBackbone:
     def preprocess(self, image: Array) -> Tensor:
         """(H, W, 3) uint8 -> (3, S, S) float32 in -1..1."""
         size = (self.image_size, self.image_size)
-        pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), np.float32)
-        return torch.from_numpy(pixels.transpose(2, 0, 1) / 127.5 - 1.0)
+        resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), np.float32)
+        return torch.from_numpy(resized.transpose(2, 0, 1) / 127.5 - 1.0)
 
     def __call__(self, images: Tensor) -> Tokens:
         """(N, 3, S, S) -> Tokens."""
@@ -158,10 +161,7 @@ class FakeIndex:
         ]
 
     def image(self, id: str) -> Array:
-        data = self.reader.load(self._items[self._row[id]].uri)
-        if isinstance(data, bytes):
-            return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        return data if data.ndim == 3 else np.repeat(data[:, :, None], 3, 2)
+        return pixels(self.reader.load(self._items[self._row[id]].uri), MAX_PIXELS)
 
     def neighbours(self, top: int = 5) -> ds.Dataset:
         """The neighbour table a consumer gets: query_id, rank, id, score."""
