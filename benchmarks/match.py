@@ -26,7 +26,6 @@ from table import Report, arguments, show
 
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.asking import CANDIDATES, SIZE, VIEWS
-from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import find
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries
@@ -34,6 +33,7 @@ from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.match import MOST
 from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene
+from crater_ray_mosaic.bodies import system
 from crater_ray_mosaic.covisible import project
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster

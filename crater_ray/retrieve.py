@@ -210,7 +210,7 @@ class Index:
 
     def pixels(self, image: bytes | Array) -> Array:
         """(H, W, 3) uint8 of a query image. Raises QueryError for one that cannot be used."""
-        from crater_ray.encode.pixels import pixels
+        from crater_ray.images import pixels
 
         try:
             return pixels(image, self.recipe.max_pixels)
@@ -383,7 +383,7 @@ class Index:
 
     def image(self, id: str) -> Array:
         """(H, W, 3) uint8, through the reader that listed it. Raises QueryError when that fails."""
-        from crater_ray.encode.pixels import pixels
+        from crater_ray.images import pixels
 
         part, row = self.snapshot.part_of(self.row(id))
         reader = self._readers[part.entry.reader]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, PluginError
+from crater_ray.images import pixels
 from crater_ray.plugins import Aggregator, Backbone
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray.types import Side, Tokens

@@ -113,7 +113,7 @@ class QueryEncoder:
         return sized
 
     def _pixels(self, image: bytes | Array) -> Array:
-        from crater_ray.encode.pixels import pixels
+        from crater_ray.images import pixels
 
         return pixels(image, self.max_pixels)
 
@@ -130,7 +130,7 @@ class QueryEncoder:
         ]
 
     def _load(self, version: int, reader: int, uri: str) -> Array:
-        from crater_ray.encode.pixels import pixels
+        from crater_ray.images import pixels
 
         try:
             return pixels(self._opened(version)[reader].load(uri), self.recipe.max_pixels)

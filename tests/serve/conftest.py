@@ -116,8 +116,8 @@ def make_index(root: Path, segments: tuple[tuple[int, int], ...] = SEGMENTS) -> 
 
 
 def _encoded(encoder: Any, reader: Any, item: Any) -> tuple[Any, Any]:
-    from crater_ray.encode.pixels import pixels
     from crater_ray.errors import BadImage
+    from crater_ray.images import pixels
 
     try:
         image = pixels(reader.load(item.uri), 1_000_000)

@@ -15,7 +15,6 @@ from rich.console import Console
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import AnaloguesOptions
-from crater_ray_mosaic.bodies import radius_km, system
 from crater_ray_catalogue.classes import Classes, classes
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.gallery import Tile, class_map, gallery
@@ -23,6 +22,7 @@ from crater_ray_catalogue.morphology import forms, likeness, picked
 from crater_ray_catalogue.proposals import unit
 from crater_ray_catalogue.stage import alone, key, whole
 from crater_ray_catalogue.tables import write_tables
+from crater_ray_mosaic.bodies import radius_km, system
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

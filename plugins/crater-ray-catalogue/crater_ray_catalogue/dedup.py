@@ -13,13 +13,13 @@ import pandas as pd
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import DedupOptions, figure
-from crater_ray_mosaic.bodies import radius_km, system
 from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_table
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.proposals import Places, propose
 from crater_ray_catalogue.scores import scores
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
+from crater_ray_mosaic.bodies import radius_km, system
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

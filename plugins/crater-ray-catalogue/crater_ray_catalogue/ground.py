@@ -13,9 +13,9 @@ from pyproj.crs import ProjectedCRS
 from pyproj.crs.coordinate_operation import OrthographicConversion
 from scipy.spatial import cKDTree
 
-from crater_ray_mosaic.bodies import radius_km
 from crater_ray_catalogue.entries import Entries
 from crater_ray_catalogue.proposals import unit
+from crater_ray_mosaic.bodies import radius_km
 
 Complex = NDArray[np.complex128]
 Ints = NDArray[np.int64]

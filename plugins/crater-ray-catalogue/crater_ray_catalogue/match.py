@@ -16,7 +16,6 @@ from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import MatchOptions, control
 from crater_ray_catalogue.asking import Asked
-from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries
@@ -26,6 +25,7 @@ from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene, read_scene
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
+from crater_ray_mosaic.bodies import system
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds

@@ -23,7 +23,6 @@ from crater_ray.testing import FakeIndex, check_backbone
 from crater_ray.types import Hit
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.asking import Asked
-from crater_ray_mosaic.bodies import system
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.constellations import Seed, follow
 from crater_ray_catalogue.entries import Entries
@@ -34,6 +33,7 @@ from crater_ray_catalogue.proposals import Places
 from crater_ray_catalogue.registration import Placed, register
 from crater_ray_catalogue.scene import Scene, read_scene
 from crater_ray_catalogue.walls import Walls
+from crater_ray_mosaic.bodies import system
 from crater_ray_mosaic.mosaic import Mosaic
 from crater_ray_mosaic.options import MosaicOptions
 from crater_ray_mosaic.pose import Pose

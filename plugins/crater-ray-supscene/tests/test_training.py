@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from crater_ray.errors import BadImage, ConfigError, CraterRayError, ReaderError
+from crater_ray.errors import ConfigError, CraterRayError, ReaderError
+from crater_ray.images import pixels
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
 from crater_ray_supscene.training import checkpoint, record
@@ -24,7 +26,7 @@ from crater_ray_supscene.training.job import TrainTable, load_train
 from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.loop import Batch, Model, rate
 from crater_ray_supscene.training.model import as_trunk, built, built_backbone, trunk_digest
-from crater_ray_supscene.training.pictures import Pictures, decoded
+from crater_ray_supscene.training.pictures import Pictures
 from crater_ray_supscene.training.plan import digest, make_plan, read_plan, write_plan
 from crater_ray_supscene.training.trunk import Cached, Fresh, fill, shards
 
@@ -165,8 +167,25 @@ def test_a_bad_image_is_left_out_of_its_batch(write_train: Write, hollows: Path,
 
     first, second = units[0].tolist(), units[1].tolist()
     assert loss([first, second]) == pytest.approx(loss([[first[0], -1, *first[2:]], second]), abs=1e-6)
-    with pytest.raises(BadImage, match="cannot be decoded"):
-        decoded(b"no image")
+    pictures = Pictures(plan, descriptor.backbone)
+    assert pictures.load([1]) == [
+        "not an image of a known format (JPEG, PNG, TIFF, WebP, JPEG 2000, GIF, BMP, PNM)"
+    ]
+
+
+def test_training_sees_an_image_as_an_index_does(write_train: Write, hollows: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(hollows, copy)
+    deep = np.random.default_rng(1).integers(1000, 3000, (64, 64)).astype(np.uint16)  # of a 12-bit camera
+    Image.fromarray(deep).save(copy / "images" / "000_1.png")
+    path = write_train()
+    path.write_text(path.read_text().replace(str(hollows / "train.csv"), str(copy / "train.csv")))
+    job = load_train(path)
+    plan, backbone = make_plan(job), built(job, tail=False).backbone
+    ready = Pictures(plan, backbone).load([1])[0]
+    seen = pixels((copy / "images" / "000_1.png").read_bytes(), 10_000)
+    assert seen.std() > 50
+    torch.testing.assert_close(ready, backbone.preprocess(seen))
 
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine() -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from crater_ray_supscene.pictures.sheet import Row
 
 _PATH = click.Path(path_type=Path)
@@ -38,7 +41,6 @@ def _rows(images: Sequence[Path], model: Path | None, name: str, clusters: int) 
     from crater_ray.plugins import registry
     from crater_ray_supscene.aggregators.saved import stored
     from crater_ray_supscene.pictures.sheet import Row, strongest
-    from crater_ray_supscene.training.pictures import decoded
 
     here = registry()
     aggregator: Any = None
@@ -52,7 +54,7 @@ def _rows(images: Sequence[Path], model: Path | None, name: str, clusters: int) 
         ref = here.ref("aggregator", what["aggregator"], {"path": str(model)}, base=Path.cwd())
         aggregator, name = here.build(ref, backbone.shape), what["aggregator"]
     for path in images:
-        image = decoded(_bytes(path))
+        image = _image(path)
         with torch.inference_mode():
             tokens = backbone(backbone.preprocess(image)[None])
             maps, names = [], []
@@ -67,10 +69,15 @@ def _rows(images: Sequence[Path], model: Path | None, name: str, clusters: int) 
         yield Row(f"{path.name}\n{name}", image, np.reshape(maps, (-1, *tokens.grid)), names)
 
 
-def _bytes(path: Path) -> bytes:
-    from crater_ray.errors import QueryError
+def _image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3). Raises QueryError for a file that is missing or no image."""
+    from crater_ray.errors import BadImage, QueryError
+    from crater_ray.images import pixels
+    from crater_ray_supscene.training.pictures import MOST_PIXELS
 
     try:
-        return path.read_bytes()
+        return pixels(path.read_bytes(), MOST_PIXELS)
     except OSError as error:
         raise QueryError(f"cannot read the image {path}: {error.strerror or error}") from None
+    except BadImage as error:
+        raise QueryError(f"the image {path} cannot be used: {error.message}") from None

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
-
 from crater_ray.errors import BadImage
+from crater_ray.images import pixels
 from crater_ray.plugins import Backbone, registry
 from crater_ray_supscene.training.plan import Plan
 
 MOST_PIXELS = 64_000_000
-Pixels = NDArray[np.uint8]
 
 
 class Pictures:
@@ -36,24 +31,6 @@ class Pictures:
     def _one(self, row: int) -> Any:
         try:
             data = self._readers[self._reader[row]].load(self._uri[row])
-            return self._preprocess(decoded(data))
+            return self._preprocess(pixels(data, MOST_PIXELS))
         except BadImage as error:
             return error.message
-
-
-def decoded(data: bytes | NDArray[Any]) -> Pixels:
-    """(H, W, 3) uint8 of what a reader gives, upright. Raises BadImage."""
-    if isinstance(data, np.ndarray):
-        array = data if data.ndim == 3 else data[:, :, None]
-        if array.dtype != np.uint8 or array.shape[2] not in (1, 3):
-            raise BadImage(f"array of shape {data.shape} {data.dtype}, not (H, W[, 3]) uint8")
-        return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise BadImage(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS}")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except BadImage:
-        raise
-    except Exception as error:  # the bytes are in memory: whatever a decoder raises, it is about them
-        raise BadImage(f"cannot be decoded: {type(error).__name__}: {error}") from error

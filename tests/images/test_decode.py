@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage
+from crater_ray.images import pixels
 
 LIMIT = 64_000_000
 
@@ -150,7 +150,7 @@ def test_broken_exif_leaves_the_pixels_and_warns_of_nothing(tmp_path: Path) -> N
     path.write_bytes(encoded(Image.fromarray(noise()), "JPEG", exif=exif))
     # a fresh interpreter: pytest puts its own warning filters over the module's
     program = (
-        "import sys, pathlib; from crater_ray.encode.pixels import pixels; "
+        "import sys, pathlib; from crater_ray.images import pixels; "
         "sys.stdout.write(str(pixels(pathlib.Path(sys.argv[1]).read_bytes(), 10**6).shape))"
     )
     run = subprocess.run(
