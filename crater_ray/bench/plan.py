@@ -54,8 +54,9 @@ class Configuration:
     def key(self, *context: Any) -> str:
         """xxh3_128 hex of all that decides the result: this, its options in full, and the context."""
         ref = self.ref()
-        made = [ref.name, ref.options, ref.distribution, ref.release, self.match, self.codec, self.candidates]
-        return xxhash.xxh3_128_hexdigest(canonical([made, *context]))
+        made = [ref.name, ref.options, ref.distribution, ref.algorithm_version]
+        how = [self.match, self.codec, self.candidates]
+        return xxhash.xxh3_128_hexdigest(canonical([made, how, *context]))
 
     def flat(self) -> dict[str, Any]:
         """Its options beside those of the aggregator it hands its tokens to."""

@@ -64,8 +64,7 @@ class Recipe:
         del plain["files"]
         plain["grid"] = list(self.grid)
         for role in ROLES:
-            del plain[role]["module"]  # the distribution and its release say it
-            plain[role]["version"] = self.ref(role).release
+            del plain[role]["module"], plain[role]["version"]  # the algorithm's version says what it computes
             options = plain[role]["options"]
             for key, digest in self.files.items():
                 owner, _, option = key.partition(".")

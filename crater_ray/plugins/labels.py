@@ -50,7 +50,9 @@ class Label:
     """One thing a plugin offers.
 
     name: lower-case letters, digits and underscores (a command may use hyphens);
-    factory: "package.module:Name", imported only where it runs.
+    factory: "package.module:Name", imported only where it runs;
+    algorithm_version: from 1, raised only when the same options give other bytes than before. An index
+    needs the one that made it, in any release of the package.
     Raises ValueError when a field is malformed.
     """
 
@@ -58,6 +60,7 @@ class Label:
     summary: str
     factory: str
     options: type[Options] = Options
+    algorithm_version: int = 1
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
@@ -66,6 +69,8 @@ class Label:
             raise ValueError(f"factory {self.factory!r} of {self.name!r}: write it as 'package.module:Name'")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
             raise ValueError(f"options of {self.name!r} must be a subclass of crater_ray.plugins.Options")
+        if not (isinstance(self.algorithm_version, int) and self.algorithm_version >= 1):
+            raise ValueError(f"algorithm_version of {self.name!r} must be a whole number from 1")
         clash = RESERVED & set(self.options.model_fields)
         if clash:
             raise ValueError(
@@ -82,9 +87,5 @@ class Ref:
     options: dict[str, Any]  # validated, JSON-safe, paths absolute
     module: str  # the module that registered it
     distribution: str
-    version: str
-
-    @property
-    def release(self) -> str:
-        """The version's first two numbers: bytes may change between releases, never within one."""
-        return ".".join(self.version.split(".")[:2])
+    version: str  # of the distribution: workers run the driver's
+    algorithm_version: int = 1  # of what it computes: an index needs the one that made it

@@ -100,7 +100,15 @@ class Registry:
         plain = model.model_dump(mode="json")
         for key in model.files():
             plain[key] = _absolute_all(plain[key], base or Path.cwd())
-        return Ref(kind, name, plain, entry.module, entry.distribution, entry.version)
+        return Ref(
+            kind,
+            name,
+            plain,
+            entry.module,
+            entry.distribution,
+            entry.version,
+            entry.label.algorithm_version,
+        )
 
     def build(self, ref: Ref, *args: Any) -> Any:
         """The object a Ref names: `factory(*args, **options)`.
@@ -120,21 +128,24 @@ class Registry:
         return factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
 
     def current(self, ref: Ref) -> Ref:
-        """The Ref as this installation spells it: another patch of the same release will do.
+        """The Ref as this installation spells it: any release that computes the same will do.
 
-        Raises PluginError for another release, or when the package is missing.
+        Raises PluginError for another algorithm version or another distribution of that name.
         """
         if (ref.kind, ref.name) not in self._entries:
             return ref  # `build` says what is missing
         entry = self.find(ref.kind, ref.name)
-        here = replace(ref, module=entry.module, version=entry.version)
-        if (entry.distribution, here.release) != (ref.distribution, ref.release):
+        here = f"{entry.distribution} {entry.version}"
+        made = f"{ref.kind} {ref.name!r} of the index is of {ref.distribution} {ref.version}"
+        other = "or index again into another `out`"
+        if entry.distribution != ref.distribution:
+            raise PluginError(f"{made}, and here is {here}; install {ref.distribution}, {other}")
+        if entry.label.algorithm_version != ref.algorithm_version:
             raise PluginError(
-                f"{ref.kind} {ref.name!r} of the index is of {ref.distribution} {ref.version}, and here is "
-                f"{entry.distribution} {entry.version}; install '{ref.distribution}=={ref.release}.*' or"
-                " index again into another `out`"
+                f"{made}, algorithm version {ref.algorithm_version}, and {here} has "
+                f"{entry.label.algorithm_version}; install '{ref.distribution}=={ref.version}', {other}"
             )
-        return here
+        return replace(ref, module=entry.module, version=entry.version)
 
     def chosen(self, ref: Ref) -> Ref:
         """The Ref with those options alone that differ from their defaults.

@@ -46,6 +46,12 @@ def test_each_field_counts(recipe, change):
     assert replace(recipe, **change).digest() != recipe.digest()
 
 
+def test_the_release_of_a_package_does_not_count_what_it_computes_does(recipe):
+    released = replace(recipe, rerank=replace(recipe.rerank, version="7.0", module="moved"))
+    assert released.digest() == recipe.digest()
+    assert replace(recipe, rerank=replace(recipe.rerank, algorithm_version=2)).digest() != recipe.digest()
+
+
 def test_a_moved_weights_file_is_followed(tmp_path, recipe):
     create_or_check(tmp_path, recipe)
     moved = replace(recipe, backbone=replace(recipe.backbone, options={"model": "vit", "weights": "/w"}))

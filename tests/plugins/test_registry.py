@@ -35,6 +35,7 @@ def test_a_ref_is_plain_data_and_builds_what_it_names(found: Registry) -> None:
         "module": "crater_ray_fake",
         "distribution": "crater-ray-fake",
         "version": "1.0",
+        "algorithm_version": 1,
     }
     assert found.build(ref).shape.dim == 8
 
@@ -138,6 +139,27 @@ def test_another_version_on_this_node_is_an_error_naming_both(found: Registry) -
         r"node .*; install crater-ray-fake==0\.9 there",
     ):
         found.build(ref)
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.7", "12.0.dev3"])
+def test_any_release_that_computes_the_same_opens_an_index(found: Registry, version: str) -> None:
+    here = found.ref("backbone", "fake")
+    assert found.current(replace(here, version=version, module="moved")) == here
+    assert found.build(found.current(replace(here, version=version))).shape
+
+
+def test_another_algorithm_version_is_refused_by_both_numbers(found: Registry) -> None:
+    ref = replace(found.ref("backbone", "fake"), version="0.9", algorithm_version=3)
+    with pytest.raises(
+        PluginError,
+        match=r"is of crater-ray-fake 0\.9, algorithm version 3, and crater-ray-fake 1\.0 has 1; "
+        r"install 'crater-ray-fake==0\.9', or index again",
+    ):
+        found.current(ref)
+    with pytest.raises(
+        PluginError, match=r"of the index is of other-fake 1\.0, .* install other-fake, or index"
+    ):
+        found.current(replace(found.ref("backbone", "fake"), distribution="other-fake"))
 
 
 def test_a_package_that_this_node_lacks_names_the_pip_line(found: Registry) -> None:

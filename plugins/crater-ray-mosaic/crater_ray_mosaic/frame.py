@@ -42,7 +42,7 @@ class Frame:
 
     @property
     def wraps(self) -> bool:
-        """Whether the raster goes all the way round: less than one column is missing, or some are repeated."""
+        """Whether the raster goes all the way round, with less than one column missing or some repeated."""
         return self.width > self.turn - 1.0 + ROUNDING
 
     @property

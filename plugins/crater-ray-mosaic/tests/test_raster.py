@@ -113,7 +113,7 @@ def test_views_across_the_seam_of_a_region(paint: Paint) -> None:
 def test_a_whole_turn_of_a_fraction_of_a_column(
     paint: Paint, west: float, columns: float, half_width: float
 ) -> None:
-    """As Mars's HRSC-MOLA blend has it, and what gdalwarp makes: less than a column is missing or repeated."""
+    """As Mars's HRSC-MOLA blend and gdalwarp's rasters have it: part of a column is missing or repeated."""
     width = 1800
     step = 360 / (width - columns)  # `columns` are repeated, or missing where below 0
     raster = Raster(paint("turn.tif", smooth, west, 90.0, step, width, round(180 / step)))
