@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, QueryError
+from crater_ray.images import pixels
 from crater_ray.plugins import Reader
 from crater_ray.types import CANDIDATES, Hit, Item, Tokens, TokenShape
 
