@@ -303,6 +303,9 @@ def validate(folder: Path, as_json: bool) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
+    "--prefix", default="/", show_default=True, help="The path it is answered below, such as /moon."
+)
+@click.option(
     "--token-file", type=click.Path(path_type=Path), help="One bearer token a line; what callers must send."
 )
 @click.option("--no-auth", is_flag=True, help="Ask for no token; on this machine's own address only.")
@@ -323,6 +326,7 @@ def serve(
     index: Path,
     host: str,
     port: int,
+    prefix: str,
     token_file: Path | None,
     no_auth: bool,
     number: int | None,
@@ -336,7 +340,7 @@ def serve(
     overrides: Sequence[str],
 ) -> None:
     """Answer queries over HTTP, with a page to explore INDEX: an index, or a job file with [serve]."""
-    from crater_ray.serve.command import plan, run
+    from crater_ray.serve.command import plan, run, served_below
 
     told = {
         "shards": shards,
@@ -354,7 +358,15 @@ def serve(
         changes={name: value for name, value in told.items() if value is not None},
         overrides=overrides,
     )
-    run(wanted, host=host, port=port, address=address, metrics_port=metrics_port, say=click.echo)
+    run(
+        wanted,
+        host=host,
+        port=port,
+        prefix=served_below(prefix),
+        address=address,
+        metrics_port=metrics_port,
+        say=click.echo,
+    )
 
 
 for command in (bench, collect, compact, info, parts, plan, verify):

@@ -1,22 +1,23 @@
-"""The ASGI application: routes, explorer, documents, and the gate around them. No Ray."""
+"""The ASGI application: routes behind their guard, explorer, documents, the gate around all. No Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.routing import Match, Mount
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 import crater_ray
 from crater_ray.serve.basemap import Map
 from crater_ray.serve.document import page
-from crater_ray.serve.gate import Bounds, Gate
+from crater_ray.serve.gate import Gate
+from crater_ray.serve.guard import GUARDED, Bounds, Guard
 from crater_ray.serve.models import Ready
 from crater_ray.serve.problems import install
 from crater_ray.serve.routes import MODELS, Change, router
@@ -45,8 +46,12 @@ def application(
         redirect_slashes=False,
     )
     install(app)
-    app.include_router(router(service, change, basemaps))
-    document = _document(app)
+    table = service.table
+    bounds = Bounds(table.max_bytes, table.seconds, table.body_seconds, table.at_once, hosts, named)
+    api = router(service, change, basemaps)
+    guard = Guard(api, bounds, tokens, service.metrics)
+    app.router.routes.append(Mount(GUARDED, guard, name="api"))
+    document = _document(app, api)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
@@ -58,17 +63,22 @@ def application(
         return JSONResponse(ready.model_dump(), 200 if ready.ready else 503)
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        return JSONResponse(document)
+    async def openapi(request: Request) -> Response:
+        prefix = request.scope["crater_ray.prefix"]
+        return JSONResponse(document | {"servers": [{"url": quote(prefix)}]} if prefix else document)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(page(document))
 
-    app.router.routes.append(_Beside("/", _Explorer(directory=EXPLORER, html=True), name="explorer"))
-    table = service.table
-    bounds = Bounds(table.max_bytes, table.seconds, table.body_seconds, table.at_once, hosts, named)
-    return Gate(app, bounds, tokens, service.metrics)
+    @app.api_route("", methods=["GET", "HEAD"], include_in_schema=False)
+    async def bare(request: Request) -> Response:
+        """A prefix without its slash: the page's files are looked for beside it."""
+        last = quote(request.scope["crater_ray.prefix"].rpartition("/")[2])
+        return RedirectResponse(f"{last}/" + (f"?{request.url.query}" if request.url.query else ""))
+
+    app.router.routes.append(Mount("/", _Explorer(directory=EXPLORER, html=True), name="explorer"))
+    return Gate(app, bounds, guard, service.metrics)
 
 
 class _Explorer(StaticFiles):
@@ -80,18 +90,10 @@ class _Explorer(StaticFiles):
         return answer
 
 
-class _Beside(Mount):
-    """A mount that leaves /v1 to the routes: else it would answer 404 where a wrong method is 405."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, api: APIRouter) -> dict[str, Any]:
     """The OpenAPI document, with the models that routes read by themselves, and the token."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    document = get_openapi(title=app.title, version=app.version, routes=api.routes)
+    document["paths"] = {GUARDED + path: routes for path, routes in document["paths"].items()}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for model in MODELS:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -74,6 +74,7 @@ def run(
     *,
     host: str,
     port: int,
+    prefix: str,
     address: str | None,
     metrics_port: int | None,
     say: Callable[[str], None],
@@ -98,15 +99,15 @@ def run(
         from crater_ray.serve.deploy import bound, running
 
         version = wanted.first_version()
-        _deploy(wanted, bound(wanted, version, (version,), lone=True))  # one of each is sooner there
+        _deploy(wanted, bound(wanted, version, (version,), lone=True), prefix)  # one of each is sooner there
         shown = f"[{host}]" if ":" in host else host
         say(
-            f"{wanted.name}, version {version}: http://{shown}:{port}/ "
-            f"(API: /docs), ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it"
+            f"{wanted.name}, version {version}: http://{shown}:{port}{prefix.rstrip('/')}/ "
+            f"(API: {prefix.rstrip('/')}/docs), ready after {time.monotonic() - began:.1f} s; Ctrl-C stops it"
         )
         if not stop.is_set():
             code, now, held = running(wanted.app)
-            _deploy(wanted, bound(wanted, now, held, code))
+            _deploy(wanted, bound(wanted, now, held, code), prefix)
             say(f"every replica is there after {time.monotonic() - began:.1f} s")
         stop.wait()
     finally:
@@ -116,6 +117,16 @@ def run(
             serve.delete(wanted.app)
         if ours:
             ray.shutdown()
+
+
+def served_below(prefix: str) -> str:
+    """The route prefix as Ray Serve has it: / or /so/and/so. Raises ConfigError for what is none."""
+    parts = [part for part in prefix.split("/") if part]
+    if not all(re.fullmatch(r"[A-Za-z0-9._~-]+", part) and part.strip(".") for part in parts):
+        raise ConfigError(
+            f"--prefix {prefix!r}: write a path such as /moon, of letters, digits and any of . _ ~ -"
+        )
+    return "/" + "/".join(parts)
 
 
 def environment() -> dict[str, str]:
@@ -150,12 +161,12 @@ def environment() -> dict[str, str]:
     return told
 
 
-def _deploy(wanted: Settings, application: Any) -> None:
+def _deploy(wanted: Settings, application: Any, prefix: str) -> None:
     """Waits until every replica is there. Raises what one of them died of."""
     from ray import serve
 
     try:
-        serve.run(application, name=wanted.app, route_prefix="/", logging_config=wanted.logging())
+        serve.run(application, name=wanted.app, route_prefix=prefix, logging_config=wanted.logging())
     except RuntimeError as error:  # what a replica died of stands with its deployment
         there = serve.status().applications.get(wanted.app)
         said = [one.message for one in there.deployments.values()] if there else []

@@ -305,6 +305,14 @@ def running(app: str) -> tuple[str, int, tuple[int, ...]]:
     return str(found.version), int(told["version"]), tuple(told["held"])
 
 
+def prefix(app: str) -> str:
+    """The path below which Serve answers for the application: / or /so/and/so."""
+    from ray.serve.context import _get_global_client
+
+    _, route = _get_global_client().get_deployment_info("ingress", app)
+    return route or "/"
+
+
 def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere it would be that of the process, for good
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

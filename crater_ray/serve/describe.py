@@ -10,8 +10,8 @@ from crater_ray.serve.models import Grid, IndexReply, Limits, Recipe, Shards
 from crater_ray.serve.service import Service
 
 
-async def index_reply(service: Service, basemaps: Sequence[Map]) -> IndexReply:
-    """Raises NoAnswer when a shard does not answer."""
+async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) -> IndexReply:
+    """`prefix` stands before the service's own paths. Raises NoAnswer when a shard does not answer."""
     pin, summary = await service.summary()
     ready = await service.ready()
     table, recipe, version = service.table, service.recipe, service.described(pin.version)
@@ -41,5 +41,5 @@ async def index_reply(service: Service, basemaps: Sequence[Map]) -> IndexReply:
             pixels=min(table.max_pixels or recipe.max_pixels, recipe.max_pixels),
             seconds=table.seconds,
         ),
-        basemaps=[one.told for one in basemaps],
+        basemaps=[one.told.model_copy(update={"url": prefix + one.told.url}) for one in basemaps],
     )

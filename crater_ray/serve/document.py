@@ -15,7 +15,7 @@ def page(document: dict[str, Any]) -> str:
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         f"<title>{escape(told['title'])} API</title>",
         f"<h1>{escape(told['title'])} {escape(told['version'])}</h1>",
-        '<p>The same as <a href="/openapi.json">openapi.json</a>. Below /v1 every request carries '
+        '<p>The same as <a href="openapi.json">openapi.json</a>. Below /v1 every request carries '
         "<code>Authorization: Bearer …</code>, unless the service runs without a token.</p>",
     ]
     for path, methods in document["paths"].items():

@@ -1,7 +1,7 @@
-"""What every request passes before a route sees it: a name, a token, a place, a bounded body, a deadline.
+"""What every request passes first: a host's name and a request's name; and what every reply has.
 
-One ASGI layer around the whole application. Whatever the inside does, a reply has the security headers and
-the request's id, and an error is a problem document.
+The outermost ASGI layer. Whatever the inside does, a reply has the security headers and the request's id, and
+an error is a problem document. Tokens, bodies, places: guard.py, which hangs on the routes themselves.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
+from crater_ray.serve.guard import GUARDED, App, Bounds, Guard, Message, Receive, Scope, Send, timed
 from crater_ray.serve.metrics import Metrics, NoMetrics
-from crater_ray.serve.problems import MEDIA_TYPE, Refused, body, headers, of_error
-from crater_ray.serve.tokens import Tokens
+from crater_ray.serve.problems import MEDIA_TYPE, Refused, body, headers, more, of_error
 
 logger = logging.getLogger("ray.serve")
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SECURITY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -39,20 +32,7 @@ SECURITY = {
 }
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # traceparent of W3C Trace Context
-GUARDED = "/v1/"  # paths that ask for a token
-SLOW = 4  # times as many bodies may be arriving as requests be answered: slow senders hold up nobody
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one request may take."""
-
-    bytes: int
-    seconds: float  # from its whole body to its reply
-    body_seconds: float
-    at_once: int
-    hosts: frozenset[str] | None = None  # names the Host header may have; None: any
-    named: bool = False  # the server around puts X-Request-ID into replies, as Ray Serve does
+CLOSED = 499  # as servers note a caller that is gone before its reply
 
 
 @dataclass
@@ -65,10 +45,21 @@ class _Reply:
 
 
 class Gate:
-    def __init__(self, app: App, bounds: Bounds, tokens: Tokens, metrics: Metrics | None = None) -> None:
-        self.app, self.bounds, self.tokens = app, bounds, tokens
+    """`app`, of which `guard` is the part behind the token."""
+
+    def __init__(self, app: App, bounds: Bounds, guard: Guard, metrics: Metrics | None = None) -> None:
+        self.app, self.bounds, self.guard = app, bounds, guard
         self.metrics = metrics or NoMetrics()
-        self.reading = self.working = 0  # bodies that arrive, requests that are answered
+
+    @property
+    def reading(self) -> int:
+        """Bodies that arrive now."""
+        return self.guard.reading
+
+    @property
+    def working(self) -> int:
+        """Places that are taken now."""
+        return self.guard.working
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,9 +73,17 @@ class Gate:
         trace = trace if _TRACE.fullmatch(trace) else b""
         scope["crater_ray.request_id"] = request_id
         scope["crater_ray.seconds"] = reply.seconds
+        scope["crater_ray.prefix"] = scope.get("root_path", "").rstrip("/")  # inside, routers add to it
         sender = _Sender(send, reply, request_id, trace, self.bounds.named)
         try:
-            await self._guarded(scope, given, receive, sender)
+            hosts = self.bounds.hosts
+            if hosts is not None and _host(given) not in hosts:
+                raise Refused(421, "without a token only requests to this machine's own name are answered")
+            await timed(self.app, scope, receive, sender, self.bounds.longest)
+            reply.status = reply.status or CLOSED  # nothing was sent: nobody waited
+        except asyncio.CancelledError:
+            reply.status = reply.status or CLOSED
+            raise
         except Exception as error:
             if reply.whole:  # Starlette tells the client and then raises what it told of
                 return
@@ -95,67 +94,11 @@ class Gate:
         finally:
             self._note(scope, reply, request_id, trace.decode(), perf_counter() - start)
 
-    async def _guarded(
-        self, scope: Scope, given: dict[bytes, bytes], receive: Receive, send: _Sender
-    ) -> None:
-        bounds = self.bounds
-        if bounds.hosts is not None and _host(given) not in bounds.hosts:
-            raise Refused(421, "without a token only requests to this machine's own name are answered")
-        if scope["path"].startswith(GUARDED) and not self.tokens.allow(given.get(b"authorization", b"")):
-            raise Refused(401, "send the service's token: Authorization: Bearer …")
-        if not scope["path"].startswith(GUARDED):  # files, and whether it lives: no body, and no queue
-            await self._timed(scope, receive, send)
-            return
-        if self.reading >= SLOW * bounds.at_once:
-            raise Refused(429, f"{self.reading} bodies are arriving already; try again")
-        self.reading += 1
-        try:
-            content = await self._body(given, receive)
-        finally:
-            self.reading -= 1
-        if self.working >= bounds.at_once:
-            raise Refused(429, f"{bounds.at_once} requests are being answered already; try again")
-        self.working += 1
-        self.metrics.in_flight(self.working)
-        try:
-            await self._timed(scope, _Replay(content, receive), send)
-        finally:
-            self.working -= 1
-            self.metrics.in_flight(self.working)
-
-    async def _timed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await asyncio.wait_for(self.app(scope, receive, send), self.bounds.seconds)
-        except TimeoutError:
-            raise Refused(504, f"no answer within {self.bounds.seconds:g} s") from None
-
-    async def _body(self, given: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, never more than may be. Raises Refused: 413 too long, 408 too slow, 400 gone."""
-        most = self.bounds.bytes
-        told = given.get(b"content-length", b"0")
-        if not told.isdigit():
-            raise Refused(400, "Content-Length is no number")
-        if int(told) > most:
-            raise Refused(413, f"a body of {int(told)} bytes; at most {most} are taken")
-        chunks, size = [], 0
-        try:
-            async with asyncio.timeout(self.bounds.body_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refused(400, "the connection ended before the body did")
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > most:
-                        raise Refused(413, f"a body of more than {most} bytes")
-                    chunks.append(chunk)
-                    if not message.get("more_body"):
-                        return b"".join(chunks)
-        except TimeoutError:
-            raise Refused(408, f"the body did not arrive within {self.bounds.body_seconds:g} s") from None
-
     def _note(self, scope: Scope, reply: _Reply, request_id: str, trace: str, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or ("static" if reply.status < 400 else "none")
+        route = getattr(scope.get("route"), "path", None)
+        if route is not None and scope.get("crater_ray.guarded"):
+            route = GUARDED + route
+        route = route or ("static" if reply.status < 400 else "none")
         self.metrics.request(route, reply.status, seconds)
         logger.info(
             "%s %s %d",
@@ -197,13 +140,11 @@ class _Sender:
     async def problem(self, error: Exception) -> None:
         told = of_error(error, self._request_id)
         content = body(told)
-        # what is left of a refused body is not read: the connection cannot be used again
-        close = {"connection": "close"} if told.status in (400, 408, 413) else {}
         pairs = {
             "content-type": MEDIA_TYPE,
             "content-length": str(len(content)),
             **headers(told.status),
-            **close,
+            **more(error),
         }
         await self(
             {
@@ -213,20 +154,6 @@ class _Sender:
             }
         )
         await self({"type": "http.response.body", "body": content})
-
-
-class _Replay:
-    """`receive`, of a body that has been read."""
-
-    def __init__(self, content: bytes, receive: Receive) -> None:
-        self._content: bytes | None = content
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._content is not None:
-            content, self._content = self._content, None
-            return {"type": "http.request", "body": content, "more_body": False}
-        return await self._receive()
 
 
 def _host(given: dict[bytes, bytes]) -> str:

@@ -26,11 +26,11 @@ LONGEST = 500  # characters of a detail
 
 
 class Refused(Exception):
-    """A request that is not answered as asked: a status and words for the caller."""
+    """A request that is not answered as asked: a status, words for the caller, and headers of the reply."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status, self.detail = status, detail
+        self.status, self.detail, self.headers = status, detail, headers
 
 
 def problem(status: int, detail: str, request_id: str | None) -> Problem:
@@ -76,21 +76,26 @@ def headers(status: int) -> dict[str, str]:
     return extra
 
 
+def more(error: Exception) -> dict[str, str]:
+    """The headers that an error brings along, such as Allow."""
+    return dict(getattr(error, "headers", None) or {})
+
+
 def body(told: Problem) -> bytes:
     return json.dumps(told.model_dump(exclude_none=True), ensure_ascii=False).encode()
 
 
-def answer(told: Problem, more: Mapping[str, str] | None = None) -> Response:
-    extra = headers(told.status) | dict(more or {})
-    return Response(body(told), told.status, headers=extra, media_type=MEDIA_TYPE)
+def answer(told: Problem, extra: Mapping[str, str]) -> Response:
+    return Response(
+        body(told), told.status, headers=headers(told.status) | dict(extra), media_type=MEDIA_TYPE
+    )
 
 
 def install(app: FastAPI) -> None:
     """Every error of a route becomes a problem."""
 
     async def told(request: Request, error: Exception) -> Response:
-        allow = getattr(error, "headers", None) or {}
-        return answer(of_error(error, request.scope.get("crater_ray.request_id")), allow)
+        return answer(of_error(error, request.scope.get("crater_ray.request_id")), more(error))
 
     for kind in (
         Refused,

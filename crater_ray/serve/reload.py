@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from crater_ray.index.versions import latest, read
@@ -56,7 +57,7 @@ def change(
     from crater_ray.serve.deploy import bound, running
 
     code, both = running(wanted.app)[0], tuple(sorted({old, new}))
-    more = {"name": wanted.app, "route_prefix": "/", "logging_config": wanted.logging()}
+    more = {"name": wanted.app, "logging_config": wanted.logging()}
     for version in (old, new):
         run(bound(wanted, version, both, code), **more)
     wait(wanted.serve.seconds)
@@ -73,10 +74,12 @@ class _Reload:
 
         from ray import serve
 
+        from crater_ray.serve.deploy import prefix
         from crater_ray.serve.settings import settings
 
         try:
-            change(settings(plain), old, new, serve.run, time.sleep)
+            wanted = settings(plain)
+            change(wanted, old, new, partial(serve.run, route_prefix=prefix(wanted.app)), time.sleep)
         except Exception:
             logging.getLogger("ray.serve").exception("the change from version %d to %d failed", old, new)
         finally:

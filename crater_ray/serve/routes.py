@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -79,8 +80,8 @@ Id = Annotated[str, Path(min_length=1, max_length=512, description="An item's id
 
 
 def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRouter:
-    """Every route below /v1."""
-    api = APIRouter(prefix="/v1")
+    """Every route below /v1, where a guard stands before it."""
+    api = APIRouter(redirect_slashes=False)
 
     @api.post(
         "/search",
@@ -150,12 +151,13 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
         return await service.tokens(id)
 
     @api.get("/items/{id:path}", responses=_may(404), summary="What the index knows of an item")
-    async def item(id: Id) -> Item:
-        return await service.item(id)
+    async def item(request: Request, id: Id) -> Item:
+        found = await service.item(id)
+        return found.model_copy(update={"image": _prefix(request) + found.image})
 
     @api.get("/index", responses=_may(), summary="What is served: version, columns, recipe, limits, base map")
-    async def index() -> IndexReply:
-        return await index_reply(service, basemaps)
+    async def index(request: Request) -> IndexReply:
+        return await index_reply(service, basemaps, _prefix(request))
 
     @api.put(
         "/index/version",
@@ -171,7 +173,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     )
     async def version(request: Request) -> IndexReply:
         await change((await requests.body(request, VersionRequest)).version)
-        return await index_reply(service, basemaps)
+        return await index_reply(service, basemaps, _prefix(request))
 
     @api.get(
         "/basemap",
@@ -201,6 +203,11 @@ async def _own(service: Service, asked: Asked, options: Options, name: str) -> S
         return await service.search(asked, options, name)
     except (CraterRayError, Busy) as error:
         return of_error(error, name)
+
+
+def _prefix(request: Request) -> str:
+    """What stands before the service's own paths, for the addresses in a reply."""
+    return quote(request.scope["crater_ray.prefix"])
 
 
 def _name(request: Request) -> str:

@@ -10,6 +10,9 @@ from pathlib import Path
 from crater_ray.errors import ConfigError
 
 SHORTEST = 16  # characters of a token
+RIGHT = (
+    f"write one token a line, {SHORTEST} ASCII characters or more, such as what `openssl rand -hex 32` prints"
+)
 
 
 class Tokens:
@@ -29,21 +32,28 @@ class Tokens:
 
 
 def read_tokens(path: Path) -> list[str]:
-    """One token a line; several let one be replaced while the other still opens.
+    """One token a line; several let one be replaced while the other opens. A # begins a comment line.
 
-    Raises ConfigError for a file that cannot be read, or that holds no token or a short one.
+    Raises ConfigError for a file that cannot be read, or that holds no token or one no caller could send.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token file {path}: {error}") from None
-    tokens = [line.strip() for line in lines if line.strip()]
-    if not tokens or any(len(token) < SHORTEST or not token.isascii() for token in tokens):
-        raise ConfigError(
-            f"{path}: write one token a line, {SHORTEST} ASCII characters or more, "
-            "such as what `openssl rand -hex 32` prints"
-        )
-    return tokens
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read the token file {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8: {RIGHT}") from None
+    lines = {number: line.strip() for number, line in enumerate(text.split("\n"), 1)}
+    tokens = {number: line for number, line in lines.items() if line and not line.startswith("#")}
+    if not tokens:
+        raise ConfigError(f"{path} holds no token: {RIGHT}")
+    for number, token in tokens.items():  # the token itself is never shown
+        if len(token) < SHORTEST:
+            raise ConfigError(f"{path}, line {number}: a token of {len(token)} characters: {RIGHT}")
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigError(f"{path}, line {number}: a character that no header carries: {RIGHT}")
+        if token.lower().startswith("bearer "):
+            raise ConfigError(f"{path}, line {number}: leave the word Bearer out: {RIGHT}")
+    return list(tokens.values())
 
 
 def _digest(token: bytes) -> bytes:

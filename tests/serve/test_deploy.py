@@ -10,7 +10,7 @@ import yaml
 
 from crater_ray.errors import ClusterError, ConfigError, DamagedIndex
 from crater_ray.index.segments import read_segment
-from crater_ray.serve.command import _reason
+from crater_ray.serve.command import _reason, served_below
 from crater_ray.serve.settings import settings
 from crater_ray.serve.shards import spread
 
@@ -111,3 +111,16 @@ def test_a_change_of_version_is_three_steps(root: Path, monkeypatch: pytest.Monk
     reload.change(wanted, 1, 2, lambda app, **more: steps.append((*app, more["name"])), steps.append)
     named = ("the code that runs", "crater-ray")
     assert steps == [(1, (1, 2), *named), (2, (1, 2), *named), 7.0, (2, (2,), *named)]
+
+
+def test_the_path_it_is_answered_below() -> None:
+    assert [served_below(path) for path in ("/", "", "moon", "/moon/", "//a//b")] == [
+        "/",
+        "/",
+        "/moon",
+        "/moon",
+        "/a/b",
+    ]
+    for path in ("/a b", "/{id}", "/a/../b", "/a?b", "/ä"):
+        with pytest.raises(ConfigError, match="--prefix"):
+            served_below(path)

@@ -25,14 +25,59 @@ def test_several_tokens_open_and_are_compared_whole() -> None:
     assert Tokens(None).allow(b"")
 
 
-@pytest.mark.parametrize("content", ["", "short\n", "ünïcödé and long enough\n"])
-def test_a_token_file_that_will_not_do(tmp_path: Path, content: str) -> None:
+def test_of_two_authorization_headers_the_first_counts_and_a_long_one_is_only_wrong(rig: Rigs) -> None:
+    client, right = rig().client, f"Bearer {'a token of more than sixteen'}"
+    del client.headers["authorization"]
+    for given, status in (
+        ([right, "Bearer x"], 200),
+        (["Bearer x", right], 401),
+        (["Bearer " + "x" * 50_000], 401),
+    ):
+        assert (
+            client.get("/v1/index", headers=[("authorization", one) for one in given]).status_code == status
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no token"),
+        (b" \r\n\n# only a comment of some length\n", "holds no token"),
+        (b"short\n", "line 1: a token of 5"),
+        (b"the first of two tokens\nshort\n", "line 2: a token of 5"),
+        ("ünïcödé and long enough\n".encode(), "line 1: a character"),
+        (b"a token with a \x00 inside of it\n", "line 1: a character"),
+        (b"a token with a \x0c inside of it\n", "line 1: a character"),
+        (b"Bearer the first of two tokens\n", "Bearer out"),
+        ("the first of two tokens\n".encode("utf-16"), "UTF-8"),
+        (bytes(range(256)), "UTF-8"),
+    ],
+)
+def test_a_token_file_that_will_not_do(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "tokens"
-    path.write_text(content)
-    with pytest.raises(ConfigError, match="one token a line"):
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="one token a line") as caught:
         read_tokens(path)
+    assert said in caught.value.message
+    assert "first of" not in caught.value.message
     with pytest.raises(ConfigError, match="cannot read"):
         read_tokens(tmp_path / "none")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_tokens(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"the first of two tokens\nthe second of two tokens",
+        b"\xef\xbb\xbfthe first of two tokens\r\n\r\n  the second of two tokens \r\n",
+        b"# of the atlas\nthe first of two tokens\n# of the survey\nthe second of two tokens\n",
+    ],
+)
+def test_a_token_file_as_editors_write_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tokens"
+    path.write_bytes(content)
+    assert read_tokens(path) == ["the first of two tokens", "the second of two tokens"]
 
 
 def test_slow_loris(rig: Rigs) -> None:

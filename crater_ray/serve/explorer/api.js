@@ -23,7 +23,9 @@ export const tokens = async (id, signal) =>
 export const picture = async (id, size) =>
   (await ask(`v1/items/${segment(id)}/image?size=${size}`, { patient: true })).blob();
 
-export const blob = async (url) => (await ask(url.replace(/^\//, ""), { patient: true })).blob();
+/** The base map of a body, or of an index that names none. */
+export const basemap = async (body) =>
+  (await ask(body === null ? "v1/basemap" : `v1/basemap?${new URLSearchParams({ body })}`, { patient: true })).blob();
 
 /** One page of items: {columns, rows, total, next}. */
 export async function items({ columns, limit, cursor = null, filters = null, signal }) {

@@ -1,6 +1,6 @@
 // Which body the map shows, on which base map, with which of the query and the hits.
 
-import { blob } from "./api.js";
+import { basemap } from "./api.js";
 import { known } from "./columns.js";
 import { byId, element } from "./dom.js";
 import { makeMap } from "./map.js";
@@ -125,8 +125,8 @@ export function makeAtlas(info, role, points, told) {
 }
 
 /** Decoded once; no larger than any browser draws. */
-async function pixels({ url, width }) {
-  const data = await blob(url);
+async function pixels({ body, width }) {
+  const data = await basemap(body ?? null);
   return width > WIDEST
     ? createImageBitmap(data, { resizeWidth: WIDEST, resizeQuality: "high" })
     : createImageBitmap(data);

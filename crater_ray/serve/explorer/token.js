@@ -2,7 +2,8 @@
 
 import { byId } from "./dom.js";
 
-const KEY = "crater-ray token";
+// services below other prefixes of one host have tokens of their own
+const KEY = `crater-ray token${new URL(".", location.href).pathname.slice(0, -1)}`;
 let asking = null;
 
 export function kept() {

@@ -168,6 +168,29 @@ def test_a_token_is_asked_for_once(visit: Any, rig: Any) -> None:
     assert len(page.rows()) == 10
 
 
+def test_below_a_prefix_the_page_is_whole_and_has_a_token_of_its_own(visit: Any, rig: Any, maps: Any) -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    token = "a token of more than sixteen"
+    page = visit(Starlette(routes=[Mount("/maps/moon", rig(basemaps=maps).client.app)]))
+    page.open("maps/moon?id=i0016&body=moon")  # without the slash
+    page.until("document.getElementById('token-dialog').open")
+    page.find("#token").send_keys(token, ENTER)
+    assert len(page.rows()) == 10
+    page.until("document.getElementById('hit-image').naturalWidth === 64")
+    page.until("document.getElementById('map-count').textContent.endsWith(' places')")
+    page.until("performance.getEntriesByType('resource').some(one => one.name.includes('/v1/basemap'))")
+    assert "base map cannot" not in page.text("#map-here")
+    asked = page.script(
+        "return performance.getEntriesByType('resource').map(one => new URL(one.name).pathname)"
+    )
+    assert all(path.startswith("/maps/moon/") for path in asked if path.startswith("/")), asked
+    assert page.script("return location.pathname") == "/maps/moon/"
+    assert page.script("return Object.keys(sessionStorage)") == ["crater-ray token/maps/moon"]
+    assert [line for line in page.errors() if "401" not in line] == []
+
+
 def test_a_token_that_is_not_given(visit: Any, rig: Any) -> None:
     page = visit(rig(token=True).client.app).open()
     page.until("document.getElementById('token-dialog').open")
