@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -22,9 +24,11 @@ from PIL import (
 
 from crater_ray.errors import BadImage
 
+Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
+
 # Image.open is not used: it warns of big images by a limit of its own, once for the whole process, and opens
 # formats that start other programs (EPS). The first bytes choose one of these instead.
-_FORMATS: tuple[tuple[str, tuple[bytes, ...], type[ImageFile.ImageFile]], ...] = (
+_FORMATS: tuple[tuple[str, tuple[bytes, ...], Opener], ...] = (
     ("JPEG", (b"\xff\xd8\xff",), JpegImagePlugin.JpegImageFile),
     ("PNG", (b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
     ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
@@ -34,6 +38,7 @@ _FORMATS: tuple[tuple[str, tuple[bytes, ...], type[ImageFile.ImageFile]], ...] =
     ("BMP", (b"BM",), BmpImagePlugin.BmpImageFile),
     ("PNM", (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"), PpmImagePlugin.PpmImageFile),
 )
+_AVIF, _HEIC = {b"avif", b"avis"}, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,12 +54,31 @@ _ORIENTATION = 0x0112
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def format_of(content: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
+def format_of(content: bytes) -> tuple[str, Opener]:
     """The name and the decoder of an encoded image. Raises BadImage for a format that none reads."""
+    if content[4:8] == b"ftyp":
+        return _boxed(content)
     for name, starts, opener in _FORMATS:
         if content.startswith(starts) and (name != "WebP" or content[8:12] == b"WEBP"):
             return name, opener
-    raise BadImage(f"not an image of a known format ({', '.join(name for name, _, _ in _FORMATS)})")
+    known = ", ".join([*(name for name, _, _ in _FORMATS), "AVIF", "HEIC"])
+    raise BadImage(f"not an image of a known format ({known})")
+
+
+def _boxed(content: bytes) -> tuple[str, Opener]:
+    """AVIF or HEIC, by the brands of the first box; films and other things in boxes are neither."""
+    length = min(int.from_bytes(content[:4], "big"), 256)
+    brands = {content[start : start + 4] for start in range(8, length, 4)}
+    if brands & _AVIF:
+        return "AVIF", AvifImagePlugin.AvifImageFile
+    if not brands & _HEIC:
+        raise BadImage("a film or another file of boxes, not an image")
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError:
+        raise BadImage("HEIC, which needs pillow-heif: pip install 'crater-ray[heif]'") from None
+    opener: Opener = HeifImageFile
+    return "HEIC", opener
 
 
 def known(content: bytes) -> str | None:

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -50,6 +51,33 @@ def test_lossless_formats_give_the_same_pixels(format: str) -> None:
     assert out.dtype == np.uint8
     assert out.flags.c_contiguous
     assert out.flags.writeable
+
+
+def test_photographs_in_boxes_are_decoded_upright() -> None:
+    turn = Image.Exif()
+    turn[0x0112] = 6  # shown turned by 90 degrees
+    coarse = Image.fromarray(noise(6, 8)).resize((128, 96), Image.Resampling.BICUBIC)
+    seen = np.asarray(coarse.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    heic = io.BytesIO()
+    pillow_heif.from_pillow(coarse).save(heic, quality=95, exif=turn.tobytes())
+    for content in (heic.getvalue(), encoded(coarse, "AVIF", quality=95, exif=turn)):
+        out = pixels(content, LIMIT)
+        assert out.shape == (128, 96, 3)
+        assert np.abs(out - seen).mean() < 6
+        with pytest.raises(BadImage, match="more than max_pixels = 99"):
+            pixels(content, 99)
+        with pytest.raises(BadImage, match=r"truncated or corrupt (HEIC|AVIF)"):
+            pixels(content[: len(content) // 2], LIMIT)
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
+    content = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(64)
+    with pytest.raises(BadImage, match=r"HEIC, which needs pillow-heif: pip install 'crater-ray\[heif\]'"):
+        pixels(content, LIMIT)
+    film = b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(64)
+    with pytest.raises(BadImage, match="not an image"):
+        pixels(film, LIMIT)
 
 
 @pytest.mark.parametrize(
