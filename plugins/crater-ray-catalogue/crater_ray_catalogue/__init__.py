@@ -16,12 +16,21 @@ class CataloguesOptions(MosaicOptions):
 
     second_catalogue: File
     second_preset: Preset | None = None  # None: as the first; so with every other second_*
+    second_id_column: str | None = None
+    second_lat_column: str | None = None
+    second_lon_column: str | None = None
+    second_diameter_column: str | None = None
+    second_layer: str | None = None  # None: its only one
+    second_west_positive: bool | None = None
+    second_diameter_unit: Literal["km", "m"] | None = None
+    second_diameter_is: Literal["diameter", "radius"] | None = None
+    second_latitude: Literal["planetocentric", "planetographic"] | None = None
+    second_angle_unit: Literal["deg", "rad"] | None = None
     second_raster: File | None = None
     second_kind: Literal["image", "dem"] | None = None
     second_sun_azimuth: float | None = None
     second_sun_elevation: float | None = Field(None, gt=0, le=90)
-    drop: dict[str, str] = Field(default_factory=dict)  # column -> value of rows that are left out
-    second_drop: dict[str, str] = Field(default_factory=dict)
+    second_drop: dict[str, str] | None = None  # None: no row, whatever is dropped of the first
     ratio: float = Field(1.25, ge=1)  # the second catalogue goes down to min_diameter_km over this
     scales: tuple[float, ...] = Field((3.0,), min_length=1)
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from crater_ray.errors import BadImage, ReaderError
 from crater_ray.types import Item
 from crater_ray_catalogue import CataloguesOptions
-from crater_ray_mosaic.catalogue import PRESETS, Catalogue
 from crater_ray_mosaic.mosaic import COLUMNS, Mosaic
 from crater_ray_mosaic.options import MosaicOptions
 
 SIDES = ("a", "b")
 SECOND = "second_"
+COLUMNS_OF = ("id_column", "lat_column", "lon_column", "diameter_column")
+CONVENTIONS = ("west_positive", "diameter_unit", "diameter_is", "latitude", "angle_unit", "layer", "drop")
 
 
 def catalogues(**options: Any) -> Catalogues:
@@ -42,26 +39,26 @@ class Catalogues:
         apart = {
             name.removeprefix(SECOND): getattr(options, name)
             for name in CataloguesOptions.model_fields
-            if name.startswith(SECOND) and name != "second_drop" and getattr(options, name) is not None
+            if name.startswith(SECOND) and getattr(options, name) is not None
         }
+        recognise = "preset" not in apart and not any(name.endswith("_column") for name in apart)
         if "raster" in apart:  # where the first raster lies says nothing of the second
             shared_second = {k: v for k, v in shared.items() if k not in ("extent", "nodata", "bands")}
         else:
             shared_second = dict(shared)
-        if "preset" in apart:
-            shared_second = {k: v for k, v in shared_second.items() if not k.endswith("_column")}
+        own = {*CONVENTIONS, "preset", *COLUMNS_OF} if "preset" in apart else {"layer", "drop"}
+        shared_second = {name: value for name, value in shared_second.items() if name not in own}
         if options.min_diameter_km is not None:
             shared_second["min_diameter_km"] = options.min_diameter_km / options.ratio
         if options.max_diameter_km is not None:
             shared_second["max_diameter_km"] = options.max_diameter_km * options.ratio
         self._mosaics = {
             "a": Mosaic(MosaicOptions(**shared)),
-            "b": Mosaic(MosaicOptions(**{**shared_second, **apart})),
+            "b": Mosaic(MosaicOptions(**{**shared_second, **apart}), recognise=recognise),
         }
-        for side, drop in zip(SIDES, (options.drop, options.second_drop), strict=True):
-            if drop:
-                mosaic = self._mosaics[side]
-                mosaic.catalogue = without(mosaic.catalogue, mosaic.options, drop)
+        for mosaic in self._mosaics.values():
+            if mosaic.options.drop:
+                _ = mosaic.catalogue  # a column or a value that is not there is told at once
 
     @property
     def columns(self) -> pa.Schema:
@@ -88,29 +85,3 @@ class Catalogues:
         if not colon or side not in self._mosaics:
             raise BadImage(f"uri {uri!r} does not begin with the catalogue, a: or b:")
         return self._mosaics[side].load(rest)
-
-
-def without(catalogue: Catalogue, options: MosaicOptions, drop: Mapping[str, str]) -> Catalogue:
-    """The catalogue without rows that have the value in the column, for any of `drop`.
-
-    Raises ReaderError for a column that the file has not.
-    """
-    path = Path(options.catalogue or "")
-    named = options.id_column or (PRESETS[options.preset].id if options.preset else None)
-    if named is None:
-        raise ReaderError(f"drop needs ids, and {path.name} has none; give option id_column")
-    try:
-        header = pa_csv.open_csv(path).schema.names
-        as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-        table = pa_csv.read_csv(path, convert_options=as_text)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ReaderError(f"cannot read {path.name} to drop rows of it: {error}") from None
-    missing = [name for name in (named, *drop) if name not in header]
-    if missing:
-        raise ReaderError(
-            f"{path.name} has no column {missing[0]!r} to drop rows by; it has {', '.join(header)}"
-        )
-    gone: set[str] = set()
-    for column, value in drop.items():
-        gone |= {id.strip() for id in table.filter(pc.equal(table[column], value))[named].to_pylist() if id}
-    return catalogue.where(np.array([id not in gone for id in catalogue.ids], bool))

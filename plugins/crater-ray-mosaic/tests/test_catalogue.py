@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import ReaderError
-from crater_ray_mosaic.catalogue import PRESETS, Columns, read_catalogue
+from crater_ray_mosaic.catalogue import PRESETS, Columns, Conventions, read_catalogue
 
 Write = Callable[..., Path]
 PLAIN = Columns("crater_id", "lat", "lon_e180", "diam_km")
@@ -18,10 +19,12 @@ PLAIN = Columns("crater_id", "lat", "lon_e180", "diam_km")
 
 def test_longitudes_of_either_kind_become_east_180(catalogue: Write) -> None:
     path = catalogue(
-        [("a", 1, 0, 5), ("b", 2, 180, 5), ("c", 3, 190, 5), ("d", 4, 359.5, 5), ("e", 5, -179.5, 5)]
+        [("a", 1, 0, 5), ("b", 2, 180, 5), ("c", 3, 190, 5), ("d", 4, 359.5, 5), ("e", 5, -179.5, 5)],
+        header="crater_id,lat,lon,diam_km",
     )
-    np.testing.assert_allclose(read_catalogue(path, PLAIN).lon, [0, -180, -170, -0.5, -179.5])
-    west = read_catalogue(path, PLAIN, west_positive=True)
+    columns = replace(PLAIN, lon="lon")
+    np.testing.assert_allclose(read_catalogue(path, columns).lon, [0, -180, -170, -0.5, -179.5])
+    west = read_catalogue(path, columns, Conventions(west_positive=True))
     np.testing.assert_allclose(west.lon, [0, -180, 170, 0.5, 179.5])
 
 
@@ -58,7 +61,7 @@ def test_presets(catalogue: Write, preset: str, header: str, row: tuple[Any, ...
     assert found.lat[0] == cells[columns.lat]
     assert found.diameter[0] == cells[columns.diameter]
     assert found.lon[0] == pytest.approx((float(cells[columns.lon]) + 180) % 360 - 180)
-    assert list(found.ids) == [cells[columns.id] if columns.id else "s10.770e123.990"]
+    assert list(found.ids) == [cells[columns.id] if columns.id else "s10.770e123.990d280"]
 
 
 def test_tabs_case_and_byte_order_mark(tmp_path: Path) -> None:
