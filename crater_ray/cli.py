@@ -158,7 +158,7 @@ def index(
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True)
 @search_options("shortlist")
-@click.option("--matches", is_flag=True, help="Which query token matched which gallery token.")
+@click.option("--matches", is_flag=True, help="Which pairs of tokens each score is made of.")
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
 )

@@ -69,6 +69,8 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
                 f"{match['similarity']:.3f}"
                 for match in hit.get("matches", [])[:SHEET_LINES]
             ]
+            if hit.get("matches") == []:
+                lines.append("          no pairs of tokens make up this score")
     return "\n".join(lines)
 
 
@@ -122,6 +124,7 @@ def _plain(hit: Hit, explain: bool) -> dict[str, Any]:
                 "query_token": match.query_token,
                 "gallery_token": match.gallery_token,
                 "similarity": round(match.similarity, 6),
+                "contribution": round(match.contribution, 9),
             }
             for match in hit.matches
         ]

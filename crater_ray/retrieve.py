@@ -228,19 +228,20 @@ class Index:
         return np.stack([(patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows], 1)
 
     def explain(self, tokens: Array, rows: Array) -> list[tuple[Match, ...]]:
-        """For each row, every query token's best gallery token, the most similar first."""
+        """For each row, the pairs of tokens whose contributions sum to its score, the largest first.
+
+        Pairs are those of the recipe's scoring: none where it compares means of tokens.
+        """
         from crater_ray.search.kernel import explain
 
+        recipe = self.recipe
         codes, scales = self.snapshot.gather(rows)
-        best, similarity = explain(
-            tokens, codes, scales, codec=self.codec, k=self.recipe.k, dim=self.recipe.dim
+        found = explain(
+            tokens, codes, scales, codec=self.codec, k=recipe.k, dim=recipe.dim, match=recipe.match
         )
         return [
-            tuple(
-                Match(int(q), int(row_best[q]), float(row_similarity[q]))
-                for q in np.argsort(-row_similarity, kind="stable")
-            )
-            for row_best, row_similarity in zip(best, similarity, strict=True)
+            tuple(Match(*pair) for pair in zip(*(array.tolist() for array in one), strict=True))
+            for one in found
         ]
 
     # many queries

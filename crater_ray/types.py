@@ -49,6 +49,13 @@ class Tokens:
     cls: Tensor | None = None  # (N, D)
     attention: Tensor | None = None  # (N, H, T), class token to patches, last block
     attention_column: Tensor | None = None  # (N, H, T), patches to class token (SupScene's code)
+    valid: Tensor | None = None  # (N, T) bool, which patches stand for something; None: all of them
+
+    @property
+    def present(self) -> Tensor:
+        """(N, T) bool: the patches that stand for something. One of zeros has no direction and does not."""
+        there: Tensor = (self.patches != 0).any(-1)
+        return there if self.valid is None else there & self.valid
 
     @property
     def shape(self) -> TokenShape:
@@ -58,11 +65,12 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One query token and the gallery token it matched best, with their cosine."""
+    """A query token and a gallery token whose similarity is part of a score; all contributions sum to it."""
 
     query_token: int
     gallery_token: int
-    similarity: float
+    similarity: float  # their cosine
+    contribution: float  # to the score that the query's own tokens have, by the index's scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Hit:
     id: str
     group: str
     score: float
-    matches: tuple[Match, ...] = ()  # filled when an explanation is asked for
+    matches: tuple[Match, ...] = ()  # when an explanation is asked for, the largest contribution first
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The stand-ins keep their own promises, and each check finds the plugin that does not."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from crater_ray.testing import (
     check_backbone,
     check_consumer,
     check_reader,
+    fake_tokens,
 )
 from crater_ray.types import Item, Tokens
 
@@ -271,6 +273,49 @@ class Whitened(Spread):
 
     def __call__(self, tokens, side):
         return torch.nn.functional.normalize(tokens.patches[:, : self.k] - self.mean, dim=-1)
+
+
+class Sparse(FakeBackbone):
+    """Dark patches are not valid, and their numbers mean nothing."""
+
+    digest = "sparse"
+    valid = None
+
+    def __call__(self, images):
+        tokens = super().__call__(images)
+        dark = tokens.attention[:, 1] < 1 / 16
+        patches = tokens.patches.masked_fill(dark[:, :, None], torch.nan)
+        return dataclasses.replace(
+            tokens, patches=patches, valid=~dark if self.valid is None else self.valid(~dark)
+        )
+
+
+def test_a_backbone_may_say_which_tokens_are_valid():
+    backbone = Sparse()
+    check_backbone(backbone)
+    for wrong, message in (
+        (lambda valid: valid[:, :4], r"valid is \(3, 4\)|not finite"),
+        (lambda valid: valid.float(), "torch.float32, not"),
+        (lambda valid: torch.ones_like(valid), "not finite"),
+        (lambda valid: valid & (torch.arange(16) < 16 // len(valid)), "depend on its neighbours"),
+    ):
+        backbone.valid = wrong
+        with pytest.raises(ConformanceError, match=message):
+            check_backbone(backbone)
+
+
+def test_an_aggregator_gives_a_row_or_zeros_where_tokens_are_not_valid():
+    class Halved(Spread):
+        def __call__(self, tokens, side):
+            rows = super().__call__(tokens, side)
+            return rows if tokens.valid is None else rows / 2
+
+    with pytest.raises(ConformanceError, match="neither length 1 nor zeros"):
+        check_aggregator(Halved)
+    tokens = fake_tokens(FakeBackbone().shape, 3, sparse=True)
+    assert tokens.valid.sum(1).tolist()[-1] == 0
+    assert torch.equal(tokens.present, tokens.valid)
+    assert tokens.valid[:-1].any(1).all()
 
 
 def test_honest_aggregators_pass():

@@ -62,7 +62,9 @@ class Cached:
                     if len(take):
                         found = {name: getattr(rows, name) for name in TOKEN_FIELDS}
                         tensors = {
-                            name: torch.from_numpy(np.asarray(array[take], np.float32))
+                            name: torch.from_numpy(
+                                np.asarray(array[take], bool if name == "valid" else np.float32)
+                            )
                             for name, array in found.items()
                             if array is not None
                         }

@@ -1,7 +1,8 @@
 """What becomes of the tokens that are not seeds: four ways from K seeds to K instance tokens.
 
 A token's nearest seed is the one of highest cosine, of equals the first. A seed that gathers nothing stays
-exactly itself, so with every patch a seed all four give exactly the tokens.
+exactly itself, so with every patch a seed all four give exactly the tokens. Patches of zeros are not present:
+they join no seed, and a seed that is one gathers nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn.functional import normalize
 
 from crater_ray.builtin import Assign
 
-# unit patches (N, T, D), seeds (N, K) int64, temperature (of `soft`) -> (N, K, D) float32, unit rows
+# unit patches (N, T, D) or zeros, seeds (N, K) int64, temperature (of `soft`) -> (N, K, D) float32, unit rows
 Assignment = Callable[[Tensor, Tensor, float], Tensor]
 
 
@@ -44,8 +45,8 @@ def soft(patches: Tensor, located: Tensor, temperature: float) -> Tensor:
     becomes `residual`.
     """
     seeds = picked(patches, located)
-    shares = (patches @ seeds.transpose(1, 2) / temperature).softmax(2)
-    return _residual(patches, seeds, _without_seeds(shares, located))
+    shares = (_cosines(patches, seeds) / temperature).softmax(2)
+    return _residual(patches, seeds, _of_others(shares, patches, located))
 
 
 ASSIGNMENTS: Final[dict[Assign, Assignment]] = {
@@ -63,13 +64,21 @@ def picked(patches: Tensor, located: Tensor) -> Tensor:
 
 def _nearest(patches: Tensor, seeds: Tensor, located: Tensor) -> Tensor:
     """(N, T, K) float, one where seed k is nearest to the token t; seeds belong to no cluster."""
-    nearest = (patches @ seeds.transpose(1, 2)).argmax(2, keepdim=True)
+    nearest = _cosines(patches, seeds).argmax(2, keepdim=True)
     weights = torch.zeros(*patches.shape[:2], located.shape[1], device=patches.device)
-    return _without_seeds(weights.scatter_(2, nearest, 1.0), located)
+    return _of_others(weights.scatter_(2, nearest, 1.0), patches, located)
 
 
-def _without_seeds(weights: Tensor, located: Tensor) -> Tensor:
-    return weights.scatter(1, located[:, :, None].expand(-1, -1, located.shape[1]), 0.0)
+def _cosines(patches: Tensor, seeds: Tensor) -> Tensor:
+    """(N, T, K), the least there is with a seed that is not present."""
+    cosines = patches @ seeds.transpose(1, 2)
+    return cosines.masked_fill(~(seeds != 0).any(2)[:, None], torch.finfo(cosines.dtype).min)
+
+
+def _of_others(weights: Tensor, patches: Tensor, located: Tensor) -> Tensor:
+    """Weights (N, T, K) without those of the seeds themselves and of patches that are not present."""
+    others = weights.scatter(1, located[:, :, None].expand(-1, -1, located.shape[1]), 0.0)
+    return others * (patches != 0).any(2, keepdim=True)
 
 
 def _residual(patches: Tensor, seeds: Tensor, weights: Tensor) -> Tensor:

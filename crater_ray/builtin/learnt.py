@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crater_ray.builtin.patches import there
 from crater_ray.errors import ConfigError
 from crater_ray.types import Tokens
 
@@ -40,13 +41,14 @@ class Learnt:
 def kept(sample: Iterator[Tokens], seed: int, most_bytes: int = KEPT_BYTES) -> NDArray[np.float16]:
     """(n, T, D) the patches of as many images as `most_bytes` hold, one or more, drawn from all alike.
 
+    A patch that is not present is zeros.
     Raises ValueError for an empty sample.
     """
     draws = np.random.default_rng(seed)
     images: list[NDArray[np.float16]] = []
     seen = 0
     for tokens in sample:
-        for patches in tokens.patches.detach().cpu().half().numpy():
+        for patches in there(tokens).detach().cpu().half().numpy():
             if not np.isfinite(patches).all():
                 continue  # the index will quarantine it
             seen += 1
@@ -62,9 +64,10 @@ def kept(sample: Iterator[Tokens], seed: int, most_bytes: int = KEPT_BYTES) -> N
 def whitening(vectors: Floats, dim: int) -> dict[str, Floats]:
     """PCA of vectors (n, D): centre (D,), and axes (dim, D) divided by the standard deviation along each.
 
+    Vectors of zeros are of images without a token, and teach nothing.
     Raises ConfigError for no more vectors than dimensions.
     """
-    vectors = vectors[np.isfinite(vectors).all(1)]
+    vectors = vectors[np.isfinite(vectors).all(1) & vectors.any(1)]
     count, width = vectors.shape
     if count <= dim:
         raise ConfigError(
@@ -86,5 +89,6 @@ def whitening(vectors: Floats, dim: int) -> dict[str, Floats]:
 
 
 def whitened(vectors: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """(n, D) -> (n, dim), not yet unit."""
-    return (vectors - state["centre"]) @ state["axes"].t()
+    """(n, D) -> (n, dim), not yet unit; a vector of zeros, of an image without a token, stays zeros."""
+    some = (vectors != 0).any(1, keepdim=True)
+    return (vectors - state["centre"]) @ state["axes"].t() * some

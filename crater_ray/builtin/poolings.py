@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from crater_ray.builtin import Pooled
 from crater_ray.builtin.learnt import Learnt, whitened, whitening
+from crater_ray.builtin.patches import there
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 
@@ -43,19 +45,21 @@ class Cls(_Pooling):
 
 
 class Mean(_Pooling):
-    """The mean of the patch tokens."""
+    """The mean of the patch tokens that are present."""
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, 1, dim) float32, unit rows."""
-        return _unit(tokens.patches.float().mean(1))
+        """(N, 1, dim) float32, unit rows; zeros for an image without a token."""
+        return _unit(there(tokens).mean(1))  # over how many has no say in a direction
 
 
 class Max(_Pooling):
-    """The largest value of each channel over the patch tokens."""
+    """The largest value of each channel over the patch tokens that are present."""
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, 1, dim) float32, unit rows."""
-        return _unit(tokens.patches.float().amax(1))
+        """(N, 1, dim) float32, unit rows; zeros for an image without a token."""
+        present = tokens.present
+        largest = tokens.patches.float().masked_fill(~present[:, :, None], -torch.inf).amax(1)
+        return _unit(largest.masked_fill(~present.any(1, keepdim=True), 0.0))
 
 
 class Gem(_Pooling):
@@ -70,10 +74,11 @@ class Gem(_Pooling):
         self.eps = eps
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, 1, dim) float32, unit rows."""
-        patches = tokens.patches.float().clamp(min=self.eps)
+        """(N, 1, dim) float32, unit rows; zeros for an image without a token."""
+        present = tokens.present[:, :, None]
+        patches = there(tokens).clamp(min=self.eps)
         peak = patches.amax(1, keepdim=True)  # a large p overflows float32 without it
-        powers = (patches / peak).pow(self.p).mean(1).pow(1.0 / self.p)
+        powers = ((patches / peak).pow(self.p) * present).mean(1).pow(1.0 / self.p)
         return _unit(powers * peak[:, 0])
 
 

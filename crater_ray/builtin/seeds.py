@@ -1,4 +1,7 @@
-"""Which K patches of an image are seeds: seven ways, all deterministic, of equals the first in row order."""
+"""Which K patches of an image are seeds: seven ways, all deterministic, of equals the first in row order.
+
+A patch that is not present is no seed as long as there are others.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ import numpy as np
 import torch
 import xxhash
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from crater_ray.builtin import Heads, Seeds
+from crater_ray.builtin.patches import there, unit
 from crater_ray.types import Tokens
 
 # Tokens, K <= T, how heads are reduced, which draw (of `random`) -> (N, K) int64 indices into the T patches,
 # no patch twice, best first where there is a best
 Chooser = Callable[[Tokens, int, Heads, int], Tensor]
 ROUNDS = 5  # of Lloyd's algorithm
+LAST = 2.0  # above every cosine
 NEED_ATTENTION: Final[frozenset[Seeds]] = frozenset({"attention", "norm_attention"})
 
 
@@ -33,16 +37,17 @@ def norm(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
 
 def norm_attention(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
     """The highest product of length and attention."""
-    return _highest(_norm(tokens) * _attention(tokens, heads), k)
+    return _highest(_lower(_norm(tokens) * _attention(tokens, heads), tokens), k)
 
 
 def random(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
     """Any patches, by what the image's tokens are: its neighbours in the batch have no say."""
     orders = []
-    for patches in tokens.patches.detach().cpu().half().numpy():
+    present = tokens.present.cpu().numpy()
+    for patches, has in zip(there(tokens).detach().cpu().half().numpy(), present, strict=True):
         content = xxhash.xxh3_64_intdigest(patches.tobytes())
         keys = np.random.PCG64([draw, content]).random_raw(len(patches))  # NumPy keeps raw streams for good
-        orders.append(np.argsort(keys, kind="stable")[:k])
+        orders.append(np.lexsort((keys, ~has))[:k])
     return torch.from_numpy(np.stack(orders)).to(tokens.patches.device)
 
 
@@ -51,7 +56,7 @@ def farthest(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
 
     The first is the patch of highest attention, or the longest where the backbone has no attention.
     """
-    return _spread(_cosines(tokens), _first(tokens, heads), k)
+    return _spread(_cosines(tokens), _first(tokens, heads), k, tokens.present)
 
 
 def medoids(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
@@ -60,18 +65,20 @@ def medoids(tokens: Tokens, k: int, heads: Heads, draw: int) -> Tensor:
     A centre whose cluster empties stays where it was. A cluster that is empty at the end takes the patch
     least like any centre that no other has taken.
     """
-    cosines = _cosines(tokens)
+    cosines, present = _cosines(tokens), tokens.present
     # centres stay sums of tokens, so that only cosines between tokens are ever needed: (N, T, K) weights
-    weights = _one_hot(_spread(cosines, _first(tokens, heads), k), cosines.shape[1]).transpose(1, 2)
+    first = _spread(cosines, _first(tokens, heads), k, present)
+    weights = _one_hot(first, cosines.shape[1]).transpose(1, 2)
     for _ in range(ROUNDS):
-        members = _one_hot(_to_centres(cosines, weights).argmax(2), k)
+        members = _one_hot(_to_centres(cosines, weights).argmax(2), k) * present[:, :, None]
         weights = torch.where(members.sum(1, keepdim=True) > 0, members, weights)
     similarity = _to_centres(cosines, weights)
-    members = _one_hot(similarity.argmax(2), k)
+    members = _one_hot(similarity.argmax(2), k) * present[:, :, None]
     empty = members.sum(1) == 0  # (N, K)
     best = similarity.masked_fill(members == 0, -torch.inf).argmax(1)  # (N, K)
     taken = torch.zeros_like(cosines[:, 0]).scatter_add_(1, best, (~empty).float()) > 0
-    spare = similarity.amax(2).masked_fill(taken, torch.inf).sort(dim=1, stable=True).indices
+    alike = similarity.amax(2).masked_fill(~present, LAST).masked_fill(taken, torch.inf)
+    spare = alike.sort(dim=1, stable=True).indices
     return torch.where(empty, spare.gather(1, (empty.cumsum(1) - 1).clamp(min=0)), best)
 
 
@@ -101,17 +108,36 @@ SEEDS: Final[dict[Seeds, Chooser]] = {
 }
 
 
+def present_first(chosen: Tensor, present: Tensor) -> Tensor:
+    """(N, K) the seeds chosen, those that are not present exchanged for present patches that were not chosen.
+
+    These come in row order, as long as there are any: present (N, T) bool.
+    """
+    lacking = ~present.gather(1, chosen)  # (N, K)
+    if not bool(lacking.any()):
+        return chosen
+    spare = present.scatter(1, chosen, False)  # (N, T)
+    order = (~spare).to(torch.uint8).argsort(dim=1, stable=True)  # spare patches first
+    number = (lacking.cumsum(1) - 1).clamp(min=0)
+    return torch.where(lacking & (number < spare.sum(1, keepdim=True)), order.gather(1, number), chosen)
+
+
 def _attention(tokens: Tokens, heads: Heads) -> Tensor:
-    """(N, T) float32. Raises ValueError for Tokens without attention."""
+    """(N, T) float32, -1 where a patch is not present. Raises ValueError for Tokens without attention."""
     if tokens.attention is None:
         raise ValueError("seeds need class-to-patch attention, but these Tokens have none")
     weights: Tensor = tokens.attention.float()
-    return weights.mean(1) if heads == "mean" else weights.amax(1)
+    return _lower(weights.mean(1) if heads == "mean" else weights.amax(1), tokens)
 
 
 def _norm(tokens: Tokens) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(tokens.patches.float(), dim=-1)
-    return lengths
+    lengths: Tensor = torch.linalg.vector_norm(there(tokens), dim=-1)
+    return _lower(lengths, tokens)
+
+
+def _lower(scores: Tensor, tokens: Tokens) -> Tensor:
+    """Below every score, none of which is negative, where a patch is not present."""
+    return scores.masked_fill(~tokens.present, -1.0)
 
 
 def _highest(scores: Tensor, k: int) -> Tensor:
@@ -126,17 +152,22 @@ def _first(tokens: Tokens, heads: Heads) -> Tensor:
 
 def _cosines(tokens: Tokens) -> Tensor:
     """(N, T, T), exactly symmetric and exactly 1 (of a zero token 0) with itself, so that equals do tie."""
-    patches = normalize(tokens.patches.float(), dim=-1)
+    patches = unit(tokens)
     products = patches @ patches.transpose(1, 2)
     products = (products + products.transpose(1, 2)) / 2
     products.diagonal(dim1=1, dim2=2).round_()
     return products
 
 
-def _spread(cosines: Tensor, first: Tensor, k: int) -> Tensor:
+def _spread(cosines: Tensor, first: Tensor, k: int, present: Tensor) -> Tensor:
     images = torch.arange(len(cosines), device=cosines.device)
     chosen = [first]
-    nearest = cosines[images, first]  # (N, T), to the most alike seed so far; infinite for a seed
+    absent = torch.where(
+        present, -torch.inf, LAST
+    )  # after all that are present, before what is chosen already
+    nearest = torch.maximum(
+        cosines[images, first], absent
+    )  # (N, T), to the most alike seed; infinite for one
     for _ in range(1, k):
         nearest[images, chosen[-1]] = torch.inf
         chosen.append(nearest.argmin(1))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from crater_ray.builtin import Assign, Heads, Seeds
 from crater_ray.builtin.assignments import ASSIGNMENTS, picked
-from crater_ray.builtin.seeds import NEED_ATTENTION, SEEDS
+from crater_ray.builtin.patches import unit
+from crater_ray.builtin.seeds import NEED_ATTENTION, SEEDS, present_first
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 
@@ -21,8 +21,8 @@ class All:
         self.dim = shape.dim
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, T, dim) float32, unit rows."""
-        return _unit(tokens)
+        """(N, T, dim) float32, unit rows, zeros where a patch is not present."""
+        return unit(tokens)
 
     def locate(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, T) int64: each token stands for its own patch."""
@@ -63,15 +63,18 @@ class TopK:
         self._draw = draw
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k, dim) float32, unit rows."""
-        return picked(_unit(tokens), self.locate(tokens, side))
+        """(N, k, dim) float32, unit rows, zeros where an image has fewer patches that are present."""
+        return picked(unit(tokens), self.locate(tokens, side))
 
     def locate(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k) int64, the patches chosen; all T of them in row order, so that k = T equals All exactly."""
+        """(N, k) int64, the patches chosen; all T of them in row order, so that k = T equals All exactly.
+
+        A patch that is not present is chosen after all that are.
+        """
         k = self.k if side == "gallery" else self.query_k
         if k == tokens.patches.shape[1]:
             return _every(tokens)
-        return self._chosen_by(tokens, k, self._heads, self._draw)
+        return present_first(self._chosen_by(tokens, k, self._heads, self._draw), tokens.present)
 
 
 class InstanceTokens(TopK):
@@ -93,13 +96,8 @@ class InstanceTokens(TopK):
         self._temperature = temperature
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k, dim) float32, unit rows, in the order of the seeds."""
-        return self._join(_unit(tokens), self.locate(tokens, side), self._temperature)
-
-
-def _unit(tokens: Tokens) -> Tensor:
-    """(N, T, D) float32 unit rows; a zero token stays zero."""
-    return normalize(tokens.patches.float(), dim=-1)
+        """(N, k, dim) float32, unit rows, in the order of the seeds; zeros where a seed is not present."""
+        return self._join(unit(tokens), self.locate(tokens, side), self._temperature)
 
 
 def _every(tokens: Tokens) -> Tensor:

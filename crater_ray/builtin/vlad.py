@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from crater_ray.builtin.learnt import Floats, Learnt, kept, whitened, whitening
+from crater_ray.builtin.patches import there
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 
@@ -56,26 +57,31 @@ class Vlad:
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, 1, dim) float32, unit rows. Raises ValueError before `load`."""
         learnt = self._learnt.on(tokens.patches.device)
-        vectors = vlad(tokens.patches, learnt["words"])
+        vectors = vlad(there(tokens), learnt["words"])
         if self._whiten is not None:
             vectors = normalize(whitened(vectors, learnt), dim=-1)
         return vectors[:, None]
 
 
 def vlad(patches: Tensor, words: Tensor) -> Tensor:
-    """(N, words x D) float32, unit rows, of patches (N, T, D) and words (words, D)."""
+    """(N, words x D) float32, unit rows, of patches (N, T, D) and words (words, D).
+
+    Patches of zeros are not present and add nothing; an image of those alone has a row of zeros.
+    """
     tokens = normalize(patches.float(), dim=-1)
     nearest = (tokens @ words.t()).argmax(2, keepdim=True)
     member = torch.zeros(*tokens.shape[:2], len(words), device=tokens.device).scatter_(2, nearest, 1.0)
+    member *= (tokens != 0).any(2, keepdim=True)
     residuals = member.transpose(1, 2) @ tokens - member.sum(1)[:, :, None] * words
     return normalize(normalize(residuals, dim=-1).flatten(1), dim=-1)
 
 
 def vocabulary(tokens: NDArray[np.float16], words: int, seed: int) -> Floats:
-    """(words, D) unit rows: the centres of spherical k-means over unit tokens (n, D).
+    """(words, D) unit rows: the centres of spherical k-means over unit tokens (n, D), without those of zeros.
 
     Raises ConfigError for fewer tokens than words.
     """
+    tokens = tokens[tokens.any(1)]
     if len(tokens) < words:
         raise ConfigError(
             f"words is {words}, but the sample has {len(tokens)} tokens; "

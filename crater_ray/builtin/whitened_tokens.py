@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from crater_ray.builtin import OfTokens
 from crater_ray.builtin.learnt import Learnt
+from crater_ray.builtin.patches import there, unit
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import Aggregator, Located, registry
 from crater_ray.types import Side, Tokens, TokenShape
@@ -64,14 +65,14 @@ class WhitenedTokens:
     def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, NDArray[Any]]:
         """centre (D,) and axes (dim, D), of every token of the sample; moments are summed, tokens not kept.
 
-        Tokens of zeros stand for nothing, and teach nothing.
+        Tokens that are not present teach nothing.
 
         Raises ValueError where there is none.
         """
         count, total, products = 0, np.zeros(self._width), np.zeros((self._width, self._width))
         for tokens in sample:
-            rows = _unit(tokens.patches).flatten(0, 1)
-            rows = rows[rows.isfinite().all(1) & (rows != 0).any(1)]
+            rows = unit(tokens)[tokens.present]
+            rows = rows[rows.isfinite().all(1)]
             count += len(rows)
             total += rows.sum(0, dtype=torch.float64).cpu().numpy()
             products += (rows.T @ rows).double().cpu().numpy()  # float32 within a batch
@@ -93,11 +94,6 @@ class WhitenedTokens:
 
     def _whitened(self, tokens: Tokens) -> Tokens:
         learnt = self._learnt.on(tokens.patches.device)
-        patches = (_unit(tokens.patches) - learnt["centre"]) @ learnt["axes"].T
-        lengths = tokens.patches.float().norm(dim=-1, keepdim=True)
+        patches = (unit(tokens) - learnt["centre"]) @ learnt["axes"].T
+        lengths = there(tokens).norm(dim=-1, keepdim=True)  # 0 where a patch is not present: it stays zeros
         return replace(tokens, patches=normalize(patches, dim=-1) * lengths)
-
-
-def _unit(patches: Tensor) -> Tensor:
-    """(N, T, D) float32 unit rows; a zero token stays zero."""
-    return normalize(patches.float(), dim=-1)

@@ -19,7 +19,7 @@ from crater_ray.types import Side, Tokens
 Array = np.ndarray[Any, Any]
 LARGEST = torch.finfo(torch.float16).max
 TOLERANCE = 1e-3  # of a row's length
-FIELDS = ("patches", "cls", "attention", "attention_column")
+FIELDS = ("patches", "cls", "attention", "attention_column", "valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,9 @@ class Encoder:
         """(n, 3, S, S) -> Tokens of `batch` images, padded with zeros where n is less.
 
         Float32 on the encoder's device; patches rounded to float16 first, so that a cache that holds them as
-        float16 gives the same bytes. Raises ValueError for more than `batch` images, PluginError when the
-        backbone gives other shapes than it promised.
+        float16 gives the same bytes. A patch that is not valid is zeros and has no attention. Raises
+        ValueError for more than `batch` images, PluginError when the backbone gives other shapes than it
+        promised.
         """
         images = _padded(images, self.batch).to(self.device, non_blocking=True)
         short = in_bfloat16(self.precision, self.device.type)
@@ -75,8 +76,15 @@ class Encoder:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
                 tokens = self.backbone(images)
             _check_shapes(self.backbone, tokens, self.batch)
-            rest = (_float(getattr(tokens, name)) for name in FIELDS[1:])
-            return Tokens(_rounded(tokens.patches), tokens.grid, *rest)
+            rows, columns = (_float(attention) for attention in (tokens.attention, tokens.attention_column))
+            patches, cls = tokens.patches, _float(tokens.cls)
+            if tokens.valid is not None:
+                patches = patches.masked_fill(~tokens.valid[:, :, None], 0.0)
+                rows, columns = (
+                    None if attention is None else attention.masked_fill(~tokens.valid[:, None], 0.0)
+                    for attention in (rows, columns)
+                )
+            return Tokens(_rounded(patches), tokens.grid, cls, rows, columns, tokens.valid)
 
     def rows(self, tokens: Tokens, side: Side, n: int) -> Rows:
         """The first n images of `tokens` as rows; an image with a number that is not finite is bad.
@@ -99,7 +107,7 @@ class Encoder:
         return Rows(vectors.numpy().astype(np.float16), kept.numpy(), bad)
 
     def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
-        """Of the first n images: patches float16, the rest float32; only what the backbone gives."""
+        """Of the first n images: patches float16, valid bool, the rest float32; what the backbone gives."""
         found = {name: getattr(tokens, name) for name in FIELDS}
         arrays = {name: tensor[:n].cpu().numpy() for name, tensor in found.items() if tensor is not None}
         return arrays | {"patches": arrays["patches"].astype(np.float16)}
@@ -112,7 +120,7 @@ class Encoder:
         found = {}
         for name in FIELDS:
             if name in arrays:
-                kept = torch.from_numpy(np.array(arrays[name], np.float32))
+                kept = torch.from_numpy(np.array(arrays[name], bool if name == "valid" else np.float32))
                 found[name] = _padded(kept, self.batch).to(self.device)
         return Tokens(found.pop("patches"), grid, **found)
 
@@ -187,6 +195,12 @@ def _check_shapes(backbone: Backbone, tokens: Tokens, images: int) -> None:
         "cls": (images, shape.dim) if shape.cls else None,
         "attention": (images, shape.heads, shape.tokens) if shape.heads else None,
     }
+    if tokens.valid is not None:
+        promised["valid"] = (images, shape.tokens)
+        if tokens.valid.dtype != torch.bool:
+            raise PluginError(
+                f"the backbone {_name(backbone)} gave valid {tokens.valid.dtype}, not torch.bool"
+            )
     for name, size in promised.items():
         given = getattr(tokens, name)
         found = None if given is None else tuple(given.shape)

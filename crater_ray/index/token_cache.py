@@ -1,7 +1,8 @@
 """A backbone's tokens kept by part, so that benches, refits and training need not encode again.
 
 <root>/<key>/ patches.bin (n, T, D) float16 · cls.bin (n, D) float32 · attention.bin (n, H, T) float32
-              attention_column.bin (n, H, T) float32 · tokens.json, last; absent tokens have no file
+              attention_column.bin (n, H, T) float32 · valid.bin (n, T) bool · tokens.json, last
+              What a backbone does not give has no file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from crater_ray.plugins.labels import Ref
 from crater_ray.types import Item, TokenShape
 
 TOKENS = "tokens.json"
-_TYPES = {"patches": np.float16, "cls": np.float32, "attention": np.float32, "attention_column": np.float32}
+_TYPES: dict[str, type[np.generic]] = {
+    "patches": np.float16,
+    "cls": np.float32,
+    "attention": np.float32,
+    "attention_column": np.float32,
+    "valid": np.bool_,
+}
 
 
 def token_key(
@@ -61,6 +68,7 @@ class TokenRows:
     cls: Array | None  # (n, D) float32
     attention: Array | None  # (n, H, T) float32
     attention_column: Array | None  # (n, H, T) float32
+    valid: Array | None  # (n, T) bool
     bad: Mapping[int, str]  # row in this stretch -> why its image could not be used; its tokens are zeros
 
 
@@ -100,6 +108,7 @@ class CachedTokens:
                 rows.get("cls"),
                 rows.get("attention"),
                 rows.get("attention_column"),
+                rows.get("valid"),
                 bad,
             )
         for name, told in self.files.items():
@@ -142,8 +151,10 @@ class TokenCache:
                 return None
         return found
 
-    def writer(self, key: str, shape: TokenShape, *, attention_column: bool = False) -> TokenWriter:
-        return TokenWriter(self.root, key, shape, attention_column)
+    def writer(
+        self, key: str, shape: TokenShape, *, attention_column: bool = False, valid: bool = False
+    ) -> TokenWriter:
+        return TokenWriter(self.root, key, shape, attention_column, valid)
 
 
 class TokenWriter:
@@ -152,7 +163,7 @@ class TokenWriter:
     Raises StorageFull.
     """
 
-    def __init__(self, root: Path, key: str, shape: TokenShape, attention_column: bool) -> None:
+    def __init__(self, root: Path, key: str, shape: TokenShape, attention_column: bool, valid: bool) -> None:
         self._root, self._key, self._shape = root, key, shape
         self._ids: list[str] = []
         self._bad: dict[int, str] = {}
@@ -161,6 +172,7 @@ class TokenWriter:
             *(["cls"] if shape.cls else []),
             *(["attention"] if shape.heads else []),
             *(["attention_column"] if attention_column else []),
+            *(["valid"] if valid else []),
         ]
         self._streams: dict[str, Stream] = {}
         self._folder = attempt(root, key[:16])
@@ -178,14 +190,22 @@ class TokenWriter:
         cls: Array | None = None,
         attention: Array | None = None,
         attention_column: Array | None = None,
+        valid: Array | None = None,
         bad: Mapping[int, str] | None = None,
     ) -> None:
-        """Rows in order: patches (n, T, D), cls (n, D), attention (n, H, T) and attention_column (n, H, T).
+        """Rows in order: patches (n, T, D), cls (n, D), attention (n, H, T) and as much of attention_column,
+        valid (n, T).
 
-        Cast to float16 (patches) and float32. A bad image keeps its row, of zeros, with its reason in `bad`.
-        Raises ValueError for a shape that does not fit, StorageFull.
+        Cast to float16 (patches), bool (valid) and float32. A bad image keeps its row, of zeros, with its
+        reason in `bad`. Raises ValueError for a shape that does not fit, StorageFull.
         """
-        given = {"patches": patches, "cls": cls, "attention": attention, "attention_column": attention_column}
+        given = {
+            "patches": patches,
+            "cls": cls,
+            "attention": attention,
+            "attention_column": attention_column,
+            "valid": valid,
+        }
         rows: dict[str, Array] = {}
         for name in self._streams:
             array = given[name]
@@ -238,4 +258,6 @@ class TokenWriter:
 def _row_shape(name: str, shape: TokenShape) -> tuple[int, ...]:
     if name == "patches":
         return (shape.tokens, shape.dim)
+    if name == "valid":
+        return (shape.tokens,)
     return (shape.dim,) if name == "cls" else (shape.heads, shape.tokens)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crater_ray.encode.encoder import Encoder
     from crater_ray.search.codecs import Codec
 
-TOKEN_FIELDS = ("patches", "cls", "attention", "attention_column")
+TOKEN_FIELDS = ("patches", "cls", "attention", "attention_column", "valid")
 KILLS = 2  # an image that takes its worker down this often is left out
 
 
@@ -172,7 +172,12 @@ class PartWorker:
                 if writer is None:
                     tokens = encoded.tokens
                     writer = stack.enter_context(
-                        cache.writer(key, tokens.shape, attention_column=tokens.attention_column is not None)
+                        cache.writer(
+                            key,
+                            tokens.shape,
+                            attention_column=tokens.attention_column is not None,
+                            valid=tokens.valid is not None,
+                        )
                     )
                 writer.append(
                     [item.id for item in encoded.items],
@@ -261,6 +266,7 @@ def _only(tokens: Tokens, slots: list[int]) -> Tokens:
         pick(tokens.cls),
         pick(tokens.attention),
         pick(tokens.attention_column),
+        pick(tokens.valid),
     )
 
 

@@ -48,7 +48,10 @@ class Backbone(Protocol):
         """(H, W, 3) uint8 -> (3, S, S) float32. Thread-safe."""
 
     def __call__(self, images: Tensor) -> Tokens:
-        """(N, 3, S, S) -> Tokens. Patches are not normalised; encode adds inference_mode and autocast."""
+        """(N, 3, S, S) -> Tokens. Patches are not normalised; encode adds inference_mode and autocast.
+
+        `Tokens.valid` says which patches stand for something, where not all do.
+        """
 
 
 @runtime_checkable
@@ -63,7 +66,7 @@ class Aggregator(Protocol):
     def dim(self) -> int: ...
 
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k, dim) float32, unit rows."""
+        """(N, k, dim) float32, unit rows; zeros where there is no token, of which `Tokens.present` tells."""
 
 
 @runtime_checkable

@@ -1,4 +1,9 @@
-"""How instance tokens are kept: a closed set of codecs, float32 tokens in, bytes out, and back."""
+"""How instance tokens are kept: a closed set of codecs, float32 tokens in, bytes out, and back.
+
+A token of zeros is absent: it stands for nothing. Every codec keeps it as zero bytes, gives it back as zeros,
+and computes scales without it. A present token never has zero bytes (`crater_ray.search.records.present`),
+unless it is so much shorter than the longest of its image that it rounds to zeros.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crater_ray.search.records import Bytes, Floats, checked, finite
+from crater_ray.search.records import Bytes, Floats, checked, finite, present
 
 TURNS = 2  # codes a token that may be rounded the other way
 EVEN = np.float32(0.1)  # weight of all other directions together beside the token's own
@@ -64,10 +69,11 @@ class Int8:
         n, k, dim = values.shape
         scales = (np.abs(values).max(axis=(1, 2), initial=0.0) / 127).astype(np.float32)
         steps = np.where(scales > 0, scales, np.float32(1))[:, None, None]  # an image of zeros stays zeros
+        numbers = _numbers(values).astype(np.float32)[:, None, None]
         codes = np.empty((n, k, dim), np.int8)
         for start in range(0, n, CHUNK):
             some = slice(start, start + CHUNK)
-            codes[some] = _rounded(values[some], steps[some])
+            codes[some] = _rounded(values[some], steps[some], numbers[some])
         return codes.reshape(n, k * dim).view(np.uint8), scales[:, None]
 
     def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
@@ -94,7 +100,7 @@ class Fp16:
         largest = float(np.abs(values).max(initial=0.0))
         if largest > float(np.finfo(np.float16).max):
             raise ValueError(f"tokens reach {largest:g}, which float16 cannot hold; give unit rows")
-        codes = values.astype("<f2").reshape(n, k * dim)
+        codes = (values + np.float32(0)).astype("<f2").reshape(n, k * dim)  # -0.0 has a bit that is not zero
         return codes.view(np.uint8).reshape(n, self.record_bytes(k, dim)), np.empty((n, 0), np.float32)
 
     def decode(self, codes: Bytes, scales: Floats, k: int, dim: int) -> Floats:
@@ -109,9 +115,13 @@ class Fp16:
 class Packed:
     """1, 2 or 4 bits a dimension and one scale an image: odd integers, so that no level is lost on zero.
 
-    A step is the best one for normal values of the image's root mean square. Tokens that are evened out
-    (`whitened_tokens`) are like that: their errors are many, small and independent, and a score averages
-    them. Plain ViT tokens are not: most of what they are is what all of them share.
+    A step is the best one for normal values of the root mean square of the image's present tokens. Tokens
+    that are evened out (`whitened_tokens`) are like that: their errors are many, small and independent, and a
+    score averages them. Plain ViT tokens are not: most of what they are is what all of them share.
+
+    The lowest level is zero bits, and all zero bits are an absent token. A present token whose every
+    dimension is of the lowest level has one raised: one that only fills up its last byte, where there is one,
+    or else its largest.
     """
 
     scales = 1
@@ -137,9 +147,8 @@ class Packed:
     def encode(self, tokens: ArrayLike) -> tuple[Bytes, Floats]:
         values = finite(tokens)
         n, k, dim = values.shape
-        spread = (
-            np.sqrt(np.square(values, dtype=np.float64).mean(axis=(1, 2))) if values.size else np.zeros(n)
-        )
+        squares = np.square(values, dtype=np.float64).sum(axis=(1, 2))
+        spread = np.sqrt(squares / np.maximum(_numbers(values), 1))
         scales = (spread * (STEPS[self.bits] / 2)).astype(np.float32)
         halves = np.where(scales > 0, scales, np.float32(1))[:, None, None]
         levels = np.zeros((n, k, self._words(dim) * self._each), np.uint8)
@@ -147,6 +156,11 @@ class Packed:
             some = slice(start, start + CHUNK)
             found = np.floor(values[some] / (2 * halves[some])) + (self._top + 1) // 2
             levels[some, :, :dim] = np.clip(found, 0, self._top)
+        there = values.any(axis=2)
+        levels[~there] = 0
+        for image, token in np.argwhere(there & ~levels.any(axis=2)):
+            filled = dim < levels.shape[2]
+            levels[image, token, dim if filled else values[image, token].argmax()] = 1
         shifts = np.arange(0, 8, self.bits, dtype=np.uint8)
         packed = np.bitwise_or.reduce(
             levels.reshape(n, k, levels.shape[2] // len(shifts), len(shifts)) << shifts, axis=3
@@ -161,6 +175,9 @@ class Packed:
         words = _records(self, codes, k, dim).view(self._word)
         rows = np.take(self._table, words, mode="wrap").view(np.int8)
         rows = rows.reshape(len(codes) * k, self._words(dim) * self._each)
+        there = present(codes, k).reshape(-1)
+        if not there.all():
+            rows[~there] = 0
         return rows if rows.shape[1] == dim else np.ascontiguousarray(rows[:, :dim])
 
     def _words(self, dim: int) -> int:
@@ -184,11 +201,19 @@ def codec(name: str | Codec) -> Codec:
     return _CODECS[name]
 
 
-def _rounded(values: Floats, steps: Floats) -> Floats:
-    """Integers (N, K, D) in -127 … 127, of values (N, K, D) in steps (N, 1, 1)."""
+def _numbers(values: Floats) -> NDArray[np.int64]:
+    """(N,) how many numbers of values (N, K, D) are of tokens that are there."""
+    return np.asarray(values.any(axis=2).sum(axis=1, dtype=np.int64) * values.shape[2])
+
+
+def _rounded(values: Floats, steps: Floats, numbers: Floats) -> Floats:
+    """Integers (N, K, D) in -127 … 127, of values (N, K, D) in steps (N, 1, 1).
+
+    `numbers` (N, 1, 1) of the values count, the others are of absent tokens.
+    """
     integers: Floats = np.clip(np.rint(values / steps), -127, 127)
     squares = values * values
-    even = EVEN * squares.mean(axis=(1, 2), keepdims=True)
+    even = EVEN * (squares.sum(axis=(1, 2), keepdims=True) / np.maximum(numbers, np.float32(1)))
     errors = values - steps * integers
     for _ in range(TURNS if values.size else 0):
         # what turning one code of a token the other way, the one that gains most, does to its error product

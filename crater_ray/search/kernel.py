@@ -1,9 +1,10 @@
 """Late interaction on a CPU: chunked GEMMs over kept tokens, small enough that the products stay in cache.
 
 int8 codes go through `torch._int_mm`, 16 to 256 images at a time at K = 64; the maximum is taken in int32,
-and scales meet the maxima only. Where `_int_mm` is not to be had, or is a plain loop as on CPUs without
-AVX-512, the same integers are multiplied in float32: exact up to dim = 1040 (1040 x 127^2 < 2^24), so both
-roads give the same scores. fp16 codes are scored in float32.
+and scales meet the maxima only. Where `_int_mm` is absent, is wrong (`crater_ray.search.int_mm`), or is a
+plain loop as on CPUs without AVX-512, the same integers are multiplied in float32: exact up to dim = 1040
+(1040 x 127^2 < 2^24), so both roads give the same scores. fp16 codes are scored in float32. Where a rounded
+query could change which tokens are best (`mutual`), decoded tokens meet the query in float64.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from torch import Tensor
 
 from crater_ray.search.codecs import Codec, Int8
 from crater_ray.search.codecs import codec as named_codec
-from crater_ray.search.matchings import OfTokens, matching
-from crater_ray.search.records import Bytes, Floats, checked
+from crater_ray.search.int_mm import believed
+from crater_ray.search.matchings import Matching, OfTokens, matching
+from crater_ray.search.records import Bytes, Floats, checked, present
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
@@ -32,6 +34,15 @@ TRIED = 512, 384, 64  # rows, dim and columns of the GEMM by which the quicker r
 
 Queries = Tensor | NDArray[Any]
 Multiply = Callable[[Tensor, Tensor, Tensor], None]  # left (M, D), right (D, W), out (M, W)
+
+
+class Explained(NamedTuple):
+    """The P pairs of tokens that make up one score, the largest contribution first. Their sum is it."""
+
+    query_token: NDArray[np.int64]  # (P,)
+    gallery_token: NDArray[np.int64]  # (P,)
+    similarity: Floats  # (P,)
+    contribution: Floats  # (P,)
 
 
 def score(
@@ -46,7 +57,8 @@ def score(
 ) -> Floats:
     """Scores (B, C) float32 of B queries against C images; maxsim: the mean over Q of the best of K.
 
-    queries (B, Q, D) float, codes (C, record_bytes) uint8 (a memmap will do), scales (C, s) float32.
+    queries (B, Q, D) float, codes (C, record_bytes) uint8 (a memmap will do), scales (C, s) float32. Tokens
+    of zeros are absent and match nothing; an image or a query of nothing else scores 0.
     Raises ValueError for shapes that do not fit, unknown names, and queries that are not finite.
     """
     keeper, chosen = named_codec(codec), matching(match)
@@ -58,61 +70,90 @@ def score(
     assert compare is not None  # a matching is one or the other
     count, width = tokens.shape[:2]
     out = torch.empty((len(codes), count))
-    multiply, right, query_scales = _prepared(tokens, keeper)
+    road = _road(tokens, keeper, chosen)
     together = max(1, COLUMNS // width)  # queries that share a GEMM
     places = [slice(first, first + together) for first in range(0, count, together)]
     groups = [
         _Group(
             place,
-            right.view(count, -1)[place].reshape(-1, right.shape[1]).t().contiguous(),
-            query_scales[place],
+            road.right.view(count, -1)[place].reshape(-1, dim).t().contiguous(),
+            road.scales[place],
         )
         for place in places
     ]
-    step = _images(k, width * min(together, max(count, 1)), right)
-    buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=_product_type(right))
-    for start, stop, left in _chunks(codes, keeper, k, dim, step):
+    step = _images(k, width * min(together, max(count, 1)), road)
+    buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=road.products)
+    for start, stop, left in _chunks(codes, scales, keeper, k, dim, step, road):
+        there = _present(codes[start:stop], k)
         for group in groups:
             shape = (stop - start, k, *group.scales.shape)
             products = buffer[: math.prod(shape)]
-            multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
-            out[start:stop, group.place] = compare(products.view(shape), group.scales)
+            road.multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
+            out[start:stop, group.place] = compare(products.view(shape), group.scales, there)
     scores: Floats = out.numpy().T
-    return np.ascontiguousarray(scores * scales[:, 0] if keeper.scales else scores)
+    return np.ascontiguousarray(scores * scales[:, 0] if road.scaled else scores)
 
 
 def _of_tokens(compare: OfTokens, queries: Tensor, codes: Bytes, keeper: Codec, k: int, dim: int) -> Floats:
     """Scores (B, C) of a matching that needs no products."""
     out = torch.empty((len(codes), len(queries)))
-    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, dim, queries)):
-        out[start:stop] = compare(left.view(stop - start, k, dim), queries)
+    step = max(1, FLOAT_ROWS // k)
+    for start in range(0, len(codes), step):
+        left = _tensor(keeper.operand(codes[start : start + step], k, dim))
+        out[start : start + step] = compare(left.view(-1, k, dim), queries)
     scores: Floats = np.ascontiguousarray(out.numpy().T)
     return scores
 
 
 def explain(
-    query: Queries, codes: Bytes, scales: Floats, *, codec: str | Codec, k: int, dim: int
-) -> tuple[NDArray[np.int64], Floats]:
-    """The gallery token (C, Q) each token of one query matched best, and their similarity (C, Q) float32.
+    query: Queries,
+    codes: Bytes,
+    scales: Floats,
+    *,
+    codec: str | Codec,
+    k: int,
+    dim: int,
+    match: str = "maxsim",
+) -> list[Explained]:
+    """For each of C images, the pairs of tokens that its score by `match` is made of: query (Q, D).
 
-    query (Q, D). The mean of the similarities over Q is the maxsim score. Raises ValueError as `score`.
+    None of them has an absent token. A score of no products (`mean_token`) is made of no pairs. Raises
+    ValueError as `score`.
     """
-    keeper = named_codec(codec)
+    keeper, chosen = named_codec(codec), matching(match)
     tokens = _checked_queries(query[None], dim)
     _check_gallery(codes, scales, keeper, k, dim)
+    if chosen.weights is None:
+        nothing, none = np.empty(0, np.int64), np.empty(0, np.float32)
+        return [Explained(nothing, nothing, none, none)] * len(codes)
     width = tokens.shape[1]
-    best, similarity = np.empty((len(codes), width), np.int64), np.empty((len(codes), width), np.float32)
-    multiply, right, query_scales = _prepared(tokens, keeper)
-    columns = right.t().contiguous()
-    for start, stop, left in _chunks(codes, keeper, k, dim, _images(k, width, right)):
-        products = torch.empty((left.shape[0], width), dtype=_product_type(right))
-        multiply(left, columns, products)
-        values, places = products.view(stop - start, k, width).max(1)
-        best[start:stop] = places.numpy()
-        similarity[start:stop] = (values * query_scales).numpy()
-    if keeper.scales:
-        similarity *= scales[:, :1]
-    return best, similarity
+    road = _road(tokens, keeper, chosen)
+    columns, asked = road.right.t().contiguous(), road.scales[0] > 0
+    found: list[Explained] = []
+    for start, stop, left in _chunks(codes, scales, keeper, k, dim, _images(k, width, road), road):
+        products = torch.empty((left.shape[0], width), dtype=road.products)
+        road.multiply(left, columns, products)
+        similarities = (products * road.scales[0]).view(stop - start, k, width)
+        if road.scaled:
+            similarities *= torch.from_numpy(scales[start:stop, :1])[:, :, None]
+        there = torch.from_numpy(present(codes[start:stop], k))
+        weights = chosen.weights(similarities, asked, there)
+        found += [_explained(*image) for image in zip(similarities, weights, strict=True)]
+    return found
+
+
+def _explained(similarities: Tensor, weights: Tensor) -> Explained:
+    """Of one image: similarities (K, Q) and what each counts (K, Q)."""
+    query, gallery = weights.t().nonzero(as_tuple=True)
+    similarity = similarities[gallery, query].double()
+    contribution = similarity * weights[gallery, query]
+    order = (-contribution).argsort(stable=True)
+    return Explained(
+        query[order].numpy(),
+        gallery[order].numpy(),
+        similarity[order].float().numpy(),
+        contribution[order].float().numpy(),
+    )
 
 
 @cache
@@ -144,18 +185,36 @@ def _seconds(multiply: Callable[[], None]) -> float:
     return min(spent)
 
 
-def _prepared(tokens: Tensor, keeper: Codec) -> tuple[Multiply, Tensor, Tensor]:
-    """The multiplication, the query tokens (B * Q, D) it takes, and their scales (B, Q) float32."""
+class _Road(NamedTuple):
+    """How the tokens of B queries meet those of the gallery."""
+
+    multiply: Multiply
+    right: Tensor  # (B * Q, D), as `multiply` takes them
+    scales: Tensor  # (B, Q) of the query's tokens, 0 where one is absent
+    products: torch.dtype
+    scaled: bool  # whether an image's own scale is still to come
+    decoded: bool = False  # whether `left` is decoded tokens, not codes
+
+
+def _road(tokens: Tensor, keeper: Codec, chosen: Matching) -> _Road:
     count, width, dim = tokens.shape
     flat = tokens.reshape(count * width, dim)
+    asked = flat.any(1).view(count, width)
+    if chosen.decided:
+        return _Road(_multiply_exactly, flat.double(), asked.double(), torch.float64, False, True)
     if not keeper.integers:
-        return _Floats(), flat, torch.ones(count, width)
+        return _Road(_Floats(), flat, asked.float(), torch.float32, False)
     scales = flat.abs().amax(1) / 127
     divisor = torch.where(scales > 0, scales, torch.ones(()))
     integers = (flat / divisor[:, None]).round().clamp(-127, 127)
+    scales = scales.view(count, width)
     if has_int_mm():
-        return _multiply_integers, integers.to(torch.int8), scales.view(count, width)
-    return _Floats(), integers, scales.view(count, width)
+        return _Road(_Integers(), integers.to(torch.int8), scales, torch.int32, True)
+    return _Road(_Floats(), integers, scales, torch.float32, True)
+
+
+def _multiply_exactly(left: Tensor, right: Tensor, out: Tensor) -> None:
+    torch.mm(left, right, out=out)
 
 
 def _multiply_integers(left: Tensor, right: Tensor, out: Tensor) -> None:
@@ -178,28 +237,49 @@ class _Floats:
         torch.mm(self._copy[: len(left)], right, out=out)
 
 
-def _product_type(right: Tensor) -> torch.dtype:
-    return torch.int32 if right.dtype == torch.int8 else torch.float32
+class _Integers:
+    """Multiplies codes as integers where that is right, and as float32 where it is not."""
+
+    def __init__(self) -> None:
+        self._floats = _Floats()
+
+    def __call__(self, left: Tensor, right: Tensor, out: Tensor) -> None:
+        if believed(left.shape[0], left.shape[1], right.shape[1]):
+            _multiply_integers(left, right, out)
+            return
+        products = torch.empty(out.shape)
+        self._floats(left, right.float(), products)
+        out.copy_(products)
 
 
-def _images(k: int, columns: int, right: Tensor) -> int:
+def _images(k: int, columns: int, road: _Road) -> int:
     """Images of one GEMM: its products fit the cache, its rows are enough to be worth the call."""
-    rows = ROWS if right.dtype == torch.int8 else FLOAT_ROWS
+    rows = ROWS if road.products == torch.int32 else FLOAT_ROWS
     return max(1, min(rows, PRODUCTS // columns) // k)
 
 
-def _chunks(codes: Bytes, keeper: Codec, k: int, dim: int, step: int) -> Iterator[tuple[int, int, Tensor]]:
+def _chunks(
+    codes: Bytes, scales: Floats, keeper: Codec, k: int, dim: int, step: int, road: _Road
+) -> Iterator[tuple[int, int, Tensor]]:
     """First image, last image + 1, and their tokens ((last - first) * K, D), a chunk at a time."""
     # int8 codes are viewed; the others' operands are copies, so never of more than a chunk
-    whole = _tensor(keeper.operand(codes, k, dim)) if isinstance(keeper, Int8) else None
+    viewed = isinstance(keeper, Int8) and not road.decoded
+    whole = _tensor(keeper.operand(codes, k, dim)) if viewed else None
     for start in range(0, len(codes), step):
         stop = min(start + step, len(codes))
-        some = (
-            _tensor(keeper.operand(codes[start:stop], k, dim))
-            if whole is None
-            else whole[start * k : stop * k]
-        )
-        yield start, stop, some
+        if whole is not None:
+            yield start, stop, whole[start * k : stop * k]
+        elif road.decoded:
+            tokens = keeper.decode(codes[start:stop], scales[start:stop], k, dim)
+            yield start, stop, torch.from_numpy(tokens.reshape(-1, dim)).double()
+        else:
+            yield start, stop, _tensor(keeper.operand(codes[start:stop], k, dim))
+
+
+def _present(codes: Bytes, k: int) -> Tensor | None:
+    """(n, K) bool which tokens there are; None: all of them."""
+    there = present(codes, k)
+    return None if there.all() else torch.from_numpy(there)
 
 
 class _Group(NamedTuple):

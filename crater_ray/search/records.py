@@ -1,4 +1,4 @@
-"""What every codec checks: tokens before they are encoded, codes before they are read."""
+"""What codecs have in common: checks of tokens and of codes, and which tokens are present."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ def checked(codec: Record, codes: Bytes, k: int, dim: int) -> None:
             f"codes are {codes.shape} {codes.dtype}; {codec.name} at k = {k}, dim = {dim} keeps "
             f"(images, {codec.record_bytes(k, dim)}) uint8"
         )
+
+
+def present(codes: Bytes, k: int) -> NDArray[np.bool_]:
+    """(N, K) which tokens of codes (N, record_bytes) are present: an absent one is all zero bytes."""
+    width = codes.shape[1] // k
+    whole = next(size for size in (8, 4, 2, 1) if width % size == 0)
+    words = codes.reshape(len(codes), k, width).view(f"<u{whole}")
+    found: NDArray[np.bool_] = words[:, :, 0] != 0  # which settles it for nearly all: the rest is not read
+    unsettled = ~found
+    if unsettled.any():
+        found[unsettled] = words[unsettled].any(axis=1)
+    return found

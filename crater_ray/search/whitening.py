@@ -38,7 +38,12 @@ def drawn(count: int, width: int, seed: int) -> NDArray[np.int64]:
 
 
 def learn_from(sample: NDArray[np.floating[Any]]) -> Learnt:
-    """As `learn`, of a sample (n, G) that was drawn already."""
+    """As `learn`, of a sample (n, G) that was drawn already.
+
+    Vectors of zeros are of images without a token, and teach nothing where there are others.
+    """
+    if len(sample):
+        sample = sample[sample.any(axis=1)] if sample.any() else sample
     if not len(sample):
         raise ValueError("there is no vector to learn a whitening from")
     width, sample = sample.shape[1], sample.astype(np.float64)
@@ -60,14 +65,16 @@ def learn_from(sample: NDArray[np.floating[Any]]) -> Learnt:
 
 
 def whiten(vectors: NDArray[np.floating[Any]], learnt: Learnt) -> Floats:
-    """(N, m, A) float32 unit rows of vectors (N, m, G); one that is the centre itself becomes zeros.
+    """(N, m, A) float32 unit rows of vectors (N, m, G); one of zeros or that is the centre becomes zeros.
 
     Raises ValueError for vectors of another width than was learnt.
     """
     centre, axes = learnt["centre"], learnt["axes"]
     if vectors.ndim != 3 or vectors.shape[2] != len(centre):
         raise ValueError(f"vectors are {vectors.shape}; (images, vectors, {len(centre)}) are asked for")
-    rows = (vectors.astype(np.float32).reshape(-1, len(centre)) - centre) @ axes.T
+    flat = vectors.astype(np.float32).reshape(-1, len(centre))
+    rows = (flat - centre) @ axes.T
+    rows[~flat.any(axis=1)] = 0
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(lengths > 0, lengths, np.float32(1))
     return rows.reshape(*vectors.shape[:2], len(axes))

@@ -68,7 +68,7 @@ class Options(_Asked):
     candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = CANDIDATES  # images that stage two scores
     expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query, asked again
     strict: bool = False  # 503 rather than an answer that lacks a shard
-    explain: bool = False  # which query token matched which gallery token
+    explain: bool = False  # which pairs of tokens the score is made of
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
     box: Box | None = None
 
@@ -92,11 +92,12 @@ class VersionRequest(_Asked):
 
 
 class TokenMatch(_Told):
-    """One query token, the gallery token it is most similar to, and their cosine."""
+    """A query token and a gallery token whose similarity is part of the score, by the index's scoring."""
 
     query_token: int
     gallery_token: int
-    similarity: float
+    similarity: float  # their cosine
+    contribution: float  # to the score; all of a hit's sum to what the query's own tokens score
 
 
 class Grid(_Told):
@@ -119,7 +120,7 @@ class SearchHit(_Told):
     group: str
     score: float
     columns: dict[str, Value]  # the item's own, such as lat, lon, diameter_km, body
-    matches: list[TokenMatch] | None = None  # most similar first, one a query token; only with explain
+    matches: list[TokenMatch] | None = None  # largest contribution first; only with explain
 
 
 class IndexVersion(_Told):

@@ -356,6 +356,7 @@ def _hits(winners: Sequence[Winner], details: Sequence[Detail], explain: bool) -
                     query_token=match.query_token,
                     gallery_token=match.gallery_token,
                     similarity=match.similarity,
+                    contribution=match.contribution,
                 )
                 for match in detail.matches
             ]

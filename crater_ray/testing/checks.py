@@ -118,11 +118,22 @@ def check_backbone(backbone: Backbone) -> None:
         alone = backbone(images[:1])
     _check_tokens(tokens, shape, len(painted))
     _require(
-        torch.equal(tokens.patches, repeated.patches), "the same images give other tokens on a second call"
+        all(
+            torch.equal(one, other)
+            for one, other in (
+                (tokens.present, repeated.present),
+                [_valid_only(each.patches, each.valid, "patches") for each in (tokens, repeated)],
+            )
+        ),
+        "the same images give other tokens on a second call",
     )
     both = tokens.patches[:1].float(), alone.patches.float()
-    absent = [(rows == 0).all(-1) for rows in both]  # tokens of zeros, which stand for nothing
-    close = torch.where(absent[0] & absent[1], 1.0, torch.cosine_similarity(*both, dim=-1)).min()
+    present = tokens.present[:1]
+    _require(
+        torch.equal(present, alone.present),
+        "which of its tokens are valid depend on its neighbours in the batch",
+    )
+    close = torch.where(present, torch.cosine_similarity(*both, dim=-1), 1.0).min()
     _require(
         float(close) > 0.999,
         f"an image's tokens depend on its neighbours in the batch (cosine {float(close):.4f})",
@@ -143,12 +154,24 @@ def _check_tokens(tokens: Tokens, shape: TokenShape, images: int) -> None:
         tensor = getattr(tokens, name)
         if tensor is not None:
             _require(tuple(tensor.shape) == size, f"{name} is {tuple(tensor.shape)}, not {size}")
-            _require(bool(tensor.isfinite().all()), f"{name} has a number that is not finite")
+            counted = tensor if name == "cls" else _valid_only(tensor, tokens.valid, name)
+            _require(bool(counted.isfinite().all()), f"{name} has a number that is not finite")
+    if tokens.valid is not None:
+        of_bools = tuple(tokens.valid.shape) == heads[::2] and tokens.valid.dtype == torch.bool
+        given = f"{tuple(tokens.valid.shape)} {tokens.valid.dtype}"
+        _require(of_bools, f"valid is {given}, not {heads[::2]} torch.bool")
     if tokens.attention is not None:
         within = bool((tokens.attention >= 0).all()) and bool(
             (tokens.attention.float().sum(-1) <= 1.01).all()
         )
         _require(within, "attention is not a share of one per head; give it after the softmax")
+
+
+def _valid_only(tensor: torch.Tensor, valid: torch.Tensor | None, name: str) -> torch.Tensor:
+    """Without the numbers of tokens that are not valid, which may be any."""
+    if valid is None or valid.shape != (len(tensor), tensor.shape[1 if name == "patches" else 2]):
+        return tensor
+    return tensor.masked_fill(~valid.bool()[:, :, None] if name == "patches" else ~valid.bool()[:, None], 0.0)
 
 
 def check_aggregator(factory: Callable[..., Aggregator], shape: TokenShape = SHAPE, **options: Any) -> None:
@@ -179,8 +202,21 @@ def check_aggregator(factory: Callable[..., Aggregator], shape: TokenShape = SHA
         isinstance(aggregator.dim, int) and aggregator.dim > 0,
         f"dim is {aggregator.dim!r}, not a positive int",
     )
+    sparse = fake_tokens(shape, 4, sparse=True)
     for side in SIDES:
         _check_rows(aggregator, tokens, side)
+        _check_sparse(aggregator, sparse, side)
+
+
+def _check_sparse(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
+    """Of images whose tokens are not all valid, the last of which has none that is."""
+    with torch.inference_mode():
+        rows = aggregator(tokens, side)
+    length = rows.norm(dim=-1)
+    _require(
+        bool((((length - 1).abs() < 1e-3) | (length == 0)).all()),
+        f"on the {side} side, where tokens are not valid, it gives rows of neither length 1 nor zeros",
+    )
 
 
 def _check_rows(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
@@ -221,7 +257,7 @@ def _check_rows(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
 def _only_first(tokens: Tokens) -> Tokens:
     rest = (
         None if tensor is None else tensor[:1]
-        for tensor in (tokens.cls, tokens.attention, tokens.attention_column)
+        for tensor in (tokens.cls, tokens.attention, tokens.attention_column, tokens.valid)
     )
     return Tokens(tokens.patches[:1], tokens.grid, *rest)
 

@@ -179,8 +179,11 @@ class FakeIndex:
         )
 
 
-def fake_tokens(shape: TokenShape, images: int = 3, seed: int = 0) -> Tokens:
-    """Random Tokens of `shape`, with whatever it says a backbone gives."""
+def fake_tokens(shape: TokenShape, images: int = 3, seed: int = 0, *, sparse: bool = False) -> Tokens:
+    """Random Tokens of `shape`, with whatever it says a backbone gives.
+
+    sparse: about half of the tokens are not valid, of the last image none is; such are zeros.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*size: int) -> Tensor:
@@ -190,4 +193,11 @@ def fake_tokens(shape: TokenShape, images: int = 3, seed: int = 0) -> Tokens:
     attention = [
         draw(images, shape.heads, shape.tokens).softmax(-1) if shape.heads else None for _ in range(2)
     ]
-    return Tokens(draw(images, shape.tokens, shape.dim), shape.grid, cls, *attention)
+    patches = draw(images, shape.tokens, shape.dim)
+    if not sparse:
+        return Tokens(patches, shape.grid, cls, *attention)
+    valid = draw(images, shape.tokens) > 0
+    valid[:, 0] = True
+    valid[-1] = False
+    rows = [None if weights is None else weights * valid[:, None] for weights in attention]
+    return Tokens(patches * valid[:, :, None], shape.grid, cls, rows[0], rows[1], valid)

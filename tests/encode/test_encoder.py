@@ -1,11 +1,13 @@
 """Padding, precision, rounding, caching and checks of the encoder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from crater_ray.builtin.backbones.timm_model import TimmBackbone
-from crater_ray.builtin.poolings import Cls, Mean
+from crater_ray.builtin.poolings import Cls, Gem, Mean
 from crater_ray.builtin.selections import All, InstanceTokens
 from crater_ray.encode.encoder import Encoder, encode_one
 from crater_ray.errors import BadImage, CraterRayError
@@ -127,6 +129,57 @@ class Odd(FakeBackbone):
         patches[kind == 2, 0, 0] = torch.inf
         patches[kind == 3, 0, 0] = -1e30
         return Tokens(patches, tokens.grid, tokens.cls, tokens.attention)
+
+
+class Sparse(FakeBackbone):
+    """Every other patch of an image is not valid, of a black image none is; their numbers are no numbers."""
+
+    spoil = torch.nan
+
+    def __call__(self, images):
+        tokens = super().__call__(images)
+        valid = torch.ones(tokens.patches.shape[:2], dtype=torch.bool)
+        valid[:, ::2] = False
+        valid[images.amax((1, 2, 3)) <= 0] = False
+        patches = tokens.patches.masked_fill(~valid[:, :, None], self.spoil)
+        attention = tokens.attention.masked_fill(~valid[:, None], self.spoil)
+        return Tokens(patches, tokens.grid, tokens.cls, attention, valid=valid)
+
+
+@pytest.mark.parametrize("shortlist", [Mean, Gem, Cls])
+def test_tokens_that_are_not_valid_are_carried_and_have_no_say(shortlist):
+    backbone = Sparse()
+    encode = encoder(backbone, shortlist=shortlist(backbone.shape), rerank=All(backbone.shape))
+    images = torch.randn(3, 3, 32, 32)
+    images[2] = -1
+    tokens = encode.tokens(images)
+    assert tokens.valid[:3].sum(1).tolist() == [8, 8, 0]
+    assert tokens.valid.shape == (4, 16)
+    assert not tokens.patches[~tokens.valid].any()
+    assert not tokens.attention.sum(1)[~tokens.valid].any()
+    rows = encode.rows(tokens, "gallery", 3)
+    assert rows.bad == {}
+    assert rows.tokens.any(2).sum(1).tolist() == [8, 8, 0]
+    assert rows.vectors.any(2)[:, 0].tolist() == [True, True, shortlist is Cls]
+    kept = encode.to_cache(tokens, 3)
+    assert kept["valid"].dtype == np.bool_
+    again = encode.rows(encode.from_cache(kept, tokens.grid), "gallery", 3)
+    assert np.array_equal(again.tokens, rows.tokens)
+    assert np.array_equal(again.vectors, rows.vectors)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda valid: valid[:, 1:], r"gave valid \(2, 15\)"), (lambda valid: valid.float(), "not torch.bool")],
+)
+def test_a_backbone_that_says_wrongly_what_is_valid_is_named(change, message):
+    class Wrong(Sparse):
+        def __call__(self, images):
+            tokens = super().__call__(images)
+            return replace(tokens, patches=torch.nan_to_num(tokens.patches), valid=change(tokens.valid))
+
+    with pytest.raises(CraterRayError, match=message):
+        encoder(Wrong(), 2).tokens(torch.randn(2, 3, 32, 32))
 
 
 def test_numbers_that_are_not_finite_make_an_image_bad_and_large_ones_do_not():

@@ -21,12 +21,13 @@ def rows(n, seed=0):
         "cls": random.standard_normal((n, 6), np.float32),
         "attention": random.random((n, 2, 6), np.float32),
         "attention_column": random.random((n, 2, 6), np.float32),
+        "valid": random.random((n, 6)) < 0.5,
     }
 
 
 def fill(cache, key="k", sizes=(3, 3, 1)):
     given = rows(sum(sizes))
-    with cache.writer(key, SHAPE, attention_column=True) as tokens:
+    with cache.writer(key, SHAPE, attention_column=True, valid=True) as tokens:
         first = 0
         for size in sizes:
             ids = [f"i{row}" for row in range(first, first + size)]

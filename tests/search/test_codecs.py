@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from crater_ray.search.codecs import NAMES, codec
+from crater_ray.search.kernel import score
+from crater_ray.search.records import present
 
 COARSE = {"int4": 0.2, "int2": 0.6, "int1": 0.7}  # of unit tokens of eight dimensions
 
@@ -134,3 +136,62 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         codec("int8").encode(np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="keeps \\(images, 12\\) uint8"):
         codec("int8").decode(np.zeros((2, 11), np.uint8), np.ones((2, 1), np.float32), 3, 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dim", [1, 5, 8, 13, 64])
+def test_an_absent_token_is_kept_as_absent_and_no_other_is(name: str, dim: int) -> None:
+    tokens = unit_tokens(40, 9, dim)
+    there = np.random.default_rng(1).random((40, 9)) < 0.4
+    there[0], there[1] = True, False
+    tokens[~there] = 0
+    tokens[0, 0] = -np.abs(
+        tokens[0, 0]
+    )  # below zero in every dimension, and so of the lowest level in one bit
+    tokens[0, 1] = -1 / np.sqrt(dim)
+    keeper = codec(name)
+    codes, scales = keeper.encode(tokens)
+    assert np.array_equal(present(codes, 9), there)
+    decoded = keeper.decode(codes, scales, 9, dim)
+    assert np.array_equal(decoded.any(2), there)
+    assert not keeper.operand(codes, 9, dim).reshape(40, 9, dim)[~there].any()
+    again, _ = keeper.encode(decoded)
+    assert np.array_equal(again, codes)
+    if dim == 1:
+        assert np.array_equal(np.sign(decoded), np.sign(tokens))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_absent_token_has_no_say_in_the_others(name: str) -> None:
+    """Tokens among absent ones are kept as they are alone, to the last bit."""
+    alone = unit_tokens(3, 4, 24)
+    among = np.zeros((3, 60, 24), np.float32)
+    among[:, [7, 20, 21, 59]] = alone
+    among[:, 5] = -0.0
+    codes, scales = codec(name).encode(among)
+    expected_codes, expected_scales = codec(name).encode(alone)
+    assert np.array_equal(scales, expected_scales)
+    expected = codec(name).decode(expected_codes, expected_scales, 4, 24)
+    assert np.array_equal(codec(name).decode(codes, scales, 60, 24)[:, [7, 20, 21, 59]], expected)
+    assert np.array_equal(np.flatnonzero(present(codes, 60)[0]), [7, 20, 21, 59])
+
+
+@pytest.mark.parametrize(("name", "near"), [("int8", 0.001), ("int4", 0.01), ("int2", 0.03), ("int1", 0.04)])
+def test_a_sparse_image_is_as_near_to_float16_as_a_full_one(name: str, near: float) -> None:
+    """Seven of 576 cells filled: the length of its tokens, and its score with itself, over float16's."""
+    full = unit_tokens(6, 576, 128)
+    few = np.zeros_like(full)
+    few[:, ::90] = full[:, ::90]
+    ratios = []
+    for tokens in (full, few):
+        scores: list[np.ndarray] = []
+        lengths: list[float] = []
+        for kept in (name, "fp16"):
+            codes, scales = codec(kept).encode(tokens)
+            decoded = codec(kept).decode(codes, scales, 576, 128)
+            lengths.append(np.linalg.norm(decoded, axis=2)[tokens.any(2)].mean())
+            own = score(tokens, codes, scales, codec=kept, k=576, dim=128)
+            scores.append(np.diag(own).mean())
+        ratios.append([lengths[0] / lengths[1], scores[0] / scores[1]])
+        assert scores[1] == pytest.approx(tokens.any(2).mean(), rel=1e-3)  # its share of present tokens
+    np.testing.assert_allclose(ratios[1], ratios[0], rtol=near)

@@ -165,17 +165,20 @@ def test_explain_agrees_with_the_score_and_with_every_similarity(
 ) -> None:
     query = unit(q, dim)
     codes, scales = codec(name).encode(unit(c, k, dim, seed=1))
-    best, similarity = kernel.explain(query, codes, scales, codec=name, k=k, dim=dim)
-    assert best.shape == similarity.shape == (c, q)
-    assert best.dtype == np.int64
-    assert similarity.dtype == np.float32
+    found = kernel.explain(query, codes, scales, codec=name, k=k, dim=dim)
     scores = kernel.score(query[None], codes, scales, codec=name, k=k, dim=dim)[0]
-    np.testing.assert_allclose(similarity.mean(1), scores, atol=1e-6)
     asked = quantised(query) if codec(name).integers else query
     every = np.einsum("qd,ckd->cqk", asked, codec(name).decode(codes, scales, k, dim))
-    np.testing.assert_allclose(similarity, every.max(2, initial=-9), atol=3e-6)
-    chosen = np.take_along_axis(every, best[..., None], 2)[..., 0]
-    np.testing.assert_allclose(chosen, similarity, atol=3e-6)
+    assert len(found) == c
+    for one, score_, similarities in zip(found, scores, every, strict=True):
+        assert sorted(one.query_token) == list(range(q))
+        assert one.similarity.dtype == one.contribution.dtype == np.float32
+        assert (np.diff(one.contribution) <= 0).all()
+        assert one.contribution.sum() == pytest.approx(score_, abs=1e-6)
+        np.testing.assert_allclose(one.contribution * q, one.similarity, atol=1e-6)
+        np.testing.assert_allclose(one.similarity, similarities.max(1)[one.query_token], atol=3e-6)
+        chosen = similarities[one.query_token, one.gallery_token]
+        np.testing.assert_allclose(chosen, one.similarity, atol=3e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,7 +1,8 @@
-"""The four matchings against the sums written out, for both codecs and any two numbers of tokens."""
+"""The four matchings against the sums written out, for every codec and any numbers of tokens, some absent."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 
 from crater_ray import config
 from crater_ray.search import kernel
+from crater_ray.search.codecs import NAMES as CODECS
 from crater_ray.search.codecs import codec
-from crater_ray.search.kernel import score
+from crater_ray.search.kernel import explain, score
 from crater_ray.search.matchings import MATCHINGS, mutual
 from crater_ray.search.stages import exact, rerank
 
@@ -36,17 +38,21 @@ def unit(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def slow(name: str, query: np.ndarray, image: np.ndarray) -> float:
-    """Of one query (Q, D) and one image (K, D)."""
+    """Of one query (Q, D) and one image (K, D); rows of zeros are absent."""
+    whole = len(query), len(image)
+    query, image = query[query.any(1)], image[image.any(1)]
+    if not len(query) or not len(image):
+        return 0.0
     if name == "mean_token":
-        here, there = query.mean(0), image.mean(0)
+        here, there = query.sum(0), image.sum(0)
         return float(here @ there / (np.linalg.norm(here) * np.linalg.norm(there)))
     similarity = [[float(a @ b) for b in image] for a in query]
     best = [max(row) for row in similarity]
     back = [max(column) for column in zip(*similarity, strict=True)]
     if name == "maxsim":
-        return float(np.mean(best))
+        return float(np.sum(best)) / whole[0]
     if name == "chamfer":
-        return float((np.mean(best) + np.mean(back)) / 2)
+        return float(np.sum(best) / whole[0] + np.sum(back) / whole[1]) / 2
     nearest = [row.index(max(row)) for row in similarity]
     returned = [column.index(max(column)) for column in zip(*similarity, strict=True)]
     return float(np.mean([best[q] for q, k in enumerate(nearest) if returned[k] == q]))
@@ -62,19 +68,86 @@ def test_the_config_knows_every_matching() -> None:
     assert get_args(config.Matching) == NAMES
 
 
-@pytest.mark.parametrize("kept", ["int8", "fp16"])
+def sparse(*shape: int, seed: int) -> np.ndarray:
+    """Unit tokens of which about half are absent, and of the last image all."""
+    tokens = unit(*shape, seed=seed)
+    tokens[np.random.default_rng(seed).random(shape[:2]) < 0.5] = 0
+    tokens[-1:] = 0
+    return tokens
+
+
+@pytest.mark.parametrize("kept", CODECS)
 @pytest.mark.parametrize("name", NAMES)
-def test_scores_are_the_sums_written_out(name: str, kept: str) -> None:
+@pytest.mark.parametrize("draw", [unit, sparse])
+def test_scores_are_the_sums_written_out(draw: Callable[..., np.ndarray], name: str, kept: str) -> None:
     for b, q, c, k, dim in SHAPES:
-        queries = unit(b, q, dim)
-        codes, scales = codec(kept).encode(unit(c, k, dim, seed=1))
+        queries = draw(b, q, dim, seed=0)
+        codes, scales = codec(kept).encode(draw(c, k, dim, seed=1))
         scores = score(queries, codes, scales, codec=kept, k=k, dim=dim, match=name)
         assert scores.shape == (b, c)
         assert scores.dtype == np.float32
-        asked = quantised(queries) if kept == "int8" and name != "mean_token" else queries
+        rounded = codec(kept).integers and name in ("maxsim", "chamfer")
+        asked = quantised(queries) if rounded else queries
         images = codec(kept).decode(codes, scales, k, dim).astype(np.float64)
         expected = [[slow(name, query.astype(np.float64), image) for image in images] for query in asked]
         np.testing.assert_allclose(scores, np.reshape(expected, (b, c)), atol=1e-5)
+
+
+@pytest.mark.parametrize("kept", CODECS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("draw", [unit, sparse])
+def test_contributions_of_pairs_of_tokens_sum_to_the_score(
+    draw: Callable[..., np.ndarray], name: str, kept: str
+) -> None:
+    for _, q, c, k, dim in SHAPES:
+        query, images = draw(2, q, dim, seed=0)[0], draw(c, k, dim, seed=1)
+        codes, scales = codec(kept).encode(images)
+        scores = score(query[None], codes, scales, codec=kept, k=k, dim=dim, match=name)[0]
+        found = explain(query, codes, scales, codec=kept, k=k, dim=dim, match=name)
+        decoded = codec(kept).decode(codes, scales, k, dim)
+        assert len(found) == c
+        for one, image, score_ in zip(found, decoded, scores, strict=True):
+            if name == "mean_token":
+                assert not len(one.contribution)
+                continue
+            assert one.contribution.sum() == pytest.approx(score_, abs=1e-5)
+            assert query[one.query_token].any(1).all()  # no absent token is pointed at
+            assert image[one.gallery_token].any(1).all()
+            similarity = (query[one.query_token] * image[one.gallery_token]).sum(1)
+            np.testing.assert_allclose(one.similarity, similarity, atol=0.02)  # int8 rounds a query's tokens
+
+
+def test_pairs_are_those_of_the_scoring() -> None:
+    query, image = unit(1, 3, 2)[0], unit(1, 4, 2)
+    query[:] = np.array([[1, 0], [0.8, 0.6], [0, 1]])
+    image[0] = np.array([[1, 0], [0.6, 0.8], [-1, 0], [-0.6, -0.8]])
+    codes, scales = codec("fp16").encode(image)
+
+    def pairs(name: str) -> dict[tuple[int, int], float]:
+        (one,) = explain(query, codes, scales, codec="fp16", k=4, dim=2, match=name)
+        numbers = zip(one.query_token.tolist(), one.gallery_token.tolist(), strict=True)
+        return dict(zip(numbers, one.contribution.tolist(), strict=True))
+
+    assert pairs("maxsim") == pytest.approx({(0, 0): 1 / 3, (1, 1): 0.96 / 3, (2, 1): 0.8 / 3}, abs=1e-3)
+    assert pairs("mutual") == pytest.approx({(0, 0): 1 / 2, (1, 1): 0.96 / 2}, abs=1e-3)
+    forth = {(0, 0): 1 / 6, (1, 1): 0.96 / 6, (2, 1): 0.8 / 6}
+    back = {(0, 0): 1 / 8, (1, 1): 0.96 / 8, (2, 2): 0.0, (0, 3): -0.6 / 8}
+    both = {pair: forth.get(pair, 0) + back.get(pair, 0) for pair in {**forth, **back}}
+    assert pairs("chamfer") == pytest.approx(both, abs=1e-3)
+    assert pairs("mean_token") == {}
+
+
+@pytest.mark.parametrize("kept", CODECS)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_absent_token_is_never_the_best(name: str, kept: str) -> None:
+    """Where all that is there points away from the query."""
+    images = -np.abs(unit(3, 5, 8, seed=1))
+    images[:, 1:4] = 0
+    images[2] = 0
+    codes, scales = codec(kept).encode(images)
+    scores = score(np.abs(unit(1, 4, 8)), codes, scales, codec=kept, k=5, dim=8, match=name)[0]
+    assert (scores[:2] < -0.2).all()
+    assert scores[2] == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -87,3 +87,16 @@ def test_what_cannot_be_learnt_from_or_compared_is_refused() -> None:
         learn(np.empty((0, 1, 12), np.float16), seed=0)
     with pytest.raises(ValueError, match=r"\(images, vectors, 12\)"):
         whiten(views(3, dim=8), learn(views(10), seed=0))
+
+
+def test_vectors_of_zeros_teach_nothing_and_stay_zeros() -> None:
+    """They are of images without a token: less their mean they would all point one way."""
+    vectors = views(60)
+    some = np.insert(vectors, [0, 7, 7, 60], 0, axis=0)
+    learnt, expected = learn(some, seed=0), learn(vectors, seed=0)
+    for key in expected:
+        np.testing.assert_array_equal(learnt[key], expected[key])
+    found = whiten(some, learnt)
+    assert np.array_equal(found.any((1, 2)), some.any((1, 2)))
+    np.testing.assert_allclose(found[found.any((1, 2))], whiten(vectors, expected), atol=1e-6)
+    assert np.isfinite(learn(np.zeros((5, 1, 4), np.float16), seed=0)["axes"]).all()

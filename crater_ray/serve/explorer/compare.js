@@ -24,9 +24,9 @@ export function makeCompare(role, recipe, { step, ask }) {
 
   const redraw = everyFrame(() => {
     if (!now) return;
-    const { wheres, matches, width } = now;
+    const { wheres, matches } = now;
     const ready = images.map((image) => image.naturalWidth > 0);
-    const shares = [parts(matches, "query_token", width), parts(matches, "gallery_token", width)];
+    const shares = [parts(matches, "query_token"), parts(matches, "gallery_token")];
     const top = most(...shares);
     heats.forEach((canvas, side) => {
       const on = byId("show-heat").checked && wheres[side] && ready[side];
@@ -51,7 +51,7 @@ export function makeCompare(role, recipe, { step, ask }) {
 
   function point(match) {
     lift(match);
-    byId("sum").textContent = match ? pair(match, now.width) : sum(now, recipe);
+    byId("sum").textContent = match ? pair(match) : sum(now, recipe);
   }
 
   function clear() {
@@ -86,7 +86,7 @@ export function makeCompare(role, recipe, { step, ask }) {
     images[1].alt = `Hit: ${hit.id}`;
     show(images[1], hit.id, SIZE);
     facts(query, hit, role, ask);
-    table(matches, width, point);
+    table(matches, point);
     byId("sum").textContent = sum(now, recipe);
     redraw();
     byId("compare-note").textContent = "Finding where the tokens lie …";
@@ -122,25 +122,29 @@ async function placesOf(id, signal) {
 }
 
 function sum({ hit, matches, width }, recipe) {
-  if (!matches.length) return "";
-  const share = matches.slice(0, 10).reduce((total, one) => total + one.similarity, 0) / width / hit.score;
-  const how = recipe.match === "maxsim" ? "" : ` (the score itself is by ${recipe.match})`;
+  const how = {
+    maxsim: `the mean of ${width} tokens' best similarities`,
+    chamfer: "the mean of both images' tokens' best similarities",
+    mutual: `the mean similarity of ${matches.length} pairs of tokens that are each other's nearest`,
+    mean_token: "how alike the means of all tokens are",
+  }[recipe.match];
+  if (!matches.length) return `Score ${score(hit.score)}: ${how}; no pairs of tokens make it up.`;
+  const share = matches.slice(0, 10).reduce((total, one) => total + one.contribution, 0) / hit.score;
   const best = Math.min(10, matches.length);
-  return `Score ${score(hit.score)}: the mean of ${width} tokens' best similarities${how}; the ${best} strongest ` +
-    `bring ${(100 * share).toFixed(0)}\u00a0% of it.`;
+  return `Score ${score(hit.score)}: ${how}; the ${best} strongest bring ${(100 * share).toFixed(0)}\u00a0% of it.`;
 }
 
-function pair(match, width) {
+function pair(match) {
   return `Token ${match.query_token} of the query and ${match.gallery_token} of the hit: similarity ` +
-    `${match.similarity.toFixed(3)}, ${(match.similarity / width).toFixed(4)} of the score.`;
+    `${match.similarity.toFixed(3)}, ${match.contribution.toFixed(4)} of the score.`;
 }
 
-function table(matches, width, point) {
+function table(matches, point) {
   const head = ["#", "Query token", "Hit token", "Similarity", "Of the score"];
   const rows = matches.map((match, number) => {
     const cells = [
       number + 1, match.query_token, match.gallery_token,
-      match.similarity.toFixed(4), (match.similarity / width).toFixed(5),
+      match.similarity.toFixed(4), match.contribution.toFixed(5),
     ];
     const row = element("tr", {}, cells.map((cell) => element("td", {}, cell)));
     row.addEventListener("pointerenter", () => point(match));

@@ -13,7 +13,8 @@ export function drawLines(stage, images, wheres, matches, number, pointed) {
   if (!from?.places || !to?.places) return;
   const frames = images.map((image) => frameOf(image, stage));
   const shown = matches.slice(0, number);
-  const [least, most] = [shown.at(-1)?.similarity ?? 0, shown[0]?.similarity ?? 1];
+  const strengths = shown.map((match) => match.similarity);
+  const [least, most] = [Math.min(...strengths), Math.max(...strengths)];
   for (const match of [...shown].reverse()) {
     const ends = [
       spot(frames[0], from.places[match.query_token]),

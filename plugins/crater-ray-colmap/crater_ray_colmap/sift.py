@@ -21,7 +21,7 @@ CONTRAST = 0.02  # that a point must have; OpenCV's own 0.04 leaves sand and sky
 
 
 class Sift:
-    """Backbone. Of each cell of the image the largest SIFT feature; a cell without one has a token of zeros.
+    """Backbone. Of each cell of the image the largest SIFT feature; a cell without one has no valid token.
 
     Tokens are RootSIFT (Arandjelović and Zisserman 2012): the square root of a descriptor over its sum. Cells
     divide the image's sides, whatever their ratio. The attention, of one head, is the feature's size over the
@@ -36,7 +36,7 @@ class Sift:
     @property
     def digest(self) -> str:
         o = self.options
-        return f"sift-1-{cv2.__version__}-{o.grid}-{o.image_size}-{o.features}"
+        return f"sift-2-{cv2.__version__}-{o.grid}-{o.image_size}-{o.features}"
 
     def preprocess(self, image: np.ndarray[Any, Any]) -> Tensor:
         """(H, W, 3) uint8 -> (3, S, S) float32: grey levels in its corner, then 1 where they are."""
@@ -53,7 +53,7 @@ class Sift:
         """(N, 3, S, S) -> Tokens, on the images' device; the work is done on the CPU."""
         found = [self._features(image) for image in images.float().cpu().numpy()]
         patches, sizes = (torch.stack(some).to(images.device) for some in zip(*found, strict=True))
-        return Tokens(patches, self.shape.grid, attention=sizes[:, None])
+        return Tokens(patches, self.shape.grid, attention=sizes[:, None], valid=(patches != 0).any(-1))
 
     def _features(self, canvas: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
         """(T, 128) tokens and (T,) sizes of one image."""

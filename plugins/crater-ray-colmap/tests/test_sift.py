@@ -45,6 +45,8 @@ def test_a_token_is_the_largest_feature_of_its_cell(painted: np.ndarray) -> None
     assert tokens.attention is not None
     assert np.allclose(tokens.patches[0], expected, atol=1e-6)
     assert np.allclose(tokens.attention[0, 0], sizes, atol=1e-6)
+    assert tokens.valid is not None
+    assert np.array_equal(tokens.valid[0], sizes > 0)
     assert np.allclose(np.linalg.norm(expected[sizes > 0], axis=1), 1, atol=1e-5)
 
 
@@ -53,6 +55,8 @@ def test_an_image_without_features_has_tokens_of_zeros() -> None:
     images = torch.stack([backbone.preprocess(np.full((40, 60, 3), 128, np.uint8)), torch.zeros(3, 64, 64)])
     tokens = backbone(images)  # the second is an empty place of a batch
     assert not tokens.patches.any()
+    assert tokens.valid is not None
+    assert not tokens.valid.any()
     assert tokens.shape == backbone.shape
 
 

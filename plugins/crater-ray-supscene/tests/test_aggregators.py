@@ -255,3 +255,44 @@ def test_an_index_job_cannot_use_what_nobody_trained(name: str) -> None:
         here.build(ref, SHAPE)
     with to_be_trained():
         assert here.build(ref, SHAPE).options["clusters"] == 4
+
+
+@pytest.mark.parametrize("spoil", [0.0, 7.0, torch.nan])
+@pytest.mark.parametrize(("factory", "options"), EVERY)
+def test_tokens_that_are_not_valid_have_no_part(factory: Any, options: dict[str, Any], spoil: float) -> None:
+    """A vector is that of an image which has just the valid tokens."""
+    module = stirred(factory(SHAPE, **options))
+    given = fake_tokens(SHAPE)
+    valid = torch.zeros(3, SHAPE.tokens, dtype=torch.bool)
+    valid[0, [0, 2, 3, 5, 7, 8, 11]] = valid[1, :6] = True
+    patches = given.patches.masked_fill(~valid[:, :, None], spoil)
+    attention = given.attention.masked_fill(~valid[:, None], spoil)
+    tokens = Tokens(patches, given.grid, given.cls, attention, attention, valid)
+    with torch.inference_mode():
+        vectors = module(tokens)
+        assert vectors.isfinite().all()
+        for image in range(2):
+            keep = valid[image]
+            rows = given.attention[image, :, keep][None]
+            alone = Tokens(
+                given.patches[image, keep][None], (1, int(keep.sum())), given.cls[image][None], rows, rows
+            )
+            torch.testing.assert_close(vectors[image], module(alone)[0], atol=2e-5, rtol=0)
+        every = Tokens(given.patches, given.grid, given.cls, given.attention, valid=torch.ones_like(valid))
+        whole = Tokens(given.patches, given.grid, given.cls, given.attention)
+        torch.testing.assert_close(module(every), module(whole), atol=2e-5, rtol=0)
+
+
+def test_salad_of_fewer_tokens_than_clusters_is_finite_and_takes_each_token_once() -> None:
+    module = stirred(Salad(SHAPE, clusters=4, local_dim=5, global_dim=7, hidden=8))
+    given = fake_tokens(SHAPE)
+    valid = torch.zeros(3, SHAPE.tokens, dtype=torch.bool)
+    valid[0, 3] = valid[1, :3] = True
+    tokens = Tokens(given.patches, given.grid, given.cls, valid=valid)
+    share = module.assignment(tokens)
+    assert (share.sum(1) <= 1 + 1e-5).all()
+    assert not share.transpose(1, 2)[~valid].any()
+    vector = module(tokens)
+    vector.square().sum().backward()
+    assert vector.isfinite().all()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in module.parameters())

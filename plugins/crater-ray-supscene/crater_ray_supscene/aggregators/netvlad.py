@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from crater_ray.types import Side, Tokens, TokenShape
 from crater_ray_supscene.aggregators.saved import Trained, seeded
+from crater_ray_supscene.aggregators.validity import of_some, of_valid, patches_of
 
 ROUNDS = 20  # of k-means
 
@@ -44,16 +45,16 @@ class Netvlad(Trained):
 
     def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows."""
-        patches = normalize(tokens.patches.float(), dim=2)
+        patches = normalize(patches_of(tokens), dim=2)
         share = self.assignment(tokens)
         residuals = share @ patches - share.sum(2)[:, :, None] * self.centres
         vector = normalize(normalize(residuals, dim=2).flatten(1), dim=1)
-        return normalize(self.norm(vector), dim=1)[:, None]
+        return of_some(normalize(self.norm(vector), dim=1), tokens)[:, None]
 
     def assignment(self, tokens: Tokens) -> Tensor:
-        """(N, K, T): the share of each token that goes to each word; sums to one over K."""
-        logits: Tensor = self.assign(normalize(tokens.patches.float(), dim=2))
-        return logits.softmax(2).transpose(1, 2)
+        """(N, K, T): the share of each valid token that goes to each word; sums to one over K."""
+        logits: Tensor = self.assign(normalize(patches_of(tokens), dim=2))
+        return of_valid(logits.softmax(2), tokens).transpose(1, 2)
 
     def initialise(self, patches: NDArray[np.float32], seed: int) -> None:
         """Words by spherical k-means over patches (n, D); the assignment so sharp that the second nearest

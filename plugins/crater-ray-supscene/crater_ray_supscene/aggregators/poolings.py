@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 from crater_ray_supscene.aggregators.saved import Trained
+from crater_ray_supscene.aggregators.validity import of_some, of_valid, patches_of
 
 
 class TrainedGem(Trained):
@@ -27,10 +28,11 @@ class TrainedGem(Trained):
 
     def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows."""
-        patches = tokens.patches.float().clamp(min=1e-6)
+        patches = patches_of(tokens).clamp(min=1e-6)
         peak = patches.amax(1, keepdim=True).detach()  # a large p overflows float32 without it
-        pooled = (patches / peak).pow(self.p).mean(1).pow(1.0 / self.p) * peak[:, 0]
-        return normalize(pooled, dim=1)[:, None]
+        powers = of_valid((patches / peak).pow(self.p), tokens).mean(1)
+        pooled = powers.clamp(min=torch.finfo(powers.dtype).tiny).pow(1.0 / self.p) * peak[:, 0]
+        return of_some(normalize(pooled, dim=1), tokens)[:, None]
 
 
 class TrainedAvg(Trained):
@@ -45,7 +47,7 @@ class TrainedAvg(Trained):
 
     def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows."""
-        return normalize(tokens.patches.float().mean(1), dim=1)[:, None]
+        return normalize(patches_of(tokens).mean(1), dim=1)[:, None]
 
 
 class TrainedCls(Trained):
@@ -80,8 +82,15 @@ class ClsMean(Trained):
 
     def forward(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows. Raises ValueError for Tokens without a class token."""
-        both = torch.cat([_class_token(tokens, self.name), tokens.patches.float().mean(1)], dim=1)
+        patches = patches_of(tokens)
+        mean = patches.mean(1) if tokens.valid is None else patches.sum(1) / _counts(tokens.valid)
+        both = torch.cat([_class_token(tokens, self.name), mean], dim=1)
         return normalize(both, dim=1)[:, None]
+
+
+def _counts(valid: Tensor) -> Tensor:
+    """(N, 1) tokens that are valid, at least 1."""
+    return valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def _has_class_token(shape: TokenShape, name: str) -> None:

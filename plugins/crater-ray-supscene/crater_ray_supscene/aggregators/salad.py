@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from crater_ray.errors import ConfigError
 from crater_ray.types import Side, Tokens, TokenShape
 from crater_ray_supscene.aggregators.saved import Trained, seeded
+from crater_ray_supscene.aggregators.validity import patches_of
 
 SINKHORN_ROUNDS = 3
 
@@ -77,16 +78,40 @@ class Salad(Trained):
         if tokens.cls is None:
             raise ValueError("salad was given Tokens without a class token")
         share = self.assignment(tokens)
-        features = self.local(tokens.patches.float())  # (N, T, l)
+        features = self.local(patches_of(tokens))  # (N, T, l)
         clusters = normalize(share @ features, dim=2).flatten(1)
         scene = normalize(self.whole(tokens.cls.float()), dim=1)
         return normalize(torch.cat([clusters, scene], dim=1), dim=1)[:, None]
 
     def assignment(self, tokens: Tokens) -> Tensor:
         """(N, K, T): the share of each token that goes to each cluster; the rest of it is discarded."""
-        scores = self.score(tokens.patches.float()).transpose(1, 2)  # (N, m, T)
+        scores = self.score(patches_of(tokens)).transpose(1, 2)  # (N, m, T)
         bin_row = self.dustbin.expand(scores.shape[0], 1, scores.shape[2])
-        return transported(torch.cat([scores, bin_row], dim=1))[:, :-1]
+        scores = torch.cat([scores, bin_row], dim=1)
+        if tokens.valid is None:
+            return transported(scores)[:, :-1]
+        return transported_some(scores, tokens.valid)[:, :-1]
+
+
+def transported_some(scores: Tensor, valid: Tensor, rounds: int = SINKHORN_ROUNDS) -> Tensor:
+    """As `transported`, of the n tokens of each image that are valid (N, T); the others are not transported.
+
+    Where an image has no more tokens than there are clusters, clusters and bin take equal mass.
+    """
+    clusters = scores.shape[1] - 1
+    counts = valid.sum(1).to(scores.dtype).clamp(min=1)  # (N,)
+    rest = torch.maximum(counts - clusters, counts / (clusters + 1))  # to the bin
+    each = (counts - rest) / clusters
+    rows = torch.cat([each[:, None].expand(-1, clusters), rest[:, None]], 1).log()
+    absent = torch.where(valid, 0.0, torch.finfo(scores.dtype).min / 4)[
+        :, None
+    ]  # finite, so that gradients are
+    scores = scores + absent
+    across, down = torch.zeros_like(scores[:, :, 0]), torch.zeros_like(scores[:, 0])
+    for _ in range(rounds):
+        across = rows - (scores + down[:, None]).logsumexp(2)
+        down = -(scores + across[:, :, None]).logsumexp(1).masked_fill(~valid, 0.0)
+    return (scores + across[:, :, None] + down[:, None]).exp() * valid[:, None]
 
 
 def transported(scores: Tensor, rounds: int = SINKHORN_ROUNDS) -> Tensor:

@@ -60,7 +60,8 @@ class Descriptor(nn.Module):
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=short):
             found: Tokens = self.backbone(inputs)
         rest = (found.cls, found.attention, found.attention_column)
-        return Tokens(found.patches.float(), found.grid, *(x if x is None else x.float() for x in rest))
+        cls, attention, column = (x if x is None else x.float() for x in rest)
+        return Tokens(found.patches.float(), found.grid, cls, attention, column, found.valid)
 
 
 def built_backbone(job: TrainJob) -> Any:
