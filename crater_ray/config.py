@@ -105,8 +105,8 @@ class ServeTable(Table):
     at_once: int = Field(default=32, ge=1)  # requests an ingress works on; beyond that 429
     seconds: float = Field(default=30.0, gt=0)  # for a request, then 504
     body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
-    retries: int = Field(default=2, ge=0)  # of a searcher or encoder that did not answer
-    retry_seconds: float = Field(default=2.0, gt=0)  # that each attempt of a searcher may take
+    retries: int = Field(default=2, ge=0)  # of a call whose replica died, or lacks the version
+    retry_seconds: float = Field(default=2.0, gt=0)  # that a searcher may take to say what it holds
 
 
 class Job(Table):

@@ -12,23 +12,31 @@ import hashlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ray import serve
-from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 import crater_ray
-from crater_ray.serve.calls import Busy
+from crater_ray.serve.answers import Answer, Methods, answered, opened
+from crater_ray.serve.calls import Busy, Late
+from crater_ray.serve.deadline import end, left
+from crater_ray.serve.off_loop import off_loop
 from crater_ray.serve.settings import Settings, settings
+from crater_ray.serve.turns import Turns
 
+HANGS = 4.0  # times as long as a request may take: a call that runs for longer never ends
+TURNS = ("search", "describe", "kept", "place", "page", "summary")  # of a searcher, one at a time
 BUILDING = 0.5  # seconds that a replica which starts waits for a core
 
 
-class _Turns:
+class _Turns(Turns):
     """The one thread of a replica that computes, on cores that no other replica uses meanwhile.
 
     Its team of threads is the only one: a second team in a process makes every pass slower. So what it runs
@@ -39,7 +47,7 @@ class _Turns:
         from crater_ray.serve.cores import Cores
 
         _brief_spin()
-        self._thread = ThreadPoolExecutor(1)
+        super().__init__()
         self._cores, self._threads = Cores(), threads
 
     def first(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -64,10 +72,7 @@ class _Turns:
         with self._cores.lent(1, BUILDING, left=1):
             return work(*arguments)
 
-    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._turn, work, *arguments)
-
-    def _turn(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, work: Callable[..., Any], *arguments: Any) -> Any:
         import torch
 
         with self._cores.lent(self._threads) as cores:
@@ -75,11 +80,22 @@ class _Turns:
             return work(*arguments)
 
 
+@dataclass(slots=True)
+class _Image:
+    """A query image that waits for its batch."""
+
+    image: bytes
+    places: bool
+    until: float  # of time.monotonic(): its caller waits no longer
+    gone: bool = False  # its caller does not wait any more
+
+
 class Encoders:
     """An encoder replica: one thread encodes, what arrives meanwhile becomes the next batch."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         table = settings(plain).serve
+        self._hangs = HANGS * table.seconds
         self._turns = _Turns(_threads(table.threads))
         self._encoder = self._turns.behind(self._built, settings(plain))
         self._turns.first(self._encoder.warm)
@@ -97,14 +113,41 @@ class Encoders:
             device="cuda" if table.gpus_per_encoder else "cpu",
         )
 
+    def check_health(self) -> None:
+        """Asked by Serve now and then, which replaces a replica that raises."""
+        self._turns.check(self._hangs)
+
+    async def answer(self, method: str, seconds: float, *arguments: Any) -> Answer:
+        """The one way in, with the seconds that the caller waits."""
+        methods: Methods = {"encode": self.encode, "places": self.places, "picture": self.picture}
+        return await answered(methods, method, seconds, arguments)
+
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def _batch(self, asked: list[tuple[bytes, bool]]) -> list[Any]:
-        images, places = zip(*asked, strict=True)
-        answers: list[Any] = await self._turns.run(self._encoder.encode, images, places)
+    async def _batch(self, asked: list[_Image]) -> list[Any]:
+        answers: list[Any] = await self._turns.run(self._encoded, asked)
         return answers
 
+    def _encoded(self, asked: list[_Image]) -> list[Any]:
+        """In its turn: what nobody waits for any more is left out."""
+        now = time.monotonic()
+        wanted = [one for one in asked if now < one.until and not one.gone]
+        answers = (
+            self._encoder.encode([one.image for one in wanted], [one.places for one in wanted])
+            if wanted
+            else []
+        )
+        found = dict(zip(map(id, wanted), answers, strict=True))
+        return [found.get(id(one)) for one in asked]
+
     async def encode(self, image: bytes, places: bool) -> Any:
-        return await self._batch((image, places))
+        waiting = _Image(image, places, end())
+        try:
+            answer = await self._batch(waiting)
+        finally:
+            waiting.gone = True
+        if answer is None:
+            raise Late("the time was over before the image was encoded")
+        return answer
 
     async def places(self, version: int, reader: int, uri: str) -> Any:
         return await self._turns.run(self._encoder.places, version, reader, uri)
@@ -119,6 +162,7 @@ class Searchers:
 
     def __init__(self, plain: dict[str, Any], shard: int) -> None:
         wanted = settings(plain)
+        self._hangs = HANGS * wanted.serve.seconds
         self._turns = _Turns(_threads(wanted.serve.threads))
         self._opening = asyncio.Lock()
         self._searcher = self._turns.behind(self._built, wanted, shard)
@@ -140,26 +184,19 @@ class Searchers:
                 await loop.run_in_executor(opening, self._searcher.hold, told["versions"])
             self._serves = True
 
+    def check_health(self) -> None:
+        """Asked by Serve now and then, which replaces a replica that raises."""
+        self._turns.check(self._hangs)
+
+    async def answer(self, method: str, seconds: float, *arguments: Any) -> Answer:
+        """The one way in, with the seconds that the caller waits."""
+        if method == "holds":  # known without waiting for a turn
+            return await answered({"holds": self.holds}, method, seconds, arguments)
+        turns: Methods = {name: partial(self._turns.run, getattr(self._searcher, name)) for name in TURNS}
+        return await answered(turns, method, seconds, arguments)
+
     async def holds(self, version: int) -> bool:
         return bool(self._searcher.holds(version))
-
-    async def search(self, ask: Any) -> Any:
-        return await self._turns.run(self._searcher.search, ask)
-
-    async def describe(self, *arguments: Any) -> Any:
-        return await self._turns.run(self._searcher.describe, *arguments)
-
-    async def kept(self, *arguments: Any) -> Any:
-        return await self._turns.run(self._searcher.kept, *arguments)
-
-    async def place(self, *arguments: Any) -> Any:
-        return await self._turns.run(self._searcher.place, *arguments)
-
-    async def page(self, *arguments: Any) -> Any:
-        return await self._turns.run(self._searcher.page, *arguments)
-
-    async def summary(self, *arguments: Any) -> Any:
-        return await self._turns.run(self._searcher.summary, *arguments)
 
 
 class Ingress:
@@ -191,41 +228,47 @@ class Ingress:
         from crater_ray.serve.settings import LOOPBACK
         from crater_ray.serve.tokens import Tokens, read_tokens
 
-        wanted = self._settings
+        wanted, file = self._settings, self._settings.token_file
         return application(
             self._service,
-            tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
+            tokens=Tokens(None if file is None else await off_loop(read_tokens, file)),
             change=self._change,
-            basemaps=read_maps(wanted.serve),
+            basemaps=await off_loop(read_maps, wanted.serve),
             hosts=LOOPBACK if wanted.no_auth else None,
             named=True,
         )
 
-    def reconfigure(self, told: dict[str, Any]) -> None:
+    async def reconfigure(self, told: dict[str, Any]) -> None:
         from crater_ray.serve.service import Pin
 
+        await off_loop(self._service.described, told["version"])
         self._service.put(Pin(told["version"], tuple(told["held"])))
 
     async def _change(self, version: int | None) -> None:
         from crater_ray.serve.reload import begin
 
-        await asyncio.to_thread(begin, self._settings, self._service.pin, version)
+        await off_loop(begin, self._settings, self._service.pin, version)
 
 
 class _Group:
-    """A deployment as a Target: what it raises is what its replica raised."""
+    """A deployment as a Target: what it raises is what its replica's work raised, or ConnectionError."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
     async def __call__(self, method: str, *arguments: Any) -> Any:
         try:
-            return await getattr(self._handle, method).remote(*arguments)
+            answer = await self._handle.answer.remote(method, left(), *arguments)
         except BackPressureError as error:
             raise Busy(str(error)) from None
-        except RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            raise (cause if isinstance(cause, Exception) else error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ConnectionError("the replica is stopping") from None  # it cancelled the call, not we
+        except Exception as error:  # of the way there: the work's own errors come as answers
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        return opened(answer)
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from crater_ray.index.versions import numbers
 from crater_ray.serve.basemap import Map
 from crater_ray.serve.models import Grid, IndexReply, Limits, Recipe, Shards
+from crater_ray.serve.off_loop import off_loop
 from crater_ray.serve.service import Service
 
 
@@ -14,13 +15,13 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
     """`prefix` stands before the service's own paths. Raises NoAnswer when a shard does not answer."""
     pin, summary = await service.summary()
     ready = await service.ready()
-    table, recipe, version = service.table, service.recipe, service.described(pin.version)
+    table, recipe, version = service.table, service.recipe, await off_loop(service.described, pin.version)
     rows, columns = recipe.grid
     return IndexReply(
         name=service.name,
         version=pin.version,
         held=list(pin.held),
-        published=numbers(service.root),
+        published=await off_loop(numbers, service.root),
         items=summary.items,
         parts=len(version.parts),
         segments=len(version.segments),

@@ -5,7 +5,6 @@ python -m crater_ray.serve.local INDEX [PORT]    (or a job file, with its [serve
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,20 @@ from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
 from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import Tokens, read_tokens
+from crater_ray.serve.turns import Turns
 
 
 class Here:
-    """A Target that is an object of this process; one call at a time, in a thread."""
+    """A Target that is an object of this process, which one thread uses, one call after another."""
 
     def __init__(self, thing: Any) -> None:
-        self._thing, self._turn = thing, asyncio.Lock()
+        self._thing, self._turns = thing, Turns()
 
     async def __call__(self, method: str, *arguments: Any) -> Any:
-        async with self._turn:
-            if method == "encode":
-                image, places = arguments
-                return (await asyncio.to_thread(self._thing.encode, [image], [places]))[0]
-            return await asyncio.to_thread(getattr(self._thing, method), *arguments)
+        if method == "encode":
+            image, places = arguments
+            return (await self._turns.run(self._thing.encode, [image], [places]))[0]
+        return await self._turns.run(getattr(self._thing, method), *arguments)
 
 
 def local(wanted: Settings) -> Gate:

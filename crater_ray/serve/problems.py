@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from crater_ray.errors import CraterRayError, QueryError
-from crater_ray.serve.calls import Busy, NoAnswer
+from crater_ray.serve.calls import Busy, Fault, Late, NoAnswer
 from crater_ray.serve.models import Problem
 from crater_ray.serve.searcher import UnknownItem
 
@@ -48,7 +48,9 @@ def of_error(error: Exception, request_id: str | None) -> Problem:
         return problem(422, error.message, request_id)
     if isinstance(error, Busy):
         return problem(503, "every replica's queue is full; try again", request_id)
-    if isinstance(error, NoAnswer):
+    if isinstance(error, Late):
+        return problem(504, f"{error.message}; ask for less, or try again", request_id)
+    if isinstance(error, NoAnswer) and not isinstance(error, Fault):
         return problem(503, error.message, request_id)
     if isinstance(error, RequestValidationError | ValidationError):
         return problem(422, mistakes(error.errors()), request_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
@@ -11,10 +10,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from crater_ray.errors import CraterRayError
 from crater_ray.serve import requests
 from crater_ray.serve.basemap import Map, of_body
-from crater_ray.serve.calls import Busy
+from crater_ray.serve.calls import gathered
 from crater_ray.serve.describe import index_reply
 from crater_ray.serve.models import (
     MOST_ITEMS,
@@ -105,8 +103,9 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     )
     async def search_batch(request: Request) -> BatchReply:
         asked, options = await requests.many_queries(request)
-        replies = await asyncio.gather(*(_own(service, one, options, _name(request)) for one in asked))
-        return BatchReply(request_id=_name(request), replies=list(replies))
+        request.scope["crater_ray.places"].take(len(asked) - 1)
+        replies = await gathered(_own(service, one, options, _name(request)) for one in asked)
+        return BatchReply(request_id=_name(request), replies=replies)
 
     @api.get("/items", responses=_may(), summary="The items that pass some filters, page by page")
     async def items(
@@ -201,7 +200,7 @@ MODELS = (Options, SearchRequest, BatchRequest, VersionRequest, Problem)  # that
 async def _own(service: Service, asked: Asked, options: Options, name: str) -> SearchReply | Problem:
     try:
         return await service.search(asked, options, name)
-    except (CraterRayError, Busy) as error:
+    except Exception as error:  # each has an answer or a problem of its own
         return of_error(error, name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -17,7 +16,8 @@ from crater_ray.errors import QueryError
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.versions import Version, read
 from crater_ray.search.expand import joined
-from crater_ray.serve.calls import NoAnswer, Target, call, call_all
+from crater_ray.serve.calls import Fault, Late, NoAnswer, Target, call, call_all, gathered
+from crater_ray.serve.deadline import left
 from crater_ray.serve.encoder import Encoded
 from crater_ray.serve.filters import together
 from crater_ray.serve.merge import Winner, merge
@@ -42,6 +42,7 @@ from crater_ray.serve.models import (
 )
 from crater_ray.serve.searcher import Ask, Detail, Found, Kept, Page, Place, Summary, unknown
 
+PATIENCE = 0.9  # of a request's time, for shards of which others may answer
 REMEMBERED = 512  # pictures' places
 Kind = TypeVar("Kind")
 
@@ -203,7 +204,7 @@ class Service:
         if pin.version not in self._summaries:
             answers = await self._all("summary", pin.version)
             whole: list[Summary] = [answer for answer in answers if not isinstance(answer, NoAnswer)]
-            self._enough(Shards(answered=len(whole), total=len(answers)), strict=True)
+            self._enough(Shards(answered=len(whole), total=len(answers)), strict=True, answers=answers)
             columns: dict[str, Column] = {}
             for part in whole:
                 for column in part.columns:
@@ -242,7 +243,7 @@ class Service:
         answers = await self._all("search", ask)
         found: list[Found | None] = [None if isinstance(one, NoAnswer) else one for one in answers]
         shards = Shards(answered=sum(one is not None for one in found), total=len(found))
-        self._enough(shards, options.strict)
+        self._enough(shards, options.strict, answers)
         return found, shards
 
     async def _expanded(self, ask: Ask, options: Options) -> Ask:
@@ -254,8 +255,8 @@ class Service:
         first = replace(ask, top=options.expand, candidates=candidates, explain=False, whole=False)
         found, _ = await self._found(first, options)
         winners = merge(found, top=options.expand, candidates=candidates)
-        kept: list[Kept] = await asyncio.gather(
-            *(self._call(self.searchers[one.shard], "kept", ask.version, one.id) for one in winners)
+        kept: list[Kept] = await gathered(
+            self._call(self.searchers[one.shard], "kept", ask.version, one.id) for one in winners
         )
         return replace(
             ask,
@@ -271,27 +272,23 @@ class Service:
         return answer
 
     async def _encoder(self, method: str, *arguments: Any) -> Any:
-        """Within the request's own time: an image in a queue that is sent again makes the queue longer."""
-        table = self.table
-        return await call(
-            self.encoder, method, *arguments, name="encoder", retries=table.retries, seconds=table.seconds
-        )
+        return await self._call(self.encoder, method, *arguments, name="encoder")
 
-    async def _call(self, target: Target, method: str, *arguments: Any) -> Any:
+    async def _call(self, target: Target, method: str, *arguments: Any, name: str = "searcher") -> Any:
         table = self.table
-        return await call(
-            target, method, *arguments, name="searcher", retries=table.retries, seconds=table.retry_seconds
-        )
+        return await call(target, method, *arguments, name=name, retries=table.retries, seconds=table.seconds)
 
     async def _all(self, method: str, *arguments: Any) -> list[Any]:
+        """Of several shards one that is late leaves time to answer without it."""
         table = self.table
+        time = min(left(), table.seconds)
         return await call_all(
             self.searchers,
             method,
             *arguments,
             name="searcher",
             retries=table.retries,
-            seconds=table.retry_seconds,
+            seconds=time if len(self.searchers) == 1 else PATIENCE * time,
         )
 
     async def _owned(self, method: str, version: int, id: str) -> Any:
@@ -300,6 +297,7 @@ class Service:
         for answer in answers:
             if answer is not None and not isinstance(answer, NoAnswer):
                 return answer
+        _explained(answers)
         if any(isinstance(answer, NoAnswer) for answer in answers):
             raise NoAnswer("a shard that may have the item does not answer; try again")
         raise unknown(id, version)
@@ -310,27 +308,33 @@ class Service:
         by_shard: dict[int, list[int]] = {}
         for place, winner in enumerate(winners):
             by_shard.setdefault(winner.shard, []).append(place)
-        answers: list[list[Detail]] = await asyncio.gather(
-            *(
-                self._call(
-                    self.searchers[shard],
-                    "describe",
-                    version,
-                    np.array([winners[place].row for place in places], np.int64),
-                    tokens,
-                )
-                for shard, places in by_shard.items()
+        answers: list[list[Detail]] = await gathered(
+            self._call(
+                self.searchers[shard],
+                "describe",
+                version,
+                np.array([winners[place].row for place in places], np.int64),
+                tokens,
             )
+            for shard, places in by_shard.items()
         )
         details: dict[int, Detail] = {}
         for places, answer in zip(by_shard.values(), answers, strict=True):
             details |= dict(zip(places, answer, strict=True))
         return [details[place] for place in range(len(winners))]
 
-    def _enough(self, shards: Shards, strict: bool) -> None:
+    def _enough(self, shards: Shards, strict: bool, answers: Sequence[Any]) -> None:
+        _explained(answers)
         if shards.answered == 0 or (strict and shards.answered < shards.total):
             self.metrics.shards(shards.answered, shards.total)
             raise NoAnswer(f"{shards.answered} of {shards.total} shards answered; try again")
+
+
+def _explained(answers: Sequence[Any]) -> None:
+    """Raises Late or Fault where that is why not one shard answered."""
+    for kind in (Late, Fault):
+        if all(isinstance(answer, kind) for answer in answers):
+            raise answers[0]
 
 
 def _query(asked: Asked, encoded: Encoded | None, item: Detail | None, width: int) -> Query:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -26,6 +27,7 @@ from crater_ray.retrieve import Index
 pytestmark = pytest.mark.ray
 TOKEN = "a token of more than sixteen"
 TOP = 7
+PREFIX = "/maps/moon"
 JOB = """
 out = "{root}"
 [reader]
@@ -64,7 +66,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`crater-ray serve JOB.toml` in two shards, its own cluster, the old version in force."""
+    """`crater-ray serve JOB.toml` below a prefix in two shards, its own cluster, the old version in force."""
     place = tmp_path_factory.mktemp("served")
     job, tokens, logs = place / "job.toml", place / "tokens", place / "logs"
     job.write_text(JOB.format(root=root))
@@ -72,6 +74,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     port, metrics = free_port(), free_port()
     command = [sys.executable, "-m", "crater_ray.cli", "serve", str(job), "--token-file", str(tokens)]
     command += ["--port", str(port), "--metrics-port", str(metrics), "--logs", str(logs), "--version", "1"]
+    command += ["--prefix", PREFIX]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -79,7 +82,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     said = next((line for line in process.stdout if "every replica is there" in line), "")
     if not said:
         pytest.fail(f"the service did not start: {process.communicate()[1][-3000:]}")
-    yield Served(f"http://127.0.0.1:{port}", process, f"http://127.0.0.1:{metrics}/metrics", logs)
+    yield Served(f"http://127.0.0.1:{port}{PREFIX}", process, f"http://127.0.0.1:{metrics}/metrics", logs)
     process.send_signal(signal.SIGTERM)
     try:
         assert process.wait(60) == 0
@@ -184,6 +187,25 @@ def test_the_served_answer_is_the_in_process_one(served: Served, hits: Any, root
     }
 
 
+def test_no_path_leads_past_the_token(served: Served) -> None:
+    address = urlsplit(served.url)
+    for path in (
+        f"{PREFIX}/v1/index",
+        f"{PREFIX}//v1/index",
+        f"{PREFIX}/x/../v1/index",
+        f"{PREFIX}/%76%31/index",
+        f"{PREFIX}x/v1/index",
+        "/v1/index",
+        f"//{PREFIX}/v1/index",
+    ):
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            status = connection.recv(12)[-3:]
+        assert status in (b"401", b"404", b"400"), (path, status)
+    assert requests.get(served.url, timeout=30).text.startswith("<!doctype html>")  # led to the slash
+    assert served.get("/openapi.json")["servers"] == [{"url": PREFIX}]
+
+
 def test_a_killed_searcher_and_a_killed_encoder_are_not_noticed(served: Served, hits: Any) -> None:
     for title in ("ServeReplica:crater-ray:searcher-0", "ServeReplica:crater-ray:encoder"):
 
@@ -228,11 +250,11 @@ def test_versions_change_and_roll_back_without_a_failed_or_mixed_reply(served: S
 
 
 def test_a_slow_body_and_a_long_one_over_a_real_socket(served: Served) -> None:
-    host, port = served.url.removeprefix("http://").split(":")
-    head = f"POST /v1/search HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    address = urlsplit(served.url)
+    head = f"POST {address.path}/v1/search HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += "Content-Type: application/json\r\n"
     for length, status in ((100, b"408"), (100_000_000, b"413")):
-        with socket.create_connection((host, int(port)), timeout=30) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
             connection.sendall(f"{head}Content-Length: {length}\r\n\r\n{{".encode())
             assert connection.recv(12).endswith(status)
     assert served.ask({"id": "i0001"}).status_code == 200
