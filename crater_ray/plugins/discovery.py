@@ -134,7 +134,8 @@ def _installed() -> Iterator[_Installed]:
         path = str(found.locate_file(""))
         try:
             points = list(found.entry_points.select(group=hookspecs.GROUP))
-            name, version = found.metadata["Name"], found.version
+            told = {key.lower(): found.metadata[key] for key in found.metadata}  # nothing without METADATA
+            name, version = told.get("name"), told.get("version")
             if not name or not version:
                 raise ValueError("no name or version")
             yield _Installed(name, version, path, points)
