@@ -12,6 +12,7 @@
     ├── StorageFull                no room left while writing; what is done is kept
     ├── StorageError               object storage that does not answer or refuses; what is done is kept
     ├── ClusterError               Ray cannot be reached, or its workers keep dying
+    ├── DeviceError                a GPU, or memory, that failed under a computation: not the image's fault
     └── BadImage                   one image that cannot be used: the job quarantines it with this reason
 
 Each takes one string, so that it survives the trip from a worker process.
@@ -77,6 +78,10 @@ class StorageError(CraterRayError, OSError):
 
 class ClusterError(CraterRayError):
     """Ray cannot be reached, or its workers keep dying."""
+
+
+class DeviceError(CraterRayError):
+    """A GPU, or memory, that failed under a computation: not the image's fault."""
 
 
 class BadImage(CraterRayError):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crater_ray.encode.device import Aside, exact, guarded, to_host, whole_or_halves
 from crater_ray.errors import BadImage, PluginError
 from crater_ray.images import pixels
 from crater_ray.plugins import Aggregator, Backbone
@@ -34,8 +36,9 @@ class Rows:
 class Encoder:
     """A backbone and two aggregators, built, on one device.
 
-    `threads` is torch's, for the whole process.
-    Raises ValueError for a batch below 1 or an unknown precision.
+    `threads` is torch's, for the whole process. On a GPU float32 products are float32's, without TF32.
+    Raises ValueError for a batch below 1 or an unknown precision, DeviceError for a device that fails, as
+    every method does.
     """
 
     def __init__(
@@ -58,47 +61,75 @@ class Encoder:
         self.batch = batch
         self.precision = precision
         self.device = torch.device(device)
-        self.backbone: Backbone = _on(backbone, self.device)
-        self.shortlist: Aggregator = _on(shortlist, self.device)
-        self.rerank: Aggregator = _on(rerank, self.device)
+        self.halved = 0  # times that memory did not hold a batch, so that it was computed in halves
+        if self.device.type == "cuda":
+            exact()
+        with guarded(self.device):
+            self.backbone: Backbone = _on(backbone, self.device)
+            self.shortlist: Aggregator = _on(shortlist, self.device)
+            self.rerank: Aggregator = _on(rerank, self.device)
+            self._aside = Aside(self.device)
 
     def tokens(self, images: Tensor) -> Tokens:
         """(n, 3, S, S) -> Tokens of `batch` images, padded with zeros where n is less.
 
         Float32 on the encoder's device; patches rounded to float16 first, so that a cache that holds them as
-        float16 gives the same bytes. A patch that is not valid is zeros and has no attention. Raises
-        ValueError for more than `batch` images, PluginError when the backbone gives other shapes than it
-        promised.
+        float16 gives the same bytes. A patch that is not valid is zeros and has no attention. What memory
+        does not hold as one batch is computed in halves. Raises ValueError for more than `batch` images,
+        PluginError when the backbone gives other shapes than it promised.
         """
-        images = _padded(images, self.batch).to(self.device, non_blocking=True)
+        images = _padded(images, self.batch)
+        with guarded(self.device), torch.inference_mode():
+            return whole_or_halves(
+                lambda first, stop: self._forward(images[first:stop]),
+                _joined,
+                self.batch,
+                self.device,
+                self._halves,
+            )
+
+    def _forward(self, images: Tensor) -> Tokens:
         short = in_bfloat16(self.precision, self.device.type)
-        with torch.inference_mode():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
-                tokens = self.backbone(images)
-            _check_shapes(self.backbone, tokens, self.batch)
-            rows, columns = (_float(attention) for attention in (tokens.attention, tokens.attention_column))
-            patches, cls = tokens.patches, _float(tokens.cls)
-            if tokens.valid is not None:
-                patches = patches.masked_fill(~tokens.valid[:, :, None], 0.0)
-                rows, columns = (
-                    None if attention is None else attention.masked_fill(~tokens.valid[:, None], 0.0)
-                    for attention in (rows, columns)
-                )
-            return Tokens(_rounded(patches), tokens.grid, cls, rows, columns, tokens.valid)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=short):
+            tokens = self.backbone(images.to(self.device, non_blocking=True))
+        _check_shapes(self.backbone, tokens, len(images))
+        rows, columns = (_float(attention) for attention in (tokens.attention, tokens.attention_column))
+        patches, cls = tokens.patches, _float(tokens.cls)
+        if tokens.valid is not None:
+            patches = patches.masked_fill(~tokens.valid[:, :, None], 0.0)
+            rows, columns = (
+                None if attention is None else attention.masked_fill(~tokens.valid[:, None], 0.0)
+                for attention in (rows, columns)
+            )
+        return Tokens(_rounded(patches), tokens.grid, cls, rows, columns, tokens.valid)
+
+    def _halves(self) -> None:
+        self.halved += 1
+
+    def mark(self) -> Any:
+        """Where this thread is on the device: what `aside` waits for in another."""
+        return self._aside.mark()
+
+    @contextmanager
+    def aside(self, mark: Any, tokens: Tokens) -> Iterator[None]:
+        """For a second thread, which may call `rows` and `to_cache` inside while this one calls `tokens`."""
+        with guarded(self.device), self._aside.after(mark, list(_tensors(tokens).values())):
+            yield
 
     def rows(self, tokens: Tokens, side: Side, n: int) -> Rows:
         """The first n images of `tokens` as rows; an image with a number that is not finite is bad.
 
         Raises PluginError when an aggregator breaks its promise, naming it.
         """
-        with torch.inference_mode():
+        with guarded(self.device), torch.inference_mode():
             finite = _finite(tokens)[:n]
             vectors = self._aggregated(self.shortlist, "shortlist", tokens, side, n)
             kept = self._aggregated(self.rerank, "rerank", tokens, side, n)
             good = finite & vectors.isfinite().flatten(1).all(1) & kept.isfinite().flatten(1).all(1)
             _check_lengths(self.shortlist, "shortlist", vectors[good])
             _check_lengths(self.rerank, "rerank", kept[good])
-            vectors, kept = (torch.where(good[:, None, None], array, 0.0).cpu() for array in (vectors, kept))
+            clean = [torch.where(good[:, None, None], array, 0.0) for array in (vectors, kept)]
+            vectors, kept, good, finite = to_host([*clean, good, finite])
         bad = {
             slot: "the aggregator gave NaN" if finite[slot] else "the backbone gave NaN"
             for slot in range(n)
@@ -108,8 +139,10 @@ class Encoder:
 
     def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
         """Of the first n images: patches float16, valid bool, the rest float32; what the backbone gives."""
-        found = {name: getattr(tokens, name) for name in FIELDS}
-        arrays = {name: tensor[:n].cpu().numpy() for name, tensor in found.items() if tensor is not None}
+        found = {name: getattr(tokens, name) for name in FIELDS if getattr(tokens, name) is not None}
+        with guarded(self.device):
+            copies = to_host([tensor[:n] for tensor in found.values()])
+        arrays = {name: copy.numpy() for name, copy in zip(found, copies, strict=True)}
         return arrays | {"patches": arrays["patches"].astype(np.float16)}
 
     def from_cache(self, arrays: Mapping[str, Array], grid: tuple[int, int]) -> Tokens:
@@ -121,13 +154,20 @@ class Encoder:
         for name in FIELDS:
             if name in arrays:
                 kept = torch.from_numpy(np.array(arrays[name], bool if name == "valid" else np.float32))
-                found[name] = _padded(kept, self.batch).to(self.device)
+                with guarded(self.device):
+                    found[name] = _padded(kept, self.batch).to(self.device)
         return Tokens(found.pop("patches"), grid, **found)
 
     def _aggregated(self, aggregator: Aggregator, role: str, tokens: Tokens, side: Side, n: int) -> Tensor:
         """(n, k, dim) float32, checked."""
-        output = aggregator(tokens, side)
         images = tokens.patches.shape[0]
+        output = whole_or_halves(
+            lambda first, stop: aggregator(_sliced(tokens, first, stop), side),
+            lambda parts: torch.cat(list(parts)),
+            images,
+            self.device,
+            self._halves,
+        )
         k = aggregator.k if side == "gallery" else output.shape[1] if output.ndim == 3 else aggregator.k
         if tuple(output.shape) != (images, k, aggregator.dim):
             raise PluginError(
@@ -150,6 +190,25 @@ def _on(built: Any, device: torch.device) -> Any:
     """On the device and in evaluation mode, where it is a module."""
     moved = built.to(device) if hasattr(built, "to") else built
     return moved.eval() if isinstance(moved, torch.nn.Module) else moved
+
+
+def _sliced(tokens: Tokens, first: int, stop: int) -> Tokens:
+    """Those images; the very same Tokens where that is all of them."""
+    if (first, stop) == (0, len(tokens.patches)):
+        return tokens
+    return replace(tokens, **{name: tensor[first:stop] for name, tensor in _tensors(tokens).items()})
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    every = [_tensors(part) for part in parts]
+    whole: dict[str, Any] = {name: torch.cat([part[name] for part in every]) for name in every[0]}
+    return replace(parts[0], **whole)
+
+
+def _tensors(tokens: Tokens) -> dict[str, Any]:
+    """All that it has an image of."""
+    found = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _padded(tensor: Tensor, batch: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
+    ActorUnavailableError,
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
@@ -17,6 +18,7 @@ from ray.exceptions import (
 from crater_ray.errors import ClusterError
 
 DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)  # begin again elsewhere
+ENDED = ("killed by `ray.kill`", "its node has died", "its owner has died")  # as Ray says it
 
 
 def answer(ref: Any) -> Any:
@@ -35,6 +37,12 @@ def answer(ref: Any) -> Any:
 def cause(error: RayTaskError) -> BaseException:
     """The error inside, or the wrapping where there is nothing inside."""
     return error.cause if isinstance(error.cause, BaseException) else error
+
+
+def by_itself(error: RayError) -> bool:
+    """Whether one of DEATHS is a worker's own: not its node's, and not by the hand of who ends workers."""
+    gone = isinstance(error, ActorUnavailableError | NodeDiedError) or getattr(error, "preempted", False)
+    return not gone and not any(words in str(error) for words in ENDED)
 
 
 def unable(error: RayError) -> ClusterError:

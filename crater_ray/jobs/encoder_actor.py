@@ -6,6 +6,9 @@ from typing import Any
 
 import ray
 
+from crater_ray.errors import DeviceError
+from crater_ray.jobs.journal import Careful
+from crater_ray.jobs.nodes import Checked, here
 from crater_ray.jobs.part import Done, PartWorker, Work
 from crater_ray.types import Item
 
@@ -16,10 +19,14 @@ class _Encoder:
     def __init__(self) -> None:
         self._worker: PartWorker | None = None
 
-    def encode(self, work: Work, part: str, careful: bool) -> Done:
+    def check(self, device: str) -> Checked:
+        """Where it runs, and whether its device computes."""
+        return Checked(here(), None if device == "cpu" else _fault(device))
+
+    def encode(self, work: Work, part: str, careful: Careful | None) -> Done:
         return self._at(work).encode(part, careful)
 
-    def fit(self, work: Work, role: str, items: list[Item], seed: int, careful: bool) -> str:
+    def fit(self, work: Work, role: str, items: list[Item], seed: int, careful: Careful | None) -> str:
         return self._at(work).fit(role, items, seed, careful)
 
     def encoded(self) -> int:
@@ -29,6 +36,20 @@ class _Encoder:
         if self._worker is None or self._worker.work != work:
             self._worker = PartWorker(work)
         return self._worker
+
+
+def _fault(device: str) -> str | None:
+    try:
+        import torch
+
+        from crater_ray.encode.device import check
+
+        check(torch.device(device))
+    except DeviceError as error:
+        return error.message
+    except Exception as error:  # torch itself may not load beside a broken driver
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 EncoderActor: Any = ray.remote(_Encoder)  # an actor class: .options(...).remote()

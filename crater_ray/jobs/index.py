@@ -25,7 +25,7 @@ from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.fit import fit
 from crater_ray.jobs.part import Work
 from crater_ray.jobs.pool import Outcome, work_through
-from crater_ray.jobs.preflight import Found, preflight
+from crater_ray.jobs.preflight import Found, preflight, unfit
 from crater_ray.jobs.progress import Counter
 from crater_ray.jobs.segment import on_cluster, segments_for
 from crater_ray.plugins import Reader, Ref, registry
@@ -51,6 +51,7 @@ class Report:
     added: int = 0  # parts that the version before had not, had otherwise, or had and this one has not
     replaced: int = 0
     dropped: int = 0
+    halved: int = 0  # batches that memory did not hold, computed in halves
     stage_one: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,6 +68,7 @@ class Report:
             "added": self.added,
             "replaced": self.replaced,
             "dropped": self.dropped,
+            "halved": self.halved,
             "stage_one": list(self.stage_one),
             "peak_bytes": max(self.peaks, default=0),
         }
@@ -79,6 +81,11 @@ class Report:
         lines += [f"stage one: {line}" for line in self.stage_one if ": " in line]  # Flat finds all
         if self.deaths:
             lines.append(f"{self.deaths} worker deaths, their parts done again")
+        if self.halved:
+            lines.append(
+                f"{self.halved} batches did not fit the memory and were computed in halves, in which the "
+                "last bits may differ: lower [backbone] batch for a new index"
+            )
         lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
         if len(self.skipped) > 10:
             lines.append(
@@ -123,6 +130,7 @@ def run(
             job.cluster.decoders,
             threads_per_encoder(job.cluster),
             "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
+            tuple(sorted(unfit(job.cluster))),
         )
         work = _fitted(work, job, found, side, quiet)
         reader: Reader = registry().build(reader_ref)
@@ -153,6 +161,7 @@ def run(
             changed.added,
             changed.replaced,
             changed.dropped,
+            sum(done.halved for done in outcome.done.values()),
             tuple(read_segment(out, sha).told() for sha in version.segments),
         )
 

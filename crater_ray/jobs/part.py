@@ -5,9 +5,9 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from crater_ray.index.parts import PartEntry, done, part_digest
 from crater_ray.index.recipe import Recipe, without_paths
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
-from crater_ray.jobs.journal import Journal
+from crater_ray.jobs.behind import Behind
+from crater_ray.jobs.journal import Careful, Journal
 from crater_ray.plugins import Reader, Ref, registry
 from crater_ray.types import Item, Tokens
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 TOKEN_FIELDS = ("patches", "cls", "attention", "attention_column", "valid")
 KILLS = 2  # an image that takes its worker down this often is left out
+BEHIND = 2  # batches that are aggregated and written while a GPU computes the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Work:
     decoders: int
     threads: int
     device: str
+    without: tuple[str, ...] = ()  # ids of nodes that take no part: their device does not compute
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Done:
     entry: PartEntry
     encoded: int  # images that went through the encoder just now; 0: the part was there
     peak_bytes: int  # the most memory its worker has held so far
+    halved: int = 0  # times that memory did not hold a batch, so that it was computed in halves
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Encoded:
     items: list[Item]
     tokens: Tokens
     bad: dict[int, str]  # slot -> why that image cannot be used
+    mark: Any = None  # where on the device they were computed
+    keep: TokenWriter | None = None  # the cache that they go to
 
 
 class PartWorker:
@@ -68,6 +74,7 @@ class PartWorker:
         self.root = Path(work.root)
         self.reader: Reader = registry().build(work.reader)
         self.encoded = 0  # images so far, read by the actor's other thread
+        self.behind = 0 if work.device == "cpu" else BEHIND
         self._encoder: Encoder | None = None
         self._packs: dict[Key, Place] | None = None
 
@@ -87,10 +94,11 @@ class PartWorker:
 
         return codec(self.work.recipe.codec)
 
-    def encode(self, part: str, careful: bool) -> Done:
+    def encode(self, part: str, careful: Careful | None = None) -> Done:
         """The part, committed. With `careful`, one journalled image at a time.
 
-        Raises ReaderError for an id listed twice, OSError when reading or writing fails, StorageFull.
+        Raises ReaderError for an id listed twice, OSError when reading or writing fails, StorageFull,
+        DeviceError when the device or memory fails.
         """
         items = list(self.reader.read(part))
         twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
@@ -104,18 +112,30 @@ class PartWorker:
         there = done(self.root, part, digest) or self._packed(part, digest)
         if there is not None:
             return Done(there, 0, _peak())
-        before = self.encoded
-        journal = Journal(self.root, f"{part}.{digest}") if careful else None
-        with PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer:
-            for encoded in self._tokens(items, writer, journal):
-                self._write(writer, encoded)
-                self.encoded += len(encoded.items)
-                if journal:
-                    journal.survived(encoded.items[0].id)
+        before, halved = self.encoded, self._halved
+        with (
+            _journal(self.root, f"{part}.{digest}", careful) as journal,
+            self._guarded(),
+            PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer,
+        ):
+            with Behind(0 if journal else self.behind) as behind:
+                for encoded in self._tokens(items, writer, journal, behind):
+                    behind.put(partial(self._file, writer, journal, encoded))
             entry = writer.commit()
-        if journal:
-            journal.close()
-        return Done(entry, self.encoded - before, _peak())
+            if journal:
+                journal.close()
+        return Done(entry, self.encoded - before, _peak(), self._halved - halved)
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        import torch
+
+        from crater_ray.encode.device import guarded
+
+        return guarded(torch.device(self.work.device))
+
+    @property
+    def _halved(self) -> int:
+        return self._encoder.halved if self._encoder else 0
 
     def _packed(self, part: str, digest: str) -> PartEntry | None:
         """The part as it stands in a pack: it is taken out when a version asks for it alone."""
@@ -126,7 +146,9 @@ class PartWorker:
             return None
         return PartEntry(part, digest, place.member.rows, len(place.member.skipped))
 
-    def _tokens(self, items: list[Item], writer: PartWriter, journal: Journal | None) -> Iterator[Encoded]:
+    def _tokens(
+        self, items: list[Item], writer: PartWriter, journal: Journal | None, behind: Behind
+    ) -> Iterator[Encoded]:
         """Each padded batch and its Tokens, from the cache where it holds the part."""
         if journal is not None:
             for item in items:
@@ -138,7 +160,7 @@ class PartWorker:
         elif self.work.cache is None:
             yield from self._fresh(items)
         else:
-            yield from self._cached(items, TokenCache(Path(self.work.cache)))
+            yield from self._cached(items, TokenCache(Path(self.work.cache)), behind)
 
     def _fresh(self, items: list[Item]) -> Iterator[Encoded]:
         from crater_ray.encode.batches import batches
@@ -153,10 +175,10 @@ class PartWorker:
             max_pixels=recipe.max_pixels,
             pin=encoder.device.type == "cuda",
         ):
-            yield Encoded(batch.items, encoder.tokens(batch.images), batch.bad)
+            yield Encoded(batch.items, encoder.tokens(batch.images), batch.bad, encoder.mark())
 
-    def _cached(self, items: list[Item], cache: TokenCache) -> Iterator[Encoded]:
-        """As `_fresh`, read from the cache where it holds the part and written to it where it does not."""
+    def _cached(self, items: list[Item], cache: TokenCache, behind: Behind) -> Iterator[Encoded]:
+        """As `_fresh`, read from the cache where it holds the part; else to be kept in it."""
         recipe, encoder = self.work.recipe, self.encoder
         key = cache_key(recipe, self.work.reader, items)
         there = cache.find(key)
@@ -164,7 +186,8 @@ class PartWorker:
             for rows in there.batches(recipe.batch):
                 arrays = {name: array for name in TOKEN_FIELDS if (array := getattr(rows, name)) is not None}
                 batch = items[rows.first : rows.first + len(rows.ids)]
-                yield Encoded(batch, encoder.from_cache(arrays, there.shape.grid), dict(rows.bad))
+                tokens = encoder.from_cache(arrays, there.shape.grid)
+                yield Encoded(batch, tokens, dict(rows.bad), encoder.mark())
             return
         with ExitStack() as stack:
             writer: TokenWriter | None = None
@@ -179,18 +202,22 @@ class PartWorker:
                             valid=tokens.valid is not None,
                         )
                     )
-                writer.append(
-                    [item.id for item in encoded.items],
-                    bad=encoded.bad,
-                    **encoder.to_cache(encoded.tokens, len(encoded.items)),
-                )
-                yield encoded
+                yield replace(encoded, keep=writer)
             if writer is not None:
+                behind.wait()
                 writer.commit()
 
-    def _write(self, writer: PartWriter, encoded: Encoded) -> None:
-        items = encoded.items
-        rows = self.encoder.rows(encoded.tokens, self.work.recipe.side, len(items))
+    def _file(self, writer: PartWriter, journal: Journal | None, encoded: Encoded) -> None:
+        """What follows the backbone: the cache, the aggregators, the codec, the part's files."""
+        items, encoder = encoded.items, self.encoder
+        with encoder.aside(encoded.mark, encoded.tokens):
+            if encoded.keep is not None:
+                encoded.keep.append(
+                    [item.id for item in items],
+                    bad=encoded.bad,
+                    **encoder.to_cache(encoded.tokens, len(items)),
+                )
+            rows = encoder.rows(encoded.tokens, self.work.recipe.side, len(items))
         bad = {**rows.bad, **encoded.bad}
         for slot, reason in sorted(bad.items()):
             writer.skip(items[slot].id, reason)
@@ -198,19 +225,20 @@ class PartWorker:
         if good:
             codes, scales = self.codec.encode(rows.tokens[good])
             writer.append([items[slot] for slot in good], rows.vectors[good], codes, scales)
+        self.encoded += len(items)
+        if journal:
+            journal.survived(items[0].id)
 
-    def fit(self, role: str, items: list[Item], seed: int, careful: bool) -> str:
+    def fit(self, role: str, items: list[Item], seed: int, careful: Careful | None = None) -> str:
         """What the aggregator of `role` learns from `items`, stored; the sha of its file.
 
-        With `careful`, one journalled image at a time, in the same batches for the aggregator.
+        With `careful`, one journalled image at a time, in the same batches for the aggregator. Raises
+        DeviceError when the device or memory fails.
         """
         from crater_ray.encoders import fitted_roles
         from crater_ray.index.fitted import write_fitted
 
-        aggregator = fitted_roles(self.encoder)[role]
-        journal = Journal(self.root, f"fit.{part_digest(role, items)}") if careful else None
-
-        def sample() -> Iterator[Tokens]:
+        def sample(journal: Journal | None) -> Iterator[Tokens]:
             if journal is None:
                 for encoded in self._fresh(items):
                     good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
@@ -223,9 +251,11 @@ class PartWorker:
                 if alone := [tokens for item in batch for tokens in self._alone(item, journal)]:
                     yield _together(alone)
 
-        sha = write_fitted(self.root, aggregator.fit(sample(), seed))
-        if journal:
-            journal.close()
+        name = f"fit.{part_digest(role, items)}"
+        with _journal(self.root, name, careful) as journal, self._guarded():
+            sha = write_fitted(self.root, fitted_roles(self.encoder)[role].fit(sample(journal), seed))
+            if journal:
+                journal.close()
         return sha
 
     def _alone(self, item: Item, journal: Journal) -> Iterator[Tokens]:
@@ -250,6 +280,12 @@ def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
         batch=recipe.batch,
         max_pixels=recipe.max_pixels,
     )
+
+
+def _journal(
+    root: Path, name: str, careful: Careful | None
+) -> AbstractContextManager[Journal] | AbstractContextManager[None]:
+    return Journal(root, name, careful.attempt, careful.died) if careful else nullcontext()
 
 
 def _peak() -> int:

@@ -1,21 +1,29 @@
-"""Checks on every node, in seconds and on its CPU, that the job can run there before a GPU is held."""
+"""Checks on every node, in seconds, that the job can run there: first on its CPU, then on its GPU."""
 
 from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, ConfigError, PluginError
 from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.store import TMP, make_folder, room
-from crater_ray.jobs.answers import answer
+from crater_ray.jobs.answers import DEATHS, answer, last_line, unable
+from crater_ray.jobs.encoder_actor import EncoderActor
+from crater_ray.jobs.nodes import Checked, roomy
 from crater_ray.plugins import Aggregator, Backbone, Ref, registry
 from crater_ray.types import TokenShape
+
+PATIENCE = 120.0  # seconds for all nodes to try their GPUs: torch may come from a slow disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,55 @@ def preflight(
                 f"{found[0].node} ({found[0].digest}); give every node the same file"
             )
     return found[0]
+
+
+def unfit(table: ClusterTable) -> dict[str, str]:
+    """id -> why of each node whose GPU does not compute, found by an actor that holds it; the job warns.
+
+    Nothing where no GPU is asked for. A node whose GPUs are all taken is not waited for: an encoder that
+    starts there later looks again. Raises ClusterError when no node has a GPU that computes.
+    """
+    if table.gpus_per_encoder <= 0:
+        return {}
+    nodes = roomy(table)
+    probes = {
+        node: EncoderActor.options(
+            num_cpus=0,
+            num_gpus=table.gpus_per_encoder,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        ).remote()
+        for node in nodes
+    }
+    try:
+        looks = {node: probe.check.remote("cuda") for node, probe in probes.items()}
+        ray.wait(list(looks.values()), num_returns=len(looks), timeout=PATIENCE) if looks else None
+        faults = {node: fault for node, look in looks.items() if (fault := _fault(look)) is not None}
+    finally:
+        for probe in probes.values():
+            ray.kill(probe, no_restart=True)
+    told = sorted(f"node {nodes[node]}: {fault}" for node, fault in faults.items())
+    if faults and len(faults) == len(nodes):
+        raise ClusterError(
+            f"no node has a GPU that computes: {'; '.join(told)}; mend the driver, or set "
+            "[cluster] gpus_per_encoder = 0"
+        )
+    for line in told:
+        warnings.warn(f"{line}; the node takes no part", stacklevel=2)
+    return faults
+
+
+def _fault(look: Any) -> str | None:
+    """Why a GPU does not compute; None where it does, or has not answered yet."""
+    if not ray.wait([look], timeout=0)[0]:
+        return None
+    try:
+        checked: Checked = ray.get(look)
+    except DEATHS as error:
+        return f"the worker died that tried its GPU: {last_line(error)}"
+    except RayError as error:
+        raise unable(error) from None
+    return checked.fault
 
 
 @ray.remote(num_cpus=0, max_retries=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,51 @@ class FakeBackbone:
         cls = torch.cat([whole_mean, whole_contrast], 1).flatten(1) @ projection
         heads = torch.stack([contrast.mean(1), mean.mean(1)], 1).flatten(2)  # (N, 2, T)
         return Tokens(patches, self.shape.grid, cls, (4 * heads).softmax(-1))
+
+
+FAULTS: dict[str, Callable[[], Exception]] = {  # as they are met on a GPU
+    "cuda": lambda: RuntimeError("CUDA error: an illegal memory access was encountered"),
+    "accelerator": lambda: getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch"),
+    "memory": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "host memory": lambda: MemoryError("Unable to allocate 2.00 GiB for an array"),
+    "bug": lambda: RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"),
+}
+
+
+class FailingBackbone(FakeBackbone):
+    """A FakeBackbone on a device that fails on purpose.
+
+    `fault` names one of FAULTS. It is raised for more than `above` images at once, or from batch `after` on
+    for ever, as by a broken CUDA context. `once` is a file that the first process to fail makes: no other
+    process fails then.
+    """
+
+    def __init__(
+        self, fault: str, after: int | None = None, above: int | None = None, once: Path | None = None
+    ) -> None:
+        super().__init__()
+        self._fault, self._after, self._above, self._once = FAULTS[fault], after, above, once
+        self.sizes: list[int] = []  # images of each batch it was asked for
+        self._broken = False
+
+    def __call__(self, images: Tensor) -> Tokens:
+        self.sizes.append(len(images))
+        if self._above is not None and len(images) > self._above:
+            raise self._fault()
+        if self._after is not None and len(self.sizes) > self._after and not self._broken:
+            self._broken = self._once is None or _made(self._once)
+        if self._broken:
+            raise self._fault()
+        return super().__call__(images)
+
+
+def _made(path: Path) -> bool:
+    """Whether the file was not there before."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _mean_and_contrast(images: Tensor, window: int) -> tuple[Tensor, Tensor]:

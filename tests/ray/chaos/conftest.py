@@ -40,12 +40,12 @@ def here(rig: None) -> Iterator[None]:
 
     def worked(work: Any, parts: Any, table: Any, report: Any) -> Outcome:
         worker = PartWorker(work)
-        return Outcome({part: worker.encode(part, careful=False) for part in parts})
+        return Outcome({part: worker.encode(part) for part in parts})
 
     def fitted(work: Any, roles: Any, table: Any, sample: int, seed: int, quiet: bool) -> dict[str, str]:
         reader = PartWorker(work).reader
         items = [item for part in reader.parts() for item in reader.read(part)]
-        return {role: PartWorker(work).fit(role, items[:sample], seed, careful=False) for role in roles}
+        return {role: PartWorker(work).fit(role, items[:sample], seed) for role in roles}
 
     with (
         patch.object(jobs_index, "cluster", lambda table: nullcontext()),

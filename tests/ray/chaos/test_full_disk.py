@@ -153,9 +153,9 @@ def test_no_space_left_for_the_journal(disk: Disk) -> None:
         journal.begin("i00000")
     assert stage(error.value) == "p0000.0123.journal"
     (disk.path / "ballast").unlink()
-    again = Journal(disk.path, "p0000.0123")
+    again = Journal(disk.path, "p0000.0123", attempt="second")
     again.begin("i00001")
-    third = Journal(disk.path, "p0000.0123")
+    third = Journal(disk.path, "p0000.0123", attempt="third", died=["second"])
     assert (third.kills("i00000"), third.kills("i00001")) == (0, 1)
     for one in (journal, again, third):
         one.close()

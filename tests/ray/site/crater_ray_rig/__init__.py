@@ -39,6 +39,13 @@ class FaultyBackboneOptions(Options):
     fault: str
 
 
+class FailingBackboneOptions(Options):
+    fault: str
+    after: int | None = None
+    above: int | None = None
+    once: str | None = None  # a path that need not be there
+
+
 class WhitenedOptions(Options):
     dim: int = 8
 
@@ -58,6 +65,12 @@ def register_backbones():
         "breaks its promises",
         "crater_ray_rig.faulty:FaultyBackbone",
         FaultyBackboneOptions,
+    )
+    yield Label(
+        "failing_backbone",
+        "on a device that fails",
+        "crater_ray_rig.faulty:failing_backbone",
+        FailingBackboneOptions,
     )
 
 

@@ -5,10 +5,12 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from crater_ray.testing import FakeBackbone
+from crater_ray.testing.fakes import FailingBackbone
 from crater_ray.types import Tokens
 from crater_ray_rig.disks import Disks
 
@@ -62,6 +64,10 @@ class FaultyBackbone(FakeBackbone):
         elif self.fault == "no class token":
             cls = None
         return Tokens(patches, tokens.grid, cls, tokens.attention)
+
+
+def failing_backbone(fault, after, above, once):
+    return FailingBackbone(fault, after, above, None if once is None else Path(once))
 
 
 class WrongK:
