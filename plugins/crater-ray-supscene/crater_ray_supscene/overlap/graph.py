@@ -78,6 +78,7 @@ def overlap_graph(count: int, edges: Edges, unknown: Edges | None = None, how: H
     none = np.zeros(0, np.int64)
     pairs = unknown or Edges(none, none, np.zeros(0, np.float32))
     low, high = np.minimum(pairs.rows, pairs.columns), np.maximum(pairs.rows, pairs.columns)
+    low, high = low[low != high], high[low != high]
     low, high, told = _largest(count, low, high, np.ones(len(low)))
     return OverlapGraph(overlap, _symmetric(count, low, high, told.astype(np.bool_)))
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from crater_ray.errors import ReaderError
+from crater_ray_supscene.overlap.files import (
+    distinct,
+    flag_of,
+    image_uri,
+    indices_of,
+    lines_of,
+    overlap_of,
+    rows_of,
+)
 from crater_ray_supscene.overlap.graph import Edges
 
-PAIRS = "pairs_gt.csv"
+PAIRS, IMAGES = "pairs_gt.csv", "images"
+UNDISTORTED = "undist_images"  # where GL3D's lists say that images are, wherever they lie
+REGISTERED = ("reg_a", "reg_b")
+_LISTED = re.compile(r"(.+?)(?:\s+0(?:\s+\d[\d.eE+-]*)?)?")  # Bundler's list: a name, 0, a focal length
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +39,44 @@ class Scene:
 
 
 def pairs_scene(folder: Path, measure: str = "overlap") -> Scene:
-    """A folder with images/ and pairs_gt.csv: every pair with its `measure`; reg_a or reg_b 0: not known.
+    """A folder with images/ and pairs_gt.csv: every pair with its `measure`.
 
-    Raises ReaderError for a missing file or column, or a cell that is no number.
+    A pair is not known where reg_a or reg_b is 0, false or empty, or where its measure is empty or NaN.
+    Raises ReaderError, with the line, for a missing file or column, or a cell that does not hold.
     """
     path = folder / PAIRS
-    rows = _csv(path, ("image_a", "image_b", measure))
-    names = sorted({row[key] for row in rows for key in ("image_a", "image_b")})
+    known: list[tuple[str, str, float]] = []
+    unknown: list[tuple[str, str, float]] = []
+    for line, row in rows_of(path, ("image_a", "image_b", measure.casefold()), REGISTERED):
+        first, second = (image_uri(path, line, row[key]) for key in ("image_a", "image_b"))
+        registered = all([flag_of(path, line, key, row[key]) for key in REGISTERED if key in row])
+        weight = overlap_of(path, line, measure, row[measure.casefold()]) if registered else None
+        (unknown if weight is None else known).append((first, second, weight or 0.0))
+    if not (known or unknown):
+        raise ReaderError(f"{path} lists no pair")
+    names = sorted({name for pair in (*known, *unknown) for name in pair[:2]})
     number = {name: place for place, name in enumerate(names)}
-    known: list[tuple[int, int, float]] = []
-    unknown: list[tuple[int, int, float]] = []
-    for line, row in enumerate(rows, 2):
-        pair = (number[row["image_a"]], number[row["image_b"]])
-        try:
-            weight = float(row[measure])
-        except ValueError:
-            raise ReaderError(f"{path}, line {line}: {measure} is {row[measure]!r}, not a number") from None
-        registered = row.get("reg_a", "1") != "0" and row.get("reg_b", "1") != "0"
-        (known if registered else unknown).append((*pair, weight))
-    return Scene(folder.name, folder / "images", names, _edges(known), _edges(unknown))
+    ours = [[(number[a], number[b], weight) for a, b, weight in pairs] for pairs in (known, unknown)]
+    return Scene(folder.name, folder / IMAGES, _below_images(folder, names), *map(_edges, ours))
 
 
-def gl3d_scene(root: Path, scene: str, measure: str = "mesh_overlap", images: str = "undist_images") -> Scene:
+def gl3d_scene(root: Path, scene: str, measure: str = "mesh_overlap", images: str = UNDISTORTED) -> Scene:
     """A scene of GL3D: data/<scene>/image_list.txt, geolabel/<measure>.txt of lines "i j ratio".
 
-    measure: mesh_overlap or common_track. Raises ReaderError for a missing file or a line that is malformed.
+    measure: mesh_overlap or common_track. An image is what follows undist_images/ on its line, spaces and
+    folders included. Raises ReaderError, with the line, for a missing file or a line that does not hold.
     """
     folder = root / "data" / scene
-    uris = [PurePosixPath(line.split()[0]).name for line in _lines(folder / "image_list.txt")]
-    path = folder / "geolabel" / f"{measure}.txt"
-    found = [_numbers(path, line, text) for line, text in enumerate(_lines(path), 1)]
-    beyond = next((entry for entry in found if max(entry[:2]) >= len(uris)), None)
-    if beyond is not None:
-        raise ReaderError(f"{path} names image {max(beyond[:2])}, but image_list.txt has {len(uris)}")
+    listed, path = folder / "image_list.txt", folder / "geolabel" / f"{measure}.txt"
+    below = (UNDISTORTED, images)
+    uris = distinct(listed, [(line, image_uri(listed, line, text, below)) for line, text in lines_of(listed)])
+    found = []
+    for line, text in _pairs(path):
+        first, second, rest = indices_of(path, line, text, len(uris), listed.name)
+        weight = overlap_of(path, line, "the overlap", rest[0]) if rest else None
+        if weight is None:
+            raise ReaderError(f"{path}, line {line}: {text[:60]!r} is not 'image image overlap'")
+        found.append((first, second, weight))
     return Scene(scene, folder / images, uris, _edges(found), _edges([]))
 
 
@@ -69,60 +86,43 @@ def gl3d_scenes(root: Path, listed: Path) -> list[str]:
     A path that is not there is tried below root. Raises ReaderError when neither is.
     """
     path = listed if listed.exists() else root / listed
-    return [line.split()[0] for line in _lines(path)]
+    return distinct(path, lines_of(path))
 
 
 def one_dsfm_scene(folder: Path) -> Scene:
     """A 1DSfM dataset: list.txt names the images, each line of EGs.txt verifies a pair (overlap 1).
 
-    Raises ReaderError for a missing file or a malformed line.
+    A name may hold spaces; Bundler's "0 focal" after it is passed over. Raises ReaderError, with the line,
+    for a missing file or a line that does not hold.
     """
-    uris = [line.split()[0] for line in _lines(folder / "list.txt")]
-    path = folder / "EGs.txt"
+    listed, path = folder / "list.txt", folder / "EGs.txt"
+    names = []
+    for line, text in lines_of(listed):
+        found = _LISTED.fullmatch(text)
+        names.append((line, image_uri(listed, line, found[1] if found else text)))
+    uris = distinct(listed, names)
     pairs = [
-        (*_numbers(path, line, text, weighted=False)[:2], 1.0) for line, text in enumerate(_lines(path), 1)
+        (*indices_of(path, line, text, len(uris), listed.name)[:2], 1.0) for line, text in _pairs(path)
     ]
-    beyond = next((pair for pair in pairs if max(pair[:2]) >= len(uris)), None)
-    if beyond is not None:
-        raise ReaderError(f"{path} names image {max(beyond[:2])}, but list.txt has {len(uris)}")
     return Scene(folder.name, folder, uris, _edges(pairs), _edges([]))
+
+
+def _pairs(path: Path) -> list[tuple[int, str]]:
+    """The lines that are no comment. Raises ReaderError where there is none, as in a file cut short."""
+    found = [(line, text) for line, text in lines_of(path) if not text.startswith("#")]
+    if not found:
+        raise ReaderError(f"{path} lists no pair")
+    return found
+
+
+def _below_images(folder: Path, names: Sequence[str]) -> list[str]:
+    """Names below images/, which a file may have written before all of them."""
+    prefix = f"{IMAGES}/"
+    if all(name.startswith(prefix) for name in names) and not (folder / IMAGES / IMAGES).is_dir():
+        return [name.removeprefix(prefix) for name in names]
+    return list(names)
 
 
 def _edges(found: Sequence[tuple[int, int, float]]) -> Edges:
     rows, columns, weights = zip(*found, strict=True) if found else ((), (), ())
     return Edges(np.array(rows, np.int64), np.array(columns, np.int64), np.array(weights, np.float32))
-
-
-def _numbers(path: Path, line: int, text: str, weighted: bool = True) -> tuple[int, int, float]:
-    words = text.split()
-    try:
-        first, second = int(words[0]), int(words[1])
-        weight = float(words[2]) if weighted else 1.0
-        if min(first, second) >= 0 and 0 <= weight <= 1:
-            return first, second, weight
-    except (IndexError, ValueError):
-        pass
-    raise ReaderError(f"{path}, line {line}: {text[:60]!r} is not 'image image overlap'")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise ReaderError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except OSError as error:
-        raise ReaderError(f"cannot read {path}: {error.strerror or error}") from None
-    header = reader.fieldnames or ()
-    missing = [name for name in columns if name not in header]
-    if missing:
-        raise ReaderError(f"{path} has no column {missing[0]!r}; it has {', '.join(header)}")
-    if not rows:
-        raise ReaderError(f"{path} lists no pair")
-    return rows
