@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 
 def workers() -> int:
@@ -29,6 +32,30 @@ def gathered(rows: Tensor) -> Tensor:
         return rows
     result: Tensor = _Gather.apply(rows)
     return result
+
+
+def agreed(rows: NDArray[np.int64], device: torch.device) -> NDArray[np.int64]:
+    """What the first worker drew, on every worker: each then has its share of one and the same batch.
+
+    A draw that depends on computed vectors may differ between workers: a GPU's sums differ in their last bit.
+    device: of the worker's model, which the group's messages go through.
+    """
+    if workers() == 1:
+        return rows
+    sent = torch.from_numpy(rows).to(device)
+    dist.broadcast(sent, 0)
+    found: NDArray[np.int64] = sent.cpu().numpy()
+    return found
+
+
+def averaged(weights: Iterable[nn.Parameter]) -> None:
+    """Gives weights that DDP does not look after, and that every worker computes whole, one gradient."""
+    if workers() == 1:
+        return
+    for weight in weights:
+        if weight.grad is not None:
+            dist.all_reduce(weight.grad)
+            weight.grad /= workers()
 
 
 class _Gather(torch.autograd.Function):

@@ -111,3 +111,95 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+@pytest.fixture
+def write_scene(tmp_path: Path) -> Callable[..., Path]:
+    """A scene of files below sfm/: images of noise, and overlaps that fall with the distance of numbers."""
+
+    def write(name: str, count: int, missing: tuple[int, ...] = (), overlap: float = 0.8) -> Path:
+        folder = tmp_path / "sfm" / name
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        lines = ["image_a,image_b,overlap"]
+        for number in range(count):
+            noise = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+            image = Image.fromarray(noise).resize((SIZE, SIZE))
+            path = folder / "images" / f"{number}.png"
+            path.unlink(missing_ok=True) if number in missing else image.save(path)
+            pairs = [(other, max(0.0, overlap - 0.2 * (number - other - 1))) for other in range(number)]
+            lines += [f"{other}.png,{number}.png,{share:.1f}" for other, share in pairs]
+        (folder / "pairs_gt.csv").write_text("\n".join(lines) + "\n")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_photos(tmp_path: Path) -> Callable[..., Path]:
+    """A training job over scenes of `write_scene`; `extra` goes to its end."""
+
+    def write(out: str, *names: str, tables: Mapping[str, Any] | None = None, extra: str = "") -> Path:
+        job: dict[str, dict[str, Any]] = {
+            "backbone": {
+                "name": "timm",
+                "model": "vit_tiny_patch16_224",
+                "pretrained": False,
+                "image_size": SIZE,
+            },
+            "aggregator": {"name": "netvlad", "clusters": 4},
+            "train": {"steps": 6, "lr": 1e-3, "precision": "fp32", "save_every": 3, "cache": "trunk"},
+            "sampling": {"nodes": 4, "subgraphs": 1},
+            "cluster": {"threads": 1},
+        }
+        text = f'out = "{out}"\n'
+        for key in {**job, **(tables or {})}:
+            text += _table(f"[{key}]", {**job.get(key, {}), **(tables or {}).get(key, {})})
+        for name in names:
+            text += f'\n[[scenes]]\nsource = "pairs"\nroot = "sfm/{name}"\n'
+        path = tmp_path / f"{out}.toml"
+        path.write_text(text + extra, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[int, float], dict[int, str]]]:
+    """Losses by step of a job trained in this process, and its bad images; killed after step `stop`."""
+    from crater_ray_supscene.training import record, trunk
+    from crater_ray_supscene.training.encoding import fill_one
+    from crater_ray_supscene.training.job import load_train
+    from crater_ray_supscene.training.loop import work
+    from crater_ray_supscene.training.model import kept
+    from crater_ray_supscene.training.plan import read_plan
+    from crater_ray_supscene.training.run import prepared
+
+    append = record.append
+
+    def train(path: Path, stop: int | None = None) -> tuple[dict[int, float], dict[int, str]]:
+        job = load_train(path)
+        job.out.mkdir(exist_ok=True)
+        job.cache.mkdir(exist_ok=True)
+        config, _ = prepared(job, lambda text: None)
+        keep = kept(job.train.blocks)
+        every = trunk.shards(
+            read_plan(job.out / "plan"), job.cache, config["digest"], keep, job.train.precision
+        )
+        for number, shard in enumerate(every):
+            if not shard.done:
+                fill_one(config, number)
+
+        def killed(out: Path, entry: dict[str, Any]) -> None:
+            append(out, entry)
+            if entry.get("step") == stop and "device" not in entry:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(record, "append", killed)
+        monkeypatch.setattr(record, "draw_curves", lambda out: None)  # half a second each
+        try:
+            work({**config, "cached": True})
+        except KeyboardInterrupt:
+            assert stop is not None
+        return {e["step"]: e["loss"] for e in record.read(job.out) if "loss" in e}, trunk.Cached(every).bad
+
+    return train

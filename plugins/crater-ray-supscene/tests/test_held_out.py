@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from crater_ray.errors import ConfigError
+from crater_ray.types import Item
 from crater_ray_supscene import metrics
+from crater_ray_supscene.training import listing
+from crater_ray_supscene.training import plan as plan_module
 from crater_ray_supscene.training.held_out import measure, wanted
 from crater_ray_supscene.training.job import HeldOutTable, ScenesTable, TrainJob, load_train
 from crater_ray_supscene.training.model import Descriptor, built
-from crater_ray_supscene.training.plan import Plan, make_plan
+from crater_ray_supscene.training.plan import Plan, digest, make_plan
 from crater_ray_supscene.training.trunk import Fresh
 
 torch.set_num_threads(1)
@@ -48,6 +54,60 @@ def test_queries_are_scored_by_their_own_group(write_train: Callable[..., Path])
     assert found["any mAP"] == pytest.approx(np.mean(average), abs=1e-6)
     assert found["any hit@1"] == pytest.approx(np.mean(first))
     assert 0 < found["any late mAP"] <= 1
+
+
+def test_queries_are_scored_by_every_group_that_they_name(write_train: Callable[..., Path]) -> None:
+    """A query that names co-visible groups, its own or not, against a loop over ranks."""
+    job = load_train(write_train())
+    plan, descriptor = make_plan(job), built(job, tail=False)
+    queries, gallery = plan.rows("query:any"), plan.rows("gallery")
+    groups = plan.images["group"].to_pylist()
+    named = plan.images["relevant"].to_pylist()
+    assert not any(named)
+    random = np.random.default_rng(0)
+    for row in queries.tolist():
+        named[row] = random.choice([*sorted(set(groups)), "elsewhere"], random.integers(0, 4), False).tolist()
+    images = plan.images.set_column(
+        plan.images.schema.get_field_index("relevant"), plan.images.schema.field("relevant"), [named]
+    )
+    assert digest(Plan(plan.readers, images, plan.graph)) != digest(plan)
+    plan = Plan(plan.readers, images, plan.graph)
+    found = measure(job, plan, descriptor, Fresh(plan, descriptor.backbone))
+    scores = described(plan, descriptor, queries) @ described(plan, descriptor, gallery).T
+    average, first = [], []
+    for query, row in zip(queries.tolist(), scores, strict=True):
+        right = [groups[at] in (named[query] or [groups[query]]) for at in gallery.tolist()]
+        if any(right):
+            hits = [right[at] for at in np.argsort(-row, kind="stable")]
+            ranks = [rank for rank, hit in enumerate(hits, 1) if hit]
+            average.append(sum(nth / rank for nth, rank in enumerate(ranks, 1)) / sum(right))
+            first.append(hits[0])
+    assert 0 < len(average) < len(queries)
+    assert found["any mAP"] == pytest.approx(np.mean(average), abs=1e-6)
+    assert found["any hit@1"] == pytest.approx(np.mean(first))
+
+
+def test_what_a_reader_calls_relevant_reaches_the_plan(
+    write_train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = listing.items_of
+
+    def naming(ref: Any) -> list[Item]:
+        gains = {"object-025": 1.0, "object-024": 0.5, "object-026": 0.0}
+        return [replace(item, relevant=gains) if item.id.endswith("3.png") else item for item in items(ref)]
+
+    monkeypatch.setattr(plan_module, "items_of", naming)
+    plan = make_plan(load_train(write_train()))
+    queries, gallery = plan.rows("query:any"), plan.rows("gallery")
+    assert plan.images["relevant"][int(queries[0])].as_py() == ["object-024", "object-025"]
+    groups = np.array(plan.images["group"].to_pylist(), object)[gallery]
+    expected = np.isin(groups, ["object-024", "object-025"])
+    np.testing.assert_array_equal(plan.relevant(queries, gallery), np.tile(expected, (len(queries), 1)))
+    monkeypatch.setattr(
+        plan_module, "items_of", lambda ref: [replace(i, relevant={"none": 1.0}) for i in items(ref)]
+    )
+    with pytest.raises(ConfigError, match=r"no query of held_out.queries.any has a relevant image"):
+        make_plan(load_train(write_train()))
 
 
 def test_the_images_of_scenes_ask_for_one_another(

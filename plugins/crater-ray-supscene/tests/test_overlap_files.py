@@ -1,4 +1,4 @@
-"""Overlap files as other programs write them: read with the right values, or refused in one line that says where."""
+"""Overlap files as other programs write them: the right values, or one line that says where."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ def test_an_overlap_that_nobody_measured_is_unknown(tmp_path: Path, cell: str) -
     [
         (HEAD + PAIR + "a.jpg,c.jpg\n", "line 3: 2 cells where the header has 5"),
         (HEAD + "a,b.jpg,c.jpg,0.5,1,1\n", "line 2: 6 cells where the header has 5"),
-        (HEAD + PAIR + "a.jpg,c.jpg,50,1,1\n", "line 3: overlap is 50, which is not in 0..1; write percentages"),
+        (
+            HEAD + PAIR + "a.jpg,c.jpg,50,1,1\n",
+            "line 3: overlap is 50, which is not in 0..1; write percentages",
+        ),
         (HEAD + "a.jpg,c.jpg,-1,1,1\n", "line 2: overlap is -1, which is not in 0..1"),
         (HEAD + "a.jpg,c.jpg,inf,1,1\n", "line 2: overlap is inf"),
         (HEAD + "a.jpg,c.jpg,much,1,1\n", "line 2: overlap is 'much', not a number"),
@@ -127,9 +130,13 @@ def gl3d(tmp_path: Path) -> Callable[..., list[str]]:
     return read
 
 
-@pytest.mark.parametrize("names", [["IMG 1.jpg", "IMG 2.jpg"], ["cam1/0.jpg", "cam2/0.jpg"], ["a.jpg", "A.jpg"]])
+@pytest.mark.parametrize(
+    "names", [["IMG 1.jpg", "IMG 2.jpg"], ["cam1/0.jpg", "cam2/0.jpg"], ["a.jpg", "A.jpg"]]
+)
 @pytest.mark.parametrize("slash", ["/", "\\"])
-@pytest.mark.parametrize("before", ["data/s/undist_images/", "undist_images/", "/home/x/undist_images/", "./", ""])
+@pytest.mark.parametrize(
+    "before", ["data/s/undist_images/", "undist_images/", "/home/x/undist_images/", "./", ""]
+)
 def test_an_image_of_gl3d_is_what_follows_its_folder(
     gl3d: Callable[..., list[str]], names: list[str], slash: str, before: str
 ) -> None:

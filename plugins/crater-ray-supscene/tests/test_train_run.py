@@ -19,8 +19,9 @@ from crater_ray import embed, load_job
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
 from crater_ray_supscene.training import record
+from crater_ray_supscene.training.batch import drawn, thinned
 from crater_ray_supscene.training.job import load_train
-from crater_ray_supscene.training.loop import drawn, thinned, work
+from crater_ray_supscene.training.loop import work
 from crater_ray_supscene.training.run import prepared, run
 
 torch.set_num_threads(1)

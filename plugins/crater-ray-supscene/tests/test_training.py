@@ -21,10 +21,11 @@ from crater_ray.images import pixels
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
 from crater_ray_supscene.training import checkpoint, record
+from crater_ray_supscene.training.batch import Batch, Model
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
 from crater_ray_supscene.training.lately import Lately
-from crater_ray_supscene.training.loop import Batch, Model, rate
+from crater_ray_supscene.training.loop import rate
 from crater_ray_supscene.training.model import as_trunk, built, built_backbone, trunk_digest
 from crater_ray_supscene.training.pictures import Pictures
 from crater_ray_supscene.training.plan import digest, make_plan, read_plan, write_plan
@@ -163,7 +164,9 @@ def test_a_bad_image_is_left_out_of_its_batch(write_train: Write, hollows: Path,
     def loss(rows: list[list[int]]) -> float:
         batch = Batch(plan, np.array(rows), labels, job, 0, torch.device("cpu"), descriptor)
         with torch.inference_mode():
-            return batch.loss(descriptor, Model(descriptor, objective, None), store).item()
+            found = batch.loss(descriptor, Model(descriptor, objective, None), batch.inputs(store))
+        assert found is not None
+        return found.item()
 
     first, second = units[0].tolist(), units[1].tolist()
     assert loss([first, second]) == pytest.approx(loss([[first[0], -1, *first[2:]], second]), abs=1e-6)
@@ -220,13 +223,13 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(write_train: Write, tmp_
     model, optimiser = fresh()
     steps(model, optimiser, range(3))
     for step in (1, 2, 3):
-        checkpoint.save(tmp_path / "kept", step, model, optimiser, {"plan": "x"})
+        checkpoint.save(tmp_path / "kept", step, model, optimiser, {"plan": "x", "taught": 3})
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["00000002", "00000003"]
     uninterrupted = steps(model, optimiser, range(3, 6))
     again, other = fresh()
     found = checkpoint.latest(tmp_path / "kept")
     assert found is not None
-    assert checkpoint.load(found, again, other) == 3
+    assert checkpoint.load(found, again, other) == {"plan": "x", "taught": 3, "step": 3}
     assert steps(again, other, range(3, 6)) == uninterrupted
     (found / checkpoint.STATE).write_bytes(b"torn")
     with pytest.raises(CraterRayError, match="is damaged"):

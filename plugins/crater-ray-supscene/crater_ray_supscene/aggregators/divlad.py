@@ -45,7 +45,7 @@ class Divlad(Trained):
             )
         count = int(self.options["clusters"])
         self.dim = count * shape.dim
-        with seeded():
+        with seeded(0):
             self.assign = nn.Linear(shape.dim, count, bias=False)  # a 1 x 1 convolution over the grid
             self.centres = nn.Parameter(nn.init.xavier_uniform_(torch.empty(count, shape.dim)))
         if self.options["gate"]:

@@ -36,7 +36,7 @@ class Netvlad(Trained):
         self._begin(shape, path, clusters=clusters, alpha=alpha, norm=norm)
         count = int(self.options["clusters"])
         self.dim = count * shape.dim
-        with seeded():
+        with seeded(0):
             self.centres = nn.Parameter(normalize(torch.randn(count, shape.dim), dim=1))
         self.assign = nn.Linear(shape.dim, count)
         self._start(self.centres.detach().clone(), float(self.options["alpha"]))

@@ -66,7 +66,7 @@ class Salad(Trained):
             first, last = nn.Linear(shape.dim, inner), nn.Linear(inner, out)
             return nn.Sequential(first, nn.Dropout(dropped), nn.ReLU(), last)
 
-        with seeded():
+        with seeded(0):
             self.score = layers(count, drop)
             self.local = layers(local, drop)
             self.whole = layers(whole, 0.0)

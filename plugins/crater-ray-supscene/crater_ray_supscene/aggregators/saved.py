@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -94,19 +97,16 @@ def load(module: nn.Module, folder: Path) -> None:
         raise PluginError(f"{folder / WEIGHTS} cannot be used: {text[:300]}") from None
 
 
-def seeded(seed: int = 0) -> Any:
-    """A context in which torch's random numbers are the same on every node, and outside as they were."""
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Inside, torch's random numbers, a GPU's too, are a function of the seed; the CPU's go on after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed[0] if len(seed) == 1 else _mixed(seed))
+        yield
 
-    class _Seeded:
-        def __enter__(self) -> None:
-            self._fork = torch.random.fork_rng(devices=[])
-            self._fork.__enter__()
-            torch.manual_seed(seed)
 
-        def __exit__(self, *error: Any) -> None:
-            self._fork.__exit__(*error)
-
-    return _Seeded()
+def _mixed(seed: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
 
 
 def stored(path: Path) -> dict[str, Any]:

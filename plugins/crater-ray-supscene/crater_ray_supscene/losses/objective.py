@@ -60,6 +60,24 @@ class Objective(nn.Module):
             loss = loss + terms.late * late
         return loss
 
+    def teaches(self, overlap: Tensor, ignored: Tensor, labels: Tensor) -> bool:
+        """Whether a batch has what the loss compares: a positive pair and another image, or classes.
+
+        overlap (B, B), ignored (B, B) bool, labels (B,), as `forward` takes them.
+        """
+        terms, others = self.terms, (~ignored).sum(1)
+        positives = ((self._weights(overlap) > 0) & ~ignored).sum(1)
+        contrasted = (positives > 0) & (others > 1)
+        of_vectors = contrasted
+        if self.arcface is not None:
+            of_vectors = (labels >= 0) & (others > 0)
+        elif terms.name == "triplet":
+            of_vectors = (positives > 0) & (others > positives)
+        counted = torch.zeros_like(contrasted)
+        for weight, rows in ((terms.vector, of_vectors), (terms.late, contrasted)):
+            counted = counted | rows if weight else counted
+        return bool(counted.any())
+
     def _weights(self, overlap: Tensor) -> Tensor:
         terms = self.terms
         if terms.name == "soft_supcon":

@@ -98,7 +98,9 @@ def rows_of(
     """
     text = text_of(path)
     delimiter, start, names = _header(path, text, required)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     wanted = {name: names.index(name) for name in (*required, *optional) if name in names}
     try:
         for cells in reader:
@@ -116,7 +118,7 @@ def rows_of(
 
 
 def _header(path: Path, text: str, required: Sequence[str]) -> tuple[str, int, list[str]]:
-    """The delimiter, the header's line and its columns; comments and Excel's sep= before it are passed over."""
+    """Delimiter, line and columns of the header; comments and Excel's sep= before it are passed over."""
     first: list[str] = []
     for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         if not line.strip() or re.fullmatch(r"sep=.", line.strip()):
@@ -144,21 +146,17 @@ def overlap_of(path: Path, line: int, column: str, text: str) -> float | None:
     """
     if text.casefold() in NOT_MEASURED:
         return None
+    number, scale = text.removesuffix("%").strip(), 0.01 if text.endswith("%") else 1.0
+    if re.fullmatch(r"[+-]?\d*,\d+", number):  # a decimal comma
+        number = number.replace(",", ".")
     try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        value = float(number) * scale
     except ValueError:
-        value = _decimal_comma(text)
-        if value is None:
-            raise ReaderError(f"{path}, line {line}: {column} is {text[:60]!r}, not a number") from None
+        raise ReaderError(f"{path}, line {line}: {column} is {text[:60]!r}, not a number") from None
     if math.isfinite(value) and -ROUNDING <= value <= 1 + ROUNDING:
         return min(max(value, 0.0), 1.0)
     hint = "; write percentages as 50 % or 0.5" if 1 < value <= 100 else ""
     raise ReaderError(f"{path}, line {line}: {column} is {text[:60]}, which is not in 0..1{hint}")
-
-
-def _decimal_comma(text: str) -> float | None:
-    found = re.fullmatch(r"([+-]?\d*),(\d+)\s*(%?)", text)
-    return float(f"{found[1] or 0}.{found[2]}") / (100 if found[3] else 1) if found else None
 
 
 def flag_of(path: Path, line: int, column: str, text: str) -> bool:

@@ -101,9 +101,7 @@ def one_dsfm_scene(folder: Path) -> Scene:
         found = _LISTED.fullmatch(text)
         names.append((line, image_uri(listed, line, found[1] if found else text)))
     uris = distinct(listed, names)
-    pairs = [
-        (*indices_of(path, line, text, len(uris), listed.name)[:2], 1.0) for line, text in _pairs(path)
-    ]
+    pairs = [(*indices_of(path, line, text, len(uris), listed.name)[:2], 1.0) for line, text in _pairs(path)]
     return Scene(folder.name, folder, uris, _edges(pairs), _edges([]))
 
 

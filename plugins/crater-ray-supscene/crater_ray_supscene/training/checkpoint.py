@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from crater_ray.errors import CraterRayError
 
 KEEP = 2
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of a weight; its own count, since a step may teach nothing
 STATE, TOLD = "state.safetensors", "state.json"
 
 
@@ -35,7 +36,7 @@ def save(
     """The folder of a checkpoint after `step` steps; of older ones the last stays."""
     tensors = {f"weight/{name}": tensor for name, tensor in trained(module).items()}
     for (name, _), state in zip(_free(module), _states(module, optimiser), strict=True):
-        tensors |= {f"{key}/{name}": state[key] for key in ("exp_avg", "exp_avg_sq") if key in state}
+        tensors |= {f"{key}/{name}": state[key] for key in MOMENTS if key in state}
     partial = folder / f"partial-{step:08d}-{os.getpid()}"
     partial.mkdir(parents=True, exist_ok=True)
     save_file({key: x.detach().cpu().contiguous() for key, x in tensors.items()}, partial / STATE)
@@ -67,9 +68,9 @@ def read_told(path: Path) -> dict[str, Any]:
         raise CraterRayError(f"{path / TOLD} is damaged ({error}); delete the folder {path}") from None
 
 
-def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Puts weights and moments back; the steps done. Raises CraterRayError for a damaged checkpoint."""
-    step = int(read_told(path)["step"])
+def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Puts weights and moments back; what `read_told` gives. Raises CraterRayError when it is damaged."""
+    told = read_told(path)
     try:
         tensors = load_file(path / STATE)
         weights = {key.removeprefix("weight/"): x for key, x in tensors.items() if key.startswith("weight/")}
@@ -80,12 +81,11 @@ def load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> int
         state = {}
         for number, (name, _) in enumerate(_free(module)):
             if f"exp_avg/{name}" in tensors:
-                moments = {key: tensors[f"{key}/{name}"] for key in ("exp_avg", "exp_avg_sq")}
-                state[number] = {"step": torch.tensor(float(step)), **moments}
+                state[number] = {key: tensors[f"{key}/{name}"] for key in MOMENTS}
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise CraterRayError(f"{path} is damaged ({error}); delete it, and the one before is used") from None
-    return step
+    return told
 
 
 def _free(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -115,13 +115,14 @@ def _queries(
     vectors: Tensor,
     tokens: Tensor | None,
 ) -> dict[str, float]:
-    """Queries ask a gallery for their own group."""
-    groups = np.array(plan.images["group"].to_pylist(), object)
-    relevant = (groups[queries[0]][:, None] == groups[gallery[0]][None]).astype(bool)
+    """Queries ask a gallery for the groups that they name, or their own. Without a right answer: nothing."""
+    relevant = plan.relevant(queries[0], gallery[0])
+    counted = relevant.any(1)
     found: dict[str, float] = {}
+    if not counted.any():  # every image that it could be is bad
+        return found
     for kind, scores in _scores(vectors, tokens, queries[1], gallery[1]).items():
         order = metrics.ranking(scores)
-        counted = relevant.any(1)
         average = metrics.map_at(order, relevant, order.shape[1], "P")[counted]
         first = relevant[np.arange(len(order)), order[:, 0]][counted]
         found |= {f"{name}{kind} mAP": float(average.mean()), f"{name}{kind} hit@1": float(first.mean())}

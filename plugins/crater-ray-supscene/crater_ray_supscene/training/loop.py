@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from crater_ray.errors import ConfigError
+from crater_ray.errors import ConfigError, CraterRayError
 from crater_ray_supscene.aggregators.netvlad import Netvlad
-from crater_ray_supscene.gather import gathered, rank, workers
+from crater_ray_supscene.gather import agreed, averaged, rank, workers
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.sampling import Sampler, Sampling
 from crater_ray_supscene.training import checkpoint, held_out, record
+from crater_ray_supscene.training.batch import Batch, Model
+from crater_ray_supscene.training.device import computed_on
 from crater_ray_supscene.training.export import export
+from crater_ray_supscene.training.feeding import Ahead
 from crater_ray_supscene.training.job import TrainJob, TrainTable, job_of
 from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.model import Descriptor, built, kept, unfused
@@ -29,14 +31,6 @@ from crater_ray_supscene.training.trunk import Cached, Fresh, shards
 
 FIRST_RATE = 0.01  # of the learning rate, where the warm-up starts
 WORDS_FROM = 64  # images whose tokens NetVLAD's words start from
-
-
-class Model(nn.Module):
-    """Descriptor, objective and what was lately seen as one, so that a checkpoint holds them."""
-
-    def __init__(self, descriptor: Descriptor, objective: Objective, lately: Lately | None) -> None:
-        super().__init__()
-        self.descriptor, self.objective, self.lately = descriptor, objective, lately
 
 
 def work(config: dict[str, Any]) -> None:
@@ -61,7 +55,7 @@ def work(config: dict[str, Any]) -> None:
         lr=job.train.lr,
         weight_decay=job.train.weight_decay,
     )
-    start = _resumed(job, model, optimiser)
+    start, taught = _resumed(job, model, optimiser)
     descriptor: Any = model.descriptor
     if workers() > 1:
         descriptor = DistributedDataParallel(
@@ -71,35 +65,66 @@ def work(config: dict[str, Any]) -> None:
     how = Sampling(positive=job.loss.positive, **job.sampling.model_dump())
     sampler = Sampler(plan.graph, plan.units(), how, job.train.seed)
     labels = torch.from_numpy(plan.labels()[0])
+
+    def batch_of(step: int) -> Batch:
+        if model.lately is None:
+            rows = sampler.batch(step)
+        else:
+            rows = agreed(sampler.batch(step, model.lately.likest), device)
+        return Batch(plan, rows, labels, job, step, device, model.descriptor)
+
+    if rank() == 0:
+        what = computed_on(device, job.train.precision)
+        record.append(job.out, {"step": start, "run": config["run"], "device": what})
     if start == 0:
         _measure(job, plan, model, store, 0)
-    for step in range(start, job.train.steps):
-        began = time.monotonic()
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, job.train)
-        rows = sampler.batch(step, model.lately.likest if model.lately else None)
-        batch = Batch(plan, rows, labels, job, step, device, model.descriptor)
-        loss = batch.loss(descriptor, model, store)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        free = [weight for weight in model.parameters() if weight.requires_grad]
-        norm = nn.utils.clip_grad_norm_(free, job.train.clip)
-        optimiser.step()
-        done = step + 1
-        if rank() == 0:
-            record.check_ours(job.out, config["run"])
-            told = {"step": done, "loss": loss.item(), "lr": rate(step, job.train), "norm": norm.item()}
-            record.append(job.out, {**told, "seconds": round(time.monotonic() - began, 3)})
-        last = done == job.train.steps
-        _measure(job, plan, model, store, done)
-        if rank() == 0 and (last or done % job.train.save_every == 0):
-            checkpoint.save(job.out / "checkpoints", done, model, optimiser, {"plan": config["plan"]})
-            record.draw_curves(job.out)
-    if rank() == 0:
+    with Ahead(store, device) as load:
+        ahead = load(batch_of(start)) if start < job.train.steps else None
+        for step in range(start, job.train.steps):
+            assert ahead is not None  # asked for one step before
+            began = time.monotonic()
+            loss = ahead.batch.loss(descriptor, model, ahead.coming.result())
+            ahead = load(batch_of(step + 1)) if step + 1 < job.train.steps else None
+            told: dict[str, Any] = {"skipped": "too few of its images can be used to teach anything"}
+            if loss is not None:
+                told = _learnt(job, step, model, optimiser, loss)
+                taught += 1
+            done = step + 1
+            if rank() == 0:
+                record.check_ours(job.out, config["run"])
+                record.append(job.out, {"step": done, **told, "seconds": round(time.monotonic() - began, 3)})
+            last = done == job.train.steps
+            _measure(job, plan, model, store, done)
+            if rank() == 0 and (last or done % job.train.save_every == 0):
+                stands = {"plan": config["plan"], "taught": taught}
+                checkpoint.save(job.out / "checkpoints", done, model, optimiser, stands)
+                record.draw_curves(job.out)
+    if rank() == 0 and taught:  # a model that nothing was taught is none
         export(job, model.descriptor, {"steps": job.train.steps, "plan": config["plan"]})
         record.draw_curves(job.out)
     if workers() > 1:
         dist.barrier()
+
+
+def _learnt(
+    job: TrainJob, step: int, model: Model, optimiser: torch.optim.Optimizer, loss: Tensor
+) -> dict[str, float]:
+    """One step of the optimiser; what the log says of it. Raises CraterRayError where it is no number."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate(step, job.train)
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    averaged(model.objective.parameters())
+    free = [weight for weight in model.parameters() if weight.requires_grad]
+    norm = nn.utils.clip_grad_norm_(free, job.train.clip)
+    found, length = loss.item(), norm.item()
+    if not math.isfinite(found) or not math.isfinite(length):
+        raise CraterRayError(
+            f"step {step + 1}: the loss is {found} and its gradient {length}; lower train.lr, or set "
+            "train.precision = 'fp32'"
+        )
+    optimiser.step()
+    return {"loss": found, "lr": rate(step, job.train), "norm": length}
 
 
 def rate(step: int, train: TrainTable) -> float:
@@ -109,83 +134,6 @@ def rate(step: int, train: TrainTable) -> float:
         return train.lr * (FIRST_RATE + (1 - FIRST_RATE) * (step + 1) / first)
     through = (step - first) / max(1, train.steps - first)
     return train.last_lr + (train.lr - train.last_lr) * (1 + math.cos(math.pi * through)) / 2
-
-
-class Batch:
-    """The images of one step: all of them by row, and this worker's share."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        rows: Any,
-        labels: Tensor,
-        job: TrainJob,
-        step: int,
-        device: torch.device,
-        descriptor: Descriptor,
-    ) -> None:
-        """rows (subgraphs, nodes) of the plan, -1 is padding; workers take whole subgraphs by rank."""
-        flat = rows.reshape(-1)
-        count = len(flat) // workers()
-        self.share = slice(rank() * count, (rank() + 1) * count)
-        self.real, self.rows = flat >= 0, np.maximum(flat, 0)
-        overlap = plan.graph.block(self.rows)
-        same = self.rows[:, None] == self.rows[None]  # an image and itself, drawn once or twice
-        self.overlap = torch.from_numpy(overlap).to(device)
-        self.known = torch.from_numpy(~same & ~plan.graph.unknown_block(self.rows)).to(device)
-        self.labels = labels[torch.from_numpy(self.rows)].to(device)
-        self.device = device
-        self.picks: Tensor | None = None
-        self.kept: Tensor | None = None
-        if job.train.keep < 1 and step < round(job.train.steps * (1 - job.train.whole)):
-            total, prefix = descriptor.backbone.shape.tokens, int(descriptor.backbone.model.num_prefix_tokens)
-            order = drawn(len(flat), total, math.ceil(job.train.keep * total), (job.train.seed, 4, step))
-            self.kept, self.prefix = torch.from_numpy(order[self.share]), prefix
-        if job.loss.late:
-            total = self.kept.shape[1] if self.kept is not None else descriptor.backbone.shape.tokens
-            order = drawn(len(flat), total, job.loss.late_tokens, (job.train.seed, 3, step))
-            self.picks = torch.from_numpy(order[self.share]).to(device)
-
-    def loss(self, descriptor: Any, model: Model, store: Any) -> Tensor:
-        """Of the whole batch, the same on every worker; `descriptor` is the model's, as it is distributed."""
-        inputs, usable = store.inputs(self.rows[self.share].tolist())
-        if self.kept is not None:
-            inputs = thinned(inputs, self.kept, self.prefix)
-        present = torch.tensor(usable) & torch.from_numpy(self.real[self.share])
-        run = present.clone()
-        if not run.any():
-            run[0] = True  # a worker without an image still takes part in what the others gather
-        at = torch.nonzero(run)[:, 0].to(self.device)
-        picks = None if self.picks is None else self.picks[at]
-        vectors, tokens = descriptor(inputs[run].to(self.device), picks)
-        every = gathered(_spread(vectors, at, len(present)))
-        some = None if tokens is None else gathered(_spread(tokens, at, len(present)))
-        there = gathered(present.to(self.device, torch.uint8)).bool()
-        if model.lately is not None:
-            model.lately.see(torch.from_numpy(self.rows).to(self.device), there, every)
-        ignored = ~(self.known & there[:, None] & there[None])
-        loss: Tensor = model.objective(every, some, self.overlap, ignored, self.labels)
-        return loss
-
-
-def drawn(rows: int, total: int, count: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
-    """(rows, count) different numbers below `total` in each row; fewer where there are fewer."""
-    return np.random.default_rng(seed).random((rows, total)).argsort(1)[:, : min(count, total)]
-
-
-def thinned(hidden: Tensor, kept: Tensor, prefix: int) -> Tensor:
-    """(n, prefix + m, D): the prefix and the patch tokens kept, of hidden (n, prefix + T, D); kept (n, m).
-
-    A block's cost is per token and its attention's per pair, and half of the tokens teach nearly as much
-    (PatchDropout, Liu et al. 2022).
-    """
-    index = kept[:, :, None].expand(-1, -1, hidden.shape[2])
-    return torch.cat([hidden[:, :prefix], hidden[:, prefix:].gather(1, index)], 1)
-
-
-def _spread(rows: Tensor, at: Tensor, count: int) -> Tensor:
-    """(count, …) zeros but for the rows given, so that every worker gathers as many."""
-    return rows.new_zeros(count, *rows.shape[1:]).index_copy(0, at, rows)
 
 
 def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, Any]:
@@ -198,17 +146,34 @@ def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, An
     else:
         store = Fresh(plan, descriptor.backbone)
     if isinstance(descriptor.aggregator, Netvlad) and "path" not in job.aggregator.options:
-        rows = plan.rows(TRAIN)
-        chosen = np.random.default_rng(train.seed).permutation(rows)[:WORDS_FROM]
-        with torch.inference_mode():
-            patches = descriptor.tokens(store.inputs(chosen.tolist())[0]).patches
-        descriptor.aggregator.initialise(patches.flatten(0, 1).numpy(), train.seed)
+        _start_words(descriptor, descriptor.aggregator, plan, store, train.seed)
     loss = job.loss
     terms = Terms(**loss.model_dump(exclude={"late_tokens"}))
     dim = descriptor.aggregator.dim if descriptor.head is None else int(train.project or 0)
     objective = Objective(terms, plan.labels()[1], dim, precision=train.precision)
     lately = Lately(plan.units(), dim) if job.sampling.alike > 1 else None
     return Model(descriptor, objective, lately), store
+
+
+def _start_words(descriptor: Descriptor, netvlad: Netvlad, plan: Plan, store: Any, seed: int) -> None:
+    """NetVLAD's words out of the tokens of images that can be used; as they are where there is none."""
+    order = np.random.default_rng(seed).permutation(plan.rows(TRAIN))
+    found: list[Tensor] = []
+    for first in range(0, len(order), WORDS_FROM):
+        inputs, usable = store.inputs(order[first : first + WORDS_FROM].tolist())
+        found += list(inputs[torch.tensor(usable)])
+        if len(found) >= WORDS_FROM:
+            break
+    if not found:
+        return
+    with torch.inference_mode():
+        patches = descriptor.tokens(torch.stack(found[:WORDS_FROM])).patches.flatten(0, 1).numpy()
+    if len(patches) < len(netvlad.centres):
+        raise ConfigError(
+            f"[aggregator] clusters is {len(netvlad.centres)}, but the training images that can be used have "
+            f"{len(patches)} tokens; use fewer clusters"
+        )
+    netvlad.initialise(patches, seed)
 
 
 def _device(job: TrainJob) -> torch.device:
@@ -220,13 +185,14 @@ def _device(job: TrainJob) -> torch.device:
     return device if isinstance(device, torch.device) else device[0]
 
 
-def _resumed(job: TrainJob, model: Model, optimiser: torch.optim.Optimizer) -> int:
-    """Steps done by an earlier run, whose log is rewound to there."""
+def _resumed(job: TrainJob, model: Model, optimiser: torch.optim.Optimizer) -> tuple[int, int]:
+    """Steps done by an earlier run, whose log is rewound to there; and how many of them taught anything."""
     path = checkpoint.latest(job.out / "checkpoints")
-    start = 0 if path is None else checkpoint.load(path, model, optimiser)
+    stands = {"step": 0, "taught": 0} if path is None else checkpoint.load(path, model, optimiser)
+    start = int(stands["step"])
     if rank() == 0:
         record.rewind(job.out, start if start else -1)
-    return start
+    return start, int(stands["taught"])
 
 
 def _measure(job: TrainJob, plan: Plan, model: Model, store: Any, step: int) -> None:

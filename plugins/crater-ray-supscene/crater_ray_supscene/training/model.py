@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xxhash
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
@@ -41,9 +43,13 @@ class Descriptor(nn.Module):
         return self
 
     def forward(self, inputs: Tensor, picks: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(n, d) unit rows as the loss sees them, and with picks (n, t) int64 the (n, t, D) tokens picked."""
-        vectors, tokens = self.described(inputs, picks)
-        return vectors if self.head is None else self.head(vectors), tokens
+        """(n, d) unit rows as the loss sees them, and with picks (n, t) int64 the (n, t, D) tokens picked.
+
+        A batch norm has no statistics of one image: it then uses those that it has gathered.
+        """
+        with without_statistics(self) if len(inputs) < 2 else nullcontext():
+            vectors, tokens = self.described(inputs, picks)
+            return vectors if self.head is None else self.head(vectors), tokens
 
     def described(self, inputs: Tensor, picks: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The same as an index has it: without the head."""
@@ -62,6 +68,19 @@ class Descriptor(nn.Module):
         rest = (found.cls, found.attention, found.attention_column)
         cls, attention, column = (x if x is None else x.float() for x in rest)
         return Tokens(found.patches.float(), found.grid, cls, attention, column, found.valid)
+
+
+@contextmanager
+def without_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norms neither compute nor gather statistics."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def built_backbone(job: TrainJob) -> Any:

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +17,20 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
+from crater_ray.bench.metrics import group_codes, relevance
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.plugins import Ref, registry
-from crater_ray.types import Item
-from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
+from crater_ray.plugins import Ref
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
-from crater_ray_supscene.overlap.scenes import Scene, gl3d_scene, gl3d_scenes, one_dsfm_scene, pairs_scene
-from crater_ray_supscene.training.job import ScenesTable, TrainJob
+from crater_ray_supscene.training.job import TrainJob
+from crater_ray_supscene.training.listing import (
+    SCHEMA,
+    Listing,
+    add_scenes,
+    items_of,
+    of_item,
+    place,
+    touching,
+)
 
 Integers = NDArray[np.int64]
 TRAIN, HELD, GALLERY, QUERY = "train", "held", "gallery", "query:"
@@ -36,7 +42,7 @@ class Plan:
     """N images by row, and their overlaps; `unit` is what a subgraph is drawn from, by row."""
 
     readers: Sequence[Ref]
-    images: pa.Table  # id, reader, uri, stamp, group, unit, role
+    images: pa.Table  # id, reader, uri, stamp, group, relevant, unit, role
     graph: OverlapGraph
 
     def __len__(self) -> int:
@@ -56,6 +62,13 @@ class Plan:
             found.setdefault(names[row], []).append(row)
         return [np.array(rows, np.int64) for rows in found.values()]
 
+    def relevant(self, queries: Integers, gallery: Integers) -> NDArray[np.bool_]:
+        """(B, N) whether rows of the gallery are of a group that a query names, or else of its own."""
+        groups, named = (self.images[key].to_pylist() for key in ("group", "relevant"))
+        codes, names = group_codes([groups[row] for row in gallery.tolist()])
+        wanted = [dict.fromkeys(named[row] or [groups[row]], 1.0) for row in queries.tolist()]
+        return relevance(codes, names, wanted)
+
     def labels(self) -> tuple[Integers, int]:
         """(N,) the class of each image, 0..C-1 for training's groups, -1 for the rest; and C."""
         groups = self.images["group"].to_pylist()
@@ -66,153 +79,30 @@ class Plan:
         return labels, len(names)
 
 
-@dataclass
-class _Making:
-    """Images and edges as they are collected."""
-
-    readers: list[Ref] = field(default_factory=list)
-    columns: dict[str, list[Any]] = field(
-        default_factory=lambda: {key: [] for key in ("id", "reader", "uri", "stamp", "group", "unit", "role")}
-    )
-    edges: list[Edges] = field(default_factory=list)
-    unknown: list[Edges] = field(default_factory=list)
-    places: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
-    groups: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # role, group: rows, of any reader
-
-    def __len__(self) -> int:
-        return len(self.columns["id"])
-
-    def reader(self, ref: Ref) -> int:
-        if ref not in self.readers:
-            self.readers.append(ref)
-        return self.readers.index(ref)
-
-    def add(self, **values: Any) -> int:
-        for key, value in values.items():
-            self.columns[key].append(value)
-        return len(self) - 1
-
-
 def make_plan(job: TrainJob) -> Plan:
     """The plan of a job. Raises ReaderError for files that do not hold, ConfigError without images."""
-    making = _Making()
+    making = Listing()
     for number, table in enumerate(job.scenes):
-        _scenes(making, job, table, TRAIN, f"scenes.{number}")
+        add_scenes(making, job, table, TRAIN, f"scenes.{number}")
     train = len(making)
     held = job.held_out
     for number, table in enumerate(held.scenes):
-        _scenes(making, job, table, HELD, f"held_out.scenes.{number}")
+        add_scenes(making, job, table, HELD, f"held_out.scenes.{number}")
     if held.gallery is not None:
         sets = {GALLERY: held.gallery, **{f"{QUERY}{name}": table for name, table in held.queries.items()}}
         for role, plugin in sets.items():
             ref = job.ref("reader", plugin, f"held_out.{role.replace(':', '.')}")
-            for item in _items(ref):
-                row = making.add(**_of_item(item, making.reader(ref)), unit="", role=role)
-                _place(making, row, item, held.radius_km)
-    drop = _touching(making, train) if held.disjoint else set()
-    return _finished(making, job, drop, train)
+            for item in items_of(ref):
+                row = making.add(**of_item(item, making.reader(ref)), unit="", role=role)
+                place(making, row, item, held.radius_km)
+    drop = touching(making, train) | making.trained_on if held.disjoint else set()
+    plan = _finished(making, job, drop, train)
+    _teachable(job, plan)
+    _answerable(job, plan)
+    return plan
 
 
-def _scenes(making: _Making, job: TrainJob, table: ScenesTable, role: str, where: str) -> None:
-    if table.reader is not None:
-        _of_reader(making, job, table, role, where)
-        return
-    for scene in _files(table):
-        if len(scene.uris) < table.least_images:
-            continue
-        ref = registry().ref("reader", "folder", {"root": str(scene.root)}, where=f"[{where}]")
-        first, reader = len(making), making.reader(ref)
-        for uri in scene.uris:
-            name = f"{scene.name}/{uri}"
-            making.add(id=name, reader=reader, uri=uri, stamp="", group=name, unit=scene.name, role=role)
-        known = overlap_graph(len(scene.uris), scene.edges, how=table.symmetrise).overlap.tocoo()
-        making.edges.append(
-            _moved(Edges(known.row.astype(np.int64), known.col.astype(np.int64), known.data), first)
-        )
-        making.unknown.append(_moved(scene.unknown, first))
-
-
-def _files(table: ScenesTable) -> Iterable[Scene]:
-    root = table.root or Path()
-    if table.source == "gl3d":
-        names = table.names or tuple(gl3d_scenes(root, table.listed or Path()))
-        for name in names:
-            yield gl3d_scene(root, name, table.measure or "mesh_overlap", table.images)
-        return
-    for folder in [root / name for name in table.names] or [root]:
-        yield (
-            one_dsfm_scene(folder)
-            if table.source == "one_dsfm"
-            else pairs_scene(folder, table.measure or "overlap")
-        )
-
-
-def _of_reader(making: _Making, job: TrainJob, table: ScenesTable, role: str, where: str) -> None:
-    assert table.reader is not None  # the caller looked
-    ref = job.ref("reader", table.reader, f"{where}.reader")
-    draw = table.draw or ("group" if table.overlap == "group" else "scene")
-    first = len(making)
-    groups = making.groups.setdefault(role, {})
-    for item in _items(ref):
-        values = _of_item(item, making.reader(ref))
-        known = groups.setdefault(item.group, []) if table.overlap == "group" else []
-        unit = where
-        if draw == "group":  # that of the group's first reader: views of one crater by several are one unit
-            unit = making.columns["unit"][known[0]] if known else f"{where}/{item.group}"
-        row = making.add(**values, unit=unit, role=role)
-        known.append(row)
-        _place(making, row, item, table.radius_km)
-    if table.overlap == "group":
-        pairs = [(a, b) for rows in groups.values() for a in rows for b in rows if a < b and b >= first]
-        rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
-        making.edges.append(Edges(rows, columns, np.ones(len(rows), np.float32)))
-        return
-    missing = next((row for row in range(first, len(making)) if row not in making.places), None)
-    if missing is not None:
-        raise ReaderError(
-            f"[{where}] overlap = 'footprint' needs the columns lat, lon and half_width_km, which reader "
-            f"{ref.name!r} does not give for {making.columns['id'][missing]!r}; use overlap = 'group'"
-        )
-    lat, lon, half, turn = np.array([making.places[row] for row in range(first, len(making))]).T
-    try:
-        making.edges.append(_moved(footprint_edges(lat, lon, half, turn), first))
-    except ValueError as error:
-        raise ReaderError(f"[{where}] overlap = 'footprint': {error}; lower max_diameter_km") from None
-
-
-def _moved(edges: Edges, first: int) -> Edges:
-    """The edges of a scene whose images start at row `first` of the plan."""
-    return Edges(edges.rows + first, edges.columns + first, edges.weights)
-
-
-def _items(ref: Ref) -> list[Item]:
-    reader = registry().build(ref)
-    return [item for part in reader.parts() for item in reader.read(part)]
-
-
-def _of_item(item: Item, reader: int) -> dict[str, Any]:
-    return {"id": item.id, "reader": reader, "uri": item.uri, "stamp": item.stamp, "group": item.group}
-
-
-def _place(making: _Making, row: int, item: Item, radius_km: float) -> None:
-    """Where a view lies, if its reader says so: lat, lon, half width in radii, the uri's rot=."""
-    lat, lon, half = (item.columns.get(key) for key in ("lat", "lon", "half_width_km"))
-    if isinstance(lat, float) and isinstance(lon, float) and isinstance(half, float):
-        rotation = float(parse_qs(item.uri).get("rot", ["0"])[0])
-        making.places[row] = (lat, lon, half / radius_km, rotation)
-
-
-def _touching(making: _Making, train: int) -> set[int]:
-    """Training rows whose bounding circle meets that of a view held out."""
-    ours = [row for row in making.places if row < train]
-    theirs = [row for row in making.places if row >= train]
-    if not ours or not theirs:
-        return set()
-    mine, other = (np.array([making.places[row][:3] for row in rows]) for rows in (ours, theirs))
-    return {ours[at] for at in np.flatnonzero(meeting(mine, other)).tolist()}
-
-
-def _finished(making: _Making, job: TrainJob, drop: set[int], train: int) -> Plan:
+def _finished(making: Listing, job: TrainJob, drop: set[int], train: int) -> Plan:
     keep = np.array([row not in drop for row in range(len(making))], bool)
     if not keep[:train].any():
         raise ConfigError(
@@ -220,11 +110,50 @@ def _finished(making: _Making, job: TrainJob, drop: set[int], train: int) -> Pla
             "choose other [[scenes]], or held_out.disjoint = false"
         )
     number = np.cumsum(keep) - 1
-    images = pa.table(making.columns).filter(pa.array(keep))
+    images = pa.table(making.columns, schema=SCHEMA).filter(pa.array(keep))
     graph = overlap_graph(
         int(keep.sum()), _kept(making.edges, keep, number), _kept(making.unknown, keep, number)
     )
     return Plan(tuple(making.readers), images, graph)
+
+
+def _teachable(job: TrainJob, plan: Plan) -> None:
+    """Raises ConfigError where no pair of training images is positive: no loss could teach anything."""
+    loss = job.loss
+    if loss.vector and loss.name == "arcface" and plan.labels()[1] > 1:
+        return
+    most = _greatest_overlap(plan, TRAIN)
+    if most < loss.positive and not (most > 0 and loss.name == "soft_supcon"):
+        raise ConfigError(
+            f"{job.path.name}: no two of the {len(plan.rows(TRAIN))} training images are a positive pair "
+            f"(their greatest overlap is {most:.3g}, loss.positive is {loss.positive:g}), so nothing "
+            "can be learnt; look at what [[scenes]] reads, or lower loss.positive"
+        )
+
+
+def _answerable(job: TrainJob, plan: Plan) -> None:
+    """Raises ConfigError where what is held out has no right answers, so that it could not be measured."""
+    if HELD in plan.roles() and _greatest_overlap(plan, HELD) < job.loss.positive:
+        raise ConfigError(
+            f"{job.path.name}: no two images of [[held_out.scenes]] overlap by loss.positive = "
+            f"{job.loss.positive:g}, so nothing can be measured on them"
+        )
+    gallery = plan.rows(GALLERY)
+    for role in plan.roles():
+        rows = plan.rows(role)
+        if role.startswith(QUERY) and not plan.relevant(rows, gallery).any():
+            groups = [plan.images["group"][int(some[0])].as_py() for some in (rows, gallery) if len(some)]
+            raise ConfigError(
+                f"{job.path.name}: no query of held_out.queries.{role.removeprefix(QUERY)} has a relevant "
+                f"image in the gallery (groups of the first of each: {', '.join(groups)})"
+            )
+
+
+def _greatest_overlap(plan: Plan, role: str) -> float:
+    """Of all pairs of a role that somebody measured."""
+    rows = plan.rows(role)
+    overlap, unknown = plan.graph.overlap[rows][:, rows], plan.graph.unknown[rows][:, rows]
+    return float((overlap - overlap.multiply(unknown)).max()) if overlap.nnz else 0.0
 
 
 def _kept(edges: Sequence[Edges], keep: NDArray[np.bool_], number: NDArray[Any]) -> Edges:

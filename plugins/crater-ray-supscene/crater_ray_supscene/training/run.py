@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crater_ray.errors import ConfigError
+from crater_ray.errors import ConfigError, ReaderError
 from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.cluster import cause, cluster, locked
 from crater_ray_supscene.training.encoding import fill_trunk
@@ -34,15 +34,18 @@ class Report:
     model: Path
     curves: Path
     steps: int
+    skipped: int  # of the steps: too few images could be used
     loss: float
     held_out: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         paths = {"model": str(self.model), "curves": str(self.curves)}
-        return {**paths, "steps": self.steps, "loss": self.loss, "held_out": self.held_out}
+        steps = {"steps": self.steps, "skipped": self.skipped}
+        return {**paths, **steps, "loss": self.loss, "held_out": self.held_out}
 
     def as_text(self) -> str:
-        lines = [f"{self.steps} steps, loss {self.loss:.4f}"]
+        skipped = f" ({self.skipped} skipped)" if self.skipped else ""
+        lines = [f"{self.steps} steps{skipped}, loss {self.loss:.4f}"]
         lines += [f"{name:<32}{value:.4f}" for name, value in self.held_out.items()]
         lines += [f"model: {self.model}", f"curves: {self.curves}"]
         return "\n".join(lines)
@@ -51,8 +54,8 @@ class Report:
 def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False) -> Report | None:
     """The report of a finished run; None where only the trunk's cache was wanted.
 
-    Raises ConfigError for a job that does not hold or an `out` that holds another run, ClusterError, and
-    CraterRayError when training failed for good.
+    Raises ConfigError for a job that does not hold or an `out` that holds another run, ReaderError where no
+    step had images to teach anything, ClusterError, and CraterRayError when training failed for good.
     """
     job.out.mkdir(parents=True, exist_ok=True)
     with locked(job.out):
@@ -62,16 +65,28 @@ def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False
             if trunk_only:
                 return None
             _fit(job, config, say)
-        entries = record.read(job.out)
-        held = [entry["held_out"] for entry in entries if "held_out" in entry]
-        losses = [entry for entry in entries if "loss" in entry]
-        return Report(
-            job.out / "model",
-            job.out / record.CURVES,
-            losses[-1]["step"],
-            losses[-1]["loss"],
-            held[-1] if held else {},
+        return reported(job)
+
+
+def reported(job: TrainJob) -> Report:
+    """What the log says of a finished run. Raises ReaderError where no step taught anything."""
+    entries = record.read(job.out)
+    held = [entry["held_out"] for entry in entries if "held_out" in entry]
+    losses = [entry for entry in entries if "loss" in entry]
+    if not losses:
+        raise ReaderError(
+            f"none of the {job.train.steps} steps taught anything, so there is no model: no batch had a "
+            "positive pair and another image that can be used; look at the images that cannot be used, "
+            "and at sampling.nodes and sampling.subgraphs"
         )
+    return Report(
+        job.out / "model",
+        job.out / record.CURVES,
+        job.train.steps,
+        sum("skipped" in entry for entry in entries),
+        losses[-1]["loss"],
+        held[-1] if held else {},
+    )
 
 
 def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:

@@ -18,12 +18,16 @@ def told(job: TrainJob, say: Say) -> Iterator[None]:
     over = threading.Event()
     found = checkpoint.latest(job.out / "checkpoints")
     start = (-1, False) if found is None else (int(checkpoint.read_told(found)["step"]), True)
+    run = (job.out / record.RUN).read_text(encoding="utf-8")
 
     def follow() -> None:
-        seen = start
-        while not over.wait(0.5):
-            seen = _say_new(job, seen, say)
-        _say_new(job, seen, say)
+        seen, device = start, ""
+        while not over.is_set():
+            over.wait(0.5)
+            now = next((e["device"] for e in record.read(job.out) if e.get("run") == run), "")
+            if now != device:  # workers that died come back, perhaps elsewhere
+                say(f"training on {now}")
+            seen, device = _say_new(job, seen, say), now
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -38,11 +42,13 @@ def _say_new(job: TrainJob, seen: tuple[int, bool], say: Say) -> tuple[int, bool
     """The last line told: its step, and whether it was of what is held out."""
     for entry in record.read(job.out):
         here = (entry["step"], "held_out" in entry)
-        if here <= seen:
+        if here <= seen or "device" in entry:
             continue
         seen = here
         if "loss" in entry:
             say(f"step {entry['step']}/{job.train.steps} loss {entry['loss']:.4f} {entry['seconds']:.2f} s")
+        elif "skipped" in entry:
+            say(f"step {entry['step']}/{job.train.steps} skipped: {entry['skipped']}")
         else:
             numbers = [f"{name} {value:.3f}" for name, value in entry["held_out"].items() if _short(name)]
             say(f"step {entry['step']}: {', '.join(numbers)}")
