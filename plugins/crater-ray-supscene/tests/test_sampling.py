@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
+from crater_ray_supscene.overlap.scenes import pairs_scene
 from crater_ray_supscene.sampling import Sampler, Sampling, anchor_expand, balanced, samples_of
 from crater_ray_supscene.training.lately import Lately
+
+DATA = Path(os.environ.get("CRATER_RAY_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 
 
 def strip(count: int, reach: int, start: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,6 +122,57 @@ def test_balanced_sampling_brings_half_of_the_pairs_together(count: int, reach: 
     found = balanced(graph, np.arange(count), nodes, np.random.default_rng(0))
     assert len(set(found.tolist())) == nodes
     assert abs(share(graph, found) - 0.5) <= max(0.05, 0.6 * abs(random - 0.5))
+
+
+@pytest.mark.parametrize(("count", "reach", "nodes"), [(2300, 20, 32), (2300, 40, 32), (600, 40, 64)])
+def test_balanced_sampling_of_a_sparse_scene_goes_on_until_half_of_the_pairs_are_positive(
+    count: int, reach: int, nodes: int
+) -> None:
+    """Scenes whose random sets have one positive pair in thirty: one draw of 20 finds no swap at times."""
+    rows, columns, weights = strip(count, reach)
+    graph = overlap_graph(count, Edges(rows, columns, weights.astype(np.float32)))
+    for seed in range(8):
+        found = balanced(graph, np.arange(count), nodes, np.random.default_rng(seed))
+        again = balanced(graph, np.arange(count), nodes, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found, again)
+        assert len(set(found.tolist())) == nodes
+        assert share(graph, found) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.8])
+def test_balanced_sampling_of_a_small_graph_finds_the_best_of_all_subsets(density: float) -> None:
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        rows, columns = np.triu_indices(11, 1)
+        kept = random.random(len(rows)) < density
+        graph = overlap_graph(11, Edges(rows[kept], columns[kept], np.ones(kept.sum(), np.float32)))
+        block = graph.block(np.arange(11)) >= 0.25
+        shares = [block[np.ix_(some, some)].sum() / 2 - 2.5 for some in combinations(range(11), 5)]
+        least = min(abs(pairs / 10 - 0.5) for pairs in shares)
+        found = balanced(graph, np.arange(11), 5, np.random.default_rng(seed))
+        assert abs(share(graph, found) - 0.5) <= max(0.05, least) + 1e-9
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "nodes", "least", "most"),
+    [
+        ("caliterra", 16, 0.45, 0.55),
+        ("caliterra", 32, 0.45, 0.55),
+        ("copr", 16, 0.45, 0.55),
+        ("copr", 24, 0.38, 0.39),  # no 24 of its 41 images have more
+        ("boruszyn", 16, 0.45, 0.55),
+    ],
+)
+def test_balanced_sampling_of_real_scenes(name: str, nodes: int, least: float, most: float) -> None:
+    if not (DATA / "sfm").is_dir():
+        pytest.skip(f"{DATA / 'sfm'} is absent; set CRATER_RAY_DATA")
+    scene = pairs_scene(DATA / "sfm" / name)
+    graph = overlap_graph(len(scene.uris), scene.edges, scene.unknown)
+    sampler = Sampler(graph, [np.arange(len(graph))], Sampling(nodes=nodes, method="balanced"), seed=3)
+    for step in range(10):
+        for rows in sampler.batch(step):
+            assert least <= share(graph, rows) <= most
 
 
 def test_balanced_sampling_of_128_takes_milliseconds() -> None:
