@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from crater_ray.errors import BadImage, PluginError, QueryError
+from crater_ray.errors import PluginError, QueryError
 from crater_ray_supscene.pictures.command import heatmaps
 from crater_ray_supscene.pictures.sheet import strongest
 from crater_ray_supscene.training.export import export
@@ -49,7 +49,7 @@ def test_a_sheet_shows_every_image_and_model(
             heatmaps, [images[0], "--model", "none", "--out", str(sheet)], catch_exceptions=False
         )
     (tmp_path / "text.png").write_text("text")
-    with pytest.raises(BadImage):
+    with pytest.raises(QueryError, match="not an image of a known format"):
         CliRunner().invoke(
             heatmaps, [str(tmp_path / "text.png"), *models[:2], "--out", str(sheet)], catch_exceptions=False
         )

@@ -171,9 +171,7 @@ def test_a_bad_image_is_left_out_of_its_batch(write_train: Write, hollows: Path,
     first, second = units[0].tolist(), units[1].tolist()
     assert loss([first, second]) == pytest.approx(loss([[first[0], -1, *first[2:]], second]), abs=1e-6)
     pictures = Pictures(plan, descriptor.backbone)
-    assert pictures.load([1]) == [
-        "not an image of a known format (JPEG, PNG, TIFF, WebP, JPEG 2000, GIF, BMP, PNM)"
-    ]
+    assert pictures.load([1])[0].startswith("not an image of a known format (")
 
 
 def test_training_sees_an_image_as_an_index_does(write_train: Write, hollows: Path, tmp_path: Path) -> None:
