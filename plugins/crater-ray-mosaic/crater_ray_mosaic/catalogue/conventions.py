@@ -55,6 +55,8 @@ def is_planetographic(name: str, unit: str, said: Conventions, file: str) -> boo
 
 def planetocentric(lat: Floats, flattening: float) -> Floats:
     """(N,) degrees of planetographic latitudes. tan(centric) = (1 - f)² tan(graphic), Snyder eq. 3-28."""
+    if not flattening:
+        return lat
     phi = np.radians(lat)
     squeezed = np.arctan2((1.0 - flattening) ** 2 * np.sin(phi), np.cos(phi))
     return np.asarray(np.where(np.abs(lat) >= 90.0, lat, np.degrees(squeezed)), np.float64)

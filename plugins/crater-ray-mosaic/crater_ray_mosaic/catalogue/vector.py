@@ -128,7 +128,7 @@ def _degrees(
 ) -> tuple[NDArray[Any], float]:
     """The geometry in degrees of longitude and latitude, and the flattening of these latitudes."""
     import shapely
-    from pyproj import Transformer
+    from pyproj import CRS, Transformer
 
     if crs is None or crs.ellipsoid is None:
         return geometry, 0.0
@@ -143,35 +143,29 @@ def _degrees(
             f"{file} is in {crs.name}, of a body of {own:,.1f} km, and the raster's has a radius of "
             f"{radius_km:,.1f} km; correct whichever is wrong"
         )
-    geodetic = crs.geodetic_crs
-    if geodetic is None:
-        return geometry, flat
-    plain = geodetic.to_2d().to_json_dict()
-    plain["coordinate_system"] = _EAST_NORTH
-    to = Transformer.from_crs(crs, _geographic(plain), always_xy=True)
+    b = (crs.ellipsoid.semi_minor_metre or crs.ellipsoid.semi_major_metre) / 1000.0
+    east = CRS.from_dict({"proj": "longlat", "a": 1000.0 * own, "b": 1000.0 * b, "no_defs": True})
+    sign = -1.0 if any(axis.direction == "west" for axis in crs.axis_info) else 1.0
+    to = Transformer.from_crs(_east_north(crs), east, always_xy=True)
 
     def turned(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = to.transform(points[:, 0], points[:, 1])
+        x, y = to.transform(sign * points[:, 0], points[:, 1])
         return np.column_stack([x, y])
 
     found = shapely.transform(np.asarray(shapely.force_2d(geometry), object), turned)
     return np.asarray(found, object), flat
 
 
-_EAST_NORTH = {
-    "subtype": "ellipsoidal",
-    "axis": [
-        {"name": "Longitude", "abbreviation": "lon", "direction": "east", "unit": "degree"},
-        {"name": "Latitude", "abbreviation": "lat", "direction": "north", "unit": "degree"},
-    ],
-}
-
-
-def _geographic(described: dict[str, Any]) -> CRS:
-    from pyproj import CRS
-
+def _east_north(crs: CRS) -> CRS:
+    """A CRS as files keep its coordinates, x and y: PROJ would swap those of one that counts westward."""
+    described = crs.to_2d().to_json_dict()
+    axes = described.get("coordinate_system", {}).get("axis", [])
+    if not any(axis["direction"] == "west" for axis in axes):
+        return crs
+    turned = [axis | {"direction": "east"} if axis["direction"] == "west" else axis for axis in axes]
+    described["coordinate_system"]["axis"] = sorted(turned, key=lambda axis: axis["direction"] != "east")
     described.pop("id", None)
-    return CRS.from_json_dict(described)
+    return type(crs).from_json_dict(described)
 
 
 def _rings(shape: Any) -> list[Any]:
