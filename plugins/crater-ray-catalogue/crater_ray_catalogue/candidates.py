@@ -8,7 +8,6 @@ rings.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from skimage.transform import resize
 
 from crater_ray.errors import UserError
 from crater_ray_catalogue.scene import Scene
+from crater_ray_mosaic.catalogue import numbers, read_table
 
 Floats = NDArray[np.float64]
 Look = Literal["shaded", "bright"]
@@ -97,30 +97,21 @@ def read_found(path: Path) -> Found:
 
     Raises UserError for a file or a row that does not fit.
     """
-    rows: list[tuple[float, float, float, float]] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            missing = {"x", "y", "diameter"} - set(table.fieldnames or ())
-            if missing:
-                raise UserError(f"{path.name} has no column {sorted(missing)[0]!r}; it needs x,y,diameter")
-            for number, line in enumerate(table, 2):
-                try:
-                    row = (
-                        float(line.get("score") or 1.0),
-                        float(line["x"]),
-                        float(line["y"]),
-                        float(line["diameter"]),
-                    )
-                except ValueError:
-                    row = (math.nan,) * 4
-                if not (all(map(math.isfinite, row)) and row[3] > 0):
-                    raise UserError(
-                        f"{path.name}:{number}: x, y and a diameter above 0 are numbers of pixels"
-                    )
-                rows.append(row)
-    except OSError as error:
-        raise UserError(f"cannot read the candidates {path}: {error.strerror or error}") from None
+    names = ("x", "y", "diameter", "score")
+    table = read_table(
+        path, names[:3], optional=names[3:], numeric=names, what="candidates", hint="it needs x,y,diameter"
+    )
+    columns = {name: numbers(table.columns[name]) for name in names if name in table.columns}
+    values = [columns[name].values for name in names[:3]]
+    score = columns["score"].values if "score" in columns else np.ones(len(table))
+    if "score" in columns:  # an empty score counts as a full one
+        score = np.where(columns["score"].empty == 1, 1.0, score)
+    good = np.isfinite([score, *values]).all(axis=0) & (values[2] > 0)
+    if not good.all():
+        raise UserError(
+            f"{path.name}:{int(np.argmin(good)) + 2}: x, y and a diameter above 0 are numbers of pixels"
+        )
+    rows = list(zip(score.tolist(), *(some.tolist() for some in values), strict=True))
     return _apart(rows, len(rows))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,12 @@ from crater_ray_catalogue.scores import scores
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_mosaic.bodies import radius_km, system
+from crater_ray_mosaic.catalogue import read_table
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+
+KNOWN = ("first", "second", "same")
 
 
 class Dedup:
@@ -99,27 +101,16 @@ def said(path: Path, first: Entries, second: Entries) -> dict[tuple[int, int], b
     """What a CSV first,second,same says of pairs. Raises UserError for a file or a row that does not fit."""
     rows: dict[tuple[int, int], bool] = {}
     ones, twos = ({name: row for row, name in enumerate(some.names)} for some in (first, second))
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            missing = {"first", "second", "same"} - set(table.fieldnames or ())
-            if missing:
-                raise UserError(
-                    f"{path.name} has no column {sorted(missing)[0]!r}; it needs first,second,same"
-                )
-            for number, line in enumerate(table, 2):
-                same = {"1": True, "true": True, "0": False, "false": False}.get(
-                    str(line["same"]).strip().lower()
-                )
-                if line["first"] not in ones or line["second"] not in twos or same is None:
-                    raise UserError(
-                        f"{path.name}:{number}: {line['first']!r}, {line['second']!r}, {line['same']!r} is "
-                        "no id of the first catalogue, one of the second, and 1 or 0"
-                    )
-                one, two = ones[line["first"]], twos[line["second"]]
-                rows[(min(one, two), max(one, two)) if second is first else (one, two)] = same
-    except OSError as error:
-        raise UserError(f"cannot read the known pairs {path}: {error.strerror or error}") from None
+    table = read_table(path, KNOWN, what="table of known pairs", hint="it needs first,second,same")
+    for number, (one, two, text) in enumerate(zip(*map(table.text, KNOWN), strict=True), 2):
+        same = {"1": True, "true": True, "0": False, "false": False}.get(text.lower())
+        if one not in ones or two not in twos or same is None:
+            raise UserError(
+                f"{path.name}:{number}: {one!r}, {two!r}, {text!r} is no id of the first catalogue, one of "
+                "the second, and 1 or 0"
+            )
+        pair = ones[one], twos[two]
+        rows[(min(pair), max(pair)) if second is first else pair] = same
     return rows
 
 

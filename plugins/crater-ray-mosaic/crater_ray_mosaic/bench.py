@@ -118,6 +118,7 @@ def _splits(
         stats={
             "release_version": "crater_ray_mosaic_v1",
             "rejected": dict(_reasons(refused)),
+            "catalogue_skipped": dict(gallery.catalogue.skipped),
             "craters_off_raster": int((~gallery.on_raster).sum()),
             "raster": gallery.raster.path.name,
             "stamp": gallery.stamp,

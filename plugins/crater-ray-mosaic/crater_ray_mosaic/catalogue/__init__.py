@@ -7,6 +7,7 @@
 
 from crater_ray_mosaic.catalogue.conventions import Conventions
 from crater_ray_mosaic.catalogue.craters import Box, Catalogue, Floats
+from crater_ray_mosaic.catalogue.numbers import numbers
 from crater_ray_mosaic.catalogue.presets import PRESETS, WEST_POSITIVE, Columns
 from crater_ray_mosaic.catalogue.read import read_catalogue
 from crater_ray_mosaic.catalogue.table import Table, read_table
@@ -20,6 +21,7 @@ __all__ = [
     "Conventions",
     "Floats",
     "Table",
+    "numbers",
     "read_catalogue",
     "read_table",
 ]

@@ -16,6 +16,7 @@ from crater_ray_mosaic.catalogue import vector
 from crater_ray_mosaic.catalogue.text import decoded, named, picked, read_text, shown, units_row
 
 BOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
+HINT = "choose another preset, or name the columns with the *_column options"
 CUT = 10  # characters of a name that a shapefile keeps
 
 
@@ -52,31 +53,33 @@ def read_table(
     optional: Sequence[str] = (),
     numeric: Sequence[str] = (),
     layer: str | None = None,
+    what: str = "catalogue",
+    hint: str = HINT,
 ) -> Table:
     """The wanted columns, and those of `optional` that there are. Names match without regard to case.
 
     numeric: those of them that hold numbers, in which a row of units is looked for. layer: of a vector file
-    or a workbook. Raises ReaderError for a file that cannot be read, a missing column, or one that is there
-    twice.
+    or a workbook. what, hint: of messages, the kind of table, and what to do where a column is missing.
+    Raises ReaderError for a file that cannot be read, a missing column, or one that is there twice.
     """
     suffix = path.suffix.lower()
     try:
         if suffix in vector.SUFFIXES or (path.is_file() and _head(path).startswith(b"SQLite format 3")):
             found = vector.read_layer(path, layer)
-            return _typed(path, found.attributes, wanted, optional, numeric, found)
+            return _typed(path, found.attributes, wanted, optional, numeric, found, hint)
         if layer is not None and suffix not in BOOKS:
             raise ReaderError(f"option layer is of vector files and workbooks, and {path.name} is neither")
         if suffix in BOOKS:
-            return _book(path, wanted, optional, numeric, layer)
+            return _book(path, wanted, optional, numeric, layer, hint)
         if suffix == ".parquet" or (path.is_file() and _head(path).startswith(b"PAR1")):
-            return _typed(path, _parquet(path), wanted, optional, numeric, None)
+            return _typed(path, _parquet(path), wanted, optional, numeric, None, hint)
         raw = path.read_bytes()
         if raw.startswith(b"\x1f\x8b"):
             raw = gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or f"{type(error).__name__}"
-        raise ReaderError(f"cannot read the catalogue {path}: {why}") from None
-    return _text_table(path.name, decoded(raw, path.name), wanted, optional, numeric)
+        raise ReaderError(f"cannot read the {what} {path}: {why}") from None
+    return _text_table(path.name, decoded(raw, path.name), wanted, optional, numeric, hint)
 
 
 def _head(path: Path) -> bytes:
@@ -85,10 +88,15 @@ def _head(path: Path) -> bytes:
 
 
 def _text_table(
-    file: str, text: str, wanted: Sequence[str], optional: Sequence[str], numeric: Sequence[str]
+    file: str,
+    text: str,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    numeric: Sequence[str],
+    hint: str,
 ) -> Table:
     header, _, rows = read_text(text, wanted, file)
-    places = _places(file, header, wanted, optional)
+    places = _places(file, header, wanted, optional, hint)
     cells = picked(rows, list(places.values()))
     columns: dict[str, Sequence[Any]] = dict(zip(places, cells, strict=True))
     return _without_units(file, header, columns, numeric)
@@ -107,7 +115,12 @@ def _without_units(
 
 
 def _book(
-    path: Path, wanted: Sequence[str], optional: Sequence[str], numeric: Sequence[str], sheet: str | None
+    path: Path,
+    wanted: Sequence[str],
+    optional: Sequence[str],
+    numeric: Sequence[str],
+    sheet: str | None,
+    hint: str,
 ) -> Table:
     """A workbook's sheet through the rules of text: its header may stand below a title."""
     try:
@@ -130,7 +143,7 @@ def _book(
         )
     rows = [[_text(cell) for cell in row] for row in next(iter(filled.values())).itertuples(index=False)]
     text = "\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows).replace('"', "'")
-    return _text_table(path.name, text, wanted, optional, numeric)
+    return _text_table(path.name, text, wanted, optional, numeric, hint)
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -149,9 +162,12 @@ def _typed(
     optional: Sequence[str],
     numeric: Sequence[str],
     layer: vector.Layer | None,
+    hint: str,
 ) -> Table:
     header = [str(name) for name in frame.columns]
-    places = _places(path.name, header, wanted, optional, CUT if path.suffix.lower() == ".shp" else None)
+    places = _places(
+        path.name, header, wanted, optional, hint, CUT if path.suffix.lower() == ".shp" else None
+    )
     columns: dict[str, Sequence[Any]] = {}
     for name, place in places.items():
         series = frame.iloc[:, place]
@@ -167,6 +183,7 @@ def _places(
     header: Sequence[str],
     wanted: Sequence[str],
     optional: Sequence[str],
+    hint: str,
     prefix: int | None = None,
 ) -> dict[str, int]:
     found: dict[str, int] = {}
@@ -175,10 +192,7 @@ def _places(
         if place is not None:
             found[name] = place
         elif name in wanted:
-            raise ReaderError(
-                f"{file} has no column {name!r}; it has {shown(header)}; "
-                "choose another preset, or name the columns with the *_column options"
-            )
+            raise ReaderError(f"{file} has no column {name!r}; it has {shown(header)}; {hint}")
     return found
 
 
