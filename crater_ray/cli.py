@@ -17,6 +17,7 @@ from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
 from crater_ray.options import (
     columns,
+    device_option,
     index_argument,
     job_argument,
     json_option,
@@ -162,6 +163,7 @@ def index(
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
 )
+@device_option
 @json_option
 def query(
     index: Path,
@@ -173,6 +175,7 @@ def query(
     expand: int,
     matches: bool,
     sheet: Path | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Find what looks like IMAGES in an index."""
@@ -190,6 +193,7 @@ def query(
         expand=expand,
         explain=matches,
         sheet=sheet,
+        device=device,
     )
     show(answers, as_json, lambda: as_text(answers))
 

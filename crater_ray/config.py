@@ -19,6 +19,7 @@ Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Mode = Literal["exact", "shortlist"]
 WHITENED = "whitened_tokens"
+GPU_BATCH, GPU_DECODERS = 64, 8  # where a job does not say: a GPU takes what eight threads decode
 
 
 class ReaderTable(PluginTable):
@@ -28,7 +29,8 @@ class ReaderTable(PluginTable):
 class BackboneTable(PluginTable):
     """[backbone]"""
 
-    batch: int = Field(default=8, ge=1)  # padded to this size always: it is part of the recipe
+    # padded to this size always, it is part of the recipe; left out: 64 on GPUs, and an index keeps its own
+    batch: int = Field(default=8, ge=1)
     precision: Precision = "bf16"
     cache: Path | None = None  # keep Tokens here, per part
 
@@ -72,9 +74,17 @@ class ClusterTable(Table):
     cpus_per_encoder: float = Field(default=1.0, ge=0)
     gpus_per_encoder: float = Field(default=0.0, ge=0)
     threads: int | None = Field(default=None, ge=1)  # of torch, an encoder; None: cores / encoders
-    decoders: int = Field(default=2, ge=1)  # decode threads an encoder
+    decoders: int = Field(default=2, ge=1)  # decode threads an encoder; left out: 8 on GPUs
     stall_seconds: float = Field(default=600.0, gt=0)  # without one more image: a worker that hangs is ended
     runtime_env: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _feeds_gpus(cls, given: Any) -> Any:
+        gpus = given.get("gpus_per_encoder", 0) if isinstance(given, dict) else 0
+        if isinstance(gpus, int | float) and gpus > 0:
+            return {"decoders": GPU_DECODERS, **given}
+        return given
 
 
 class NeighboursTable(Table):
@@ -162,6 +172,11 @@ class Job(Table):
             base=self.path.parent,
             where=f"[consume.{name}] in {self.path.name}",
         )
+
+    def batch(self) -> int:
+        """Images a pass of the backbone, for a new index."""
+        told = "batch" in self.backbone.model_fields_set
+        return self.backbone.batch if told or self.cluster.gpus_per_encoder <= 0 else GPU_BATCH
 
     def check(self) -> None:
         """Every name and option, before any work. Raises PluginError or ConfigError."""

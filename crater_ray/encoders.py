@@ -42,6 +42,15 @@ def build_encoder(
     return encoder
 
 
+def here(device: str) -> str:
+    """The same name. Raises ConfigError for no device of torch's, or one that this machine lacks."""
+    if device != "cpu":
+        from crater_ray.encode.device import named
+
+        named(device)
+    return device
+
+
 def fitted_roles(encoder: Encoder) -> dict[str, Any]:
     """The aggregators that learn from a sample, by role."""
     roles = {"shortlist": encoder.shortlist, "rerank": encoder.rerank}
@@ -59,7 +68,7 @@ def embed(
 
     backbone: Backbone = registry().build(job.backbone_ref())
     refs = job.shortlist_ref(), job.rerank_ref()
-    encoder = _encoder(backbone, *refs, 1, job.backbone.precision, device, None)
+    encoder = _encoder(backbone, *refs, 1, job.backbone.precision, here(device), None)
     learning = fitted_roles(encoder)
     if learning:
         raise ConfigError(f"{', '.join(learning)} learns from a sample: index the job, then use open_index")

@@ -16,6 +16,15 @@ index_argument = click.argument("index", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="Where tokens are computed: cpu, cuda, cuda:1.",
+)
+
+
 def overrides_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--set",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crater_ray.errors import QueryError
-from crater_ray.retrieve import Index
+from crater_ray.retrieve import Index, open_index
 from crater_ray.types import Hit, Match
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def ask(
     expand: int,
     explain: bool,
     sheet: Path | None,
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """One answer a query, in the order given. Raises QueryError for a file that cannot be read."""
     from crater_ray.sheet import draw
 
-    index = Index(root)
+    index = open_index(root, device=device)
     answers: list[dict[str, Any]] = []
     rows = []
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crater_ray.encoders import build_encoder
+from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
@@ -30,7 +30,8 @@ BLOCK_ROWS = 4096  # images a block of the exact scan
 class Index:
     """One pinned version of an index, searchable. Satisfies crater_ray.plugins.Index.
 
-    With `segments`, only the rows of those: a searcher's share of the version.
+    With `segments`, only the rows of those: a searcher's share of the version. Query images are encoded on
+    `device`.
     Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
     that is missing.
     """
@@ -42,9 +43,11 @@ class Index:
         *,
         threads: int | None = None,
         segments: Collection[str] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.root = Path(root)
         self.threads = threads
+        self.device = device
         self.snapshot = Snapshot(self.root, version, segments)
         self.snapshot.bring()
         self.recipe = self.snapshot.recipe
@@ -72,8 +75,8 @@ class Index:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """One image at a time: a query does not wait for a batch."""
-        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1)
+        """One image at a time: a query does not wait for a batch. ConfigError: no such device."""
+        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1, device=here(self.device))
 
     @cached_property
     def codec(self) -> Codec:
@@ -395,6 +398,9 @@ class Index:
             raise QueryError(f"the image of {id!r} cannot be read: {error}") from None
 
 
-def open_index(root: str | Path, version: int | None = None) -> Index:
-    """The index at `root`, its version in force or the one named."""
-    return Index(root, version)
+def open_index(root: str | Path, version: int | None = None, *, device: str = "cpu") -> Index:
+    """The index at `root`, its version in force or the one named; query images are encoded on `device`.
+
+    Raises ConfigError for a device that is not here.
+    """
+    return Index(root, version, device=here(device))

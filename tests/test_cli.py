@@ -121,3 +121,15 @@ def test_a_fault_of_ours_is_exit_1_and_a_traceback_only_with_debug(
     assert "--debug" in err
     with pytest.raises(RuntimeError, match="a bug"):
         main(["--debug", "info", "."])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("cudda", "no device of torch's"), ("meta", "cannot be used here")]
+)
+def test_a_device_that_is_not_here_is_one_line(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(capsys, "query", str(tmp_path), "a.png", "--device", name)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

@@ -193,3 +193,11 @@ def test_a_job_without_queries_says_how_to_name_them(tmp_path: Path) -> None:
         job(tmp_path).queries_ref()
     asked = job(tmp_path, SMALL + '[queries]\nname = "folder"\nroot = "q"\n').queries_ref()
     assert asked.options["root"] == str(tmp_path / "q")
+
+
+def test_gpus_have_defaults_of_their_own_unless_a_job_says(tmp_path: Path) -> None:
+    cpu, gpu = job(tmp_path), job(tmp_path, SMALL, "cluster.gpus_per_encoder=1")
+    assert (cpu.batch(), cpu.cluster.decoders) == (8, 2)
+    assert (gpu.batch(), gpu.cluster.decoders) == (64, 8)
+    told = job(tmp_path, SMALL, "cluster.gpus_per_encoder=0.5", "cluster.decoders=3", "backbone.batch=8")
+    assert (told.batch(), told.cluster.decoders) == (8, 3)

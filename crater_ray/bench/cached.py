@@ -103,7 +103,7 @@ def _current(job: Job) -> bool:
         if (
             recipe is None
             or (recipe.precision, recipe.batch, recipe.max_pixels, registry().current(recipe.backbone))
-            != (table.precision, table.batch, job.index.max_pixels, ref)
+            != (table.precision, index_job.batch_of(job, side), job.index.max_pixels, ref)
             or recipe.backbone_digest != registry().build(ref).digest
         ):
             return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from crater_ray.bench import FEW, QUERIES
-from crater_ray.options import job_argument, json_option, overrides_option, show
+from crater_ray.options import device_option, job_argument, json_option, overrides_option, show
 
 
 @click.group()
@@ -22,6 +22,7 @@ def _say(text: str) -> None:
 
 @bench.command()
 @job_argument
+@device_option
 @json_option
 @overrides_option
 @click.option(
@@ -52,6 +53,7 @@ def tokens(
     few: int,
     axes: Sequence[str],
     grid: bool,
+    device: str,
     as_json: bool,
     overrides: Sequence[str],
 ) -> None:
@@ -63,12 +65,15 @@ def tokens(
     from crater_ray.bench.tokens import run
     from crater_ray.config import load_job
 
-    report = run(load_job(job, overrides), queries=queries, few=few, grid=grid, only=axes, say=_say)
+    report = run(
+        load_job(job, overrides), queries=queries, few=few, grid=grid, only=axes, device=device, say=_say
+    )
     show(report.as_dict(), as_json, report.as_text)
 
 
 @bench.command()
 @click.argument("job", metavar="JOB|FOLDER", type=click.Path(path_type=Path))
+@device_option
 @json_option
 @overrides_option
 @click.option(
@@ -103,6 +108,7 @@ def tokens(
 def backbones(
     job: Path,
     queries: int | None,
+    device: str,
     as_json: bool,
     overrides: Sequence[str],
     models: Sequence[str],
@@ -135,6 +141,7 @@ def backbones(
         largest=largest,
         queries=queries,
         out=out,
+        device=device,
         say=_say,
     )
     show(report.as_dict(), as_json, report.as_text)

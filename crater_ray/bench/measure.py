@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,7 @@ class Suite:
     shortlist: Ref  # of the two stages
     sample: int  # items that fits learn from
     seed: int
+    device: str = "cpu"  # where tokens are joined
 
     def asked(self, places: Sequence[int] | Array) -> list[Item]:
         return [self.queries.items[place] for place in places]
@@ -58,10 +59,11 @@ def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> li
     first = members[0]
     aggregator = _built(suite, first.ref())
     codec = named_codec(first.codec)
-    pairs = [codec.encode(rows) for _, rows in _aggregated(aggregator, suite.gallery, "gallery")]
+    gallery = _aggregated(aggregator, suite.gallery, "gallery", device=suite.device)
+    pairs = [codec.encode(rows) for _, rows in gallery]
     codes, scales = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
     del pairs
-    asked = _rows(aggregator, suite.queries, "query", places)
+    asked = _rows(aggregator, suite.queries, "query", places, suite.device)
     staged = any(one.candidates for one in members)
     near = _shortlist(suite, places) if staged else None  # (Q, N), and its bytes
 
@@ -119,37 +121,47 @@ def _built(suite: Suite, ref: Ref) -> Any:
     if hasattr(aggregator, "fit"):
         chosen = {item.id for item in sampled(iter(suite.gallery.items), suite.sample)}
         places = [place for place, item in enumerate(suite.gallery.items) if item.id in chosen]
-        state = aggregator.fit((tokens for _, tokens in suite.gallery.tokens(places)), suite.seed)
-        aggregator.load(state)
-    return aggregator
+        sample = (_on(tokens, suite.device) for _, tokens in suite.gallery.tokens(places))
+        aggregator.load(aggregator.fit(sample, suite.seed))
+    return aggregator.to(suite.device) if hasattr(aggregator, "to") else aggregator
 
 
 def _aggregated(
-    aggregator: Any, cached: Cached, side: Side, places: Array | None = None
+    aggregator: Any, cached: Cached, side: Side, places: Array | None = None, device: str = "cpu"
 ) -> Iterator[tuple[Array, Array]]:
     """Places and rows (n, k, D) float32, a batch at a time."""
     import torch
 
     def rows(tokens: Tokens) -> Array:
         with torch.inference_mode():
-            return np.asarray(aggregator(tokens, side).float().numpy())
+            return np.asarray(aggregator(_on(tokens, device), side).float().cpu().numpy())
 
     for where, tokens in cached.tokens(places):
         yield where, rows(tokens)
 
 
-def _rows(aggregator: Any, cached: Cached, side: Side, places: Array | None = None) -> Array:
+def _on(tokens: Tokens, device: str) -> Tokens:
+    """The same on that device."""
+    arrays = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
+    moved = {name: array.to(device) for name, array in arrays.items() if hasattr(array, "to")}
+    return replace(tokens, **moved)
+
+
+def _rows(
+    aggregator: Any, cached: Cached, side: Side, places: Array | None = None, device: str = "cpu"
+) -> Array:
     """(n, k, D) float16, as an index keeps queries."""
     return np.concatenate(
-        [rows.astype(np.float16) for _, rows in _aggregated(aggregator, cached, side, places)]
+        [rows.astype(np.float16) for _, rows in _aggregated(aggregator, cached, side, places, device)]
     )
 
 
 def _shortlist(suite: Suite, places: Array) -> tuple[Array, int]:
     """Stage one, (Q, N) float32: the best pair of vectors of each query and image; its bytes an image."""
     aggregator = _built(suite, suite.shortlist)
-    gallery = _rows(aggregator, suite.gallery, "gallery").astype(np.float32)
-    queries = _rows(aggregator, suite.queries, "query", places).astype(np.float32)
+    device = suite.device
+    gallery = _rows(aggregator, suite.gallery, "gallery", device=device).astype(np.float32)
+    queries = _rows(aggregator, suite.queries, "query", places, device).astype(np.float32)
     scores = np.full((len(queries), len(gallery)), -np.inf, np.float32)
     for one in range(queries.shape[1]):
         for other in range(gallery.shape[1]):

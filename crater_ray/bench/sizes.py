@@ -20,6 +20,7 @@ from crater_ray.bench.metrics import interval, summarise
 from crater_ray.bench.plan import Configuration
 from crater_ray.bench.size_report import write
 from crater_ray.config import BackboneTable, Job, ReaderTable, RerankTable, ShortlistTable
+from crater_ray.encoders import here
 from crater_ray.errors import ConfigError, UserError
 from crater_ray.index.bucket import only_on_disk
 from crater_ray.index.sealed import canonical
@@ -81,6 +82,7 @@ def run(
     largest: float = LARGEST,
     queries: int | None = None,
     out: Path | None = None,
+    device: str = "cpu",
     quiet: bool = False,
     say: Callable[[str], object] = lambda text: None,
 ) -> Report:
@@ -91,6 +93,7 @@ def run(
     backbone whose weights cannot be had is reported with the reason. Raises as `bench tokens`.
     """
     job.queries_ref()
+    here(device)
     only_on_disk(out or job.out, "results are written into a folder; name one with --out")
     root = out or job.out.with_name(f"{job.out.name}-backbones")
     ledger = Ledger(root, "backbones")
@@ -104,7 +107,7 @@ def run(
                 continue
             say(f"{one.name} …")
             try:
-                results[one.name] = _poolings(job, one, root, ledger, queries, quiet)
+                results[one.name] = _poolings(job, one, root, ledger, queries, device, quiet)
                 listed[one.name] = one.row
             except UserError as error:
                 missing[one.name] = error.message
@@ -131,13 +134,13 @@ def _candidates(
             yield Candidate(row.name, None, reason, row)
         else:
             options = {"name": "timm", "model": model, "weights": str(file.resolve()) if file else None}
-            kept = {"batch": job.backbone.batch, "precision": job.backbone.precision}
+            kept = {"batch": job.batch(), "precision": job.backbone.precision}
             table = BackboneTable.model_validate({**options, **kept})
             yield Candidate(row.name if row else name, table, "", row)
 
 
 def _poolings(
-    job: Job, one: Candidate, root: Path, ledger: Ledger, queries: int | None, quiet: bool
+    job: Job, one: Candidate, root: Path, ledger: Ledger, queries: int | None, device: str, quiet: bool
 ) -> dict[str, dict[str, Any]]:
     """Pooling -> its result, from the ledger or measured now."""
     folder = root / re.sub(r"[^A-Za-z0-9_.-]+", "-", one.name)
@@ -154,7 +157,7 @@ def _poolings(
     keys = {name: Configuration(name).key(*listed, queries) for name in names}
     if not all(key in ledger.results for key in keys.values()):
         gallery, asked = encoded(job, quiet=quiet)
-        suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed)
+        suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device)
         places = np.arange(len(asked.items))
         if queries is not None and queries < len(places):
             places = np.unique(np.linspace(0, len(places) - 1, queries).round().astype(np.int64))
@@ -189,7 +192,7 @@ def _listed(job: Job, ref: Ref, digest: str) -> str:
             backbone=job.backbone_ref(),
             backbone_digest=digest,
             precision=job.backbone.precision,
-            batch=job.backbone.batch,
+            batch=job.batch(),
             max_pixels=job.index.max_pixels,
         )
         for part in reader.parts()

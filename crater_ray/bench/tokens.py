@@ -19,6 +19,7 @@ from crater_ray.bench.metrics import interval, summarise
 from crater_ray.bench.plan import Configuration, choices, plan, together, unique, work
 from crater_ray.bench.results import Bench
 from crater_ray.config import ClusterTable, Job
+from crater_ray.encoders import here
 from crater_ray.errors import ConfigError, UserError
 from crater_ray.index.bucket import only_on_disk
 from crater_ray.jobs.progress import Counter
@@ -57,19 +58,21 @@ def run(
     few: int = FEW,
     grid: bool = False,
     only: Sequence[str] = (),
+    device: str = "cpu",
     quiet: bool = False,
     say: Callable[[str], object] = lambda text: None,
 ) -> Report:
     """Measure what is not yet measured and write the tables and figures, into <out>/bench.
 
-    `queries` are evenly spaced among the job's; dear configurations take `few` of them. `say` is told what
-    to expect. Raises ConfigError without [queries] or when no query has a relevant image, StorageFull, and
-    as the index job.
+    `queries` are evenly spaced among the job's; dear configurations take `few` of them; tokens are joined on
+    `device`. `say` is told what to expect. Raises ConfigError without [queries], when no query has a relevant
+    image or for a device that is not here, StorageFull, and as the index job.
     """
     job.queries_ref()  # said before any work
+    here(device)
     only_on_disk(job.out, "results are written beside the index; name a folder in `out` to measure")
     gallery, asked = encoded(job, quiet=quiet)
-    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed)
+    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device)
     groups = {item.group for item in gallery.items}
     places = _spaced(np.arange(len(asked.items)), queries)
     if not any(groups & set(item.relevant or {item.group}) for item in suite.asked(places)):

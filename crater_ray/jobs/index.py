@@ -208,12 +208,19 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
         record_bytes=chosen.record_bytes(k, found.dim),
         scales=chosen.scales,
         match=job.rerank.match,
-        batch=job.backbone.batch,
+        batch=batch_of(job, side),
         precision=job.backbone.precision,
         max_pixels=job.index.max_pixels,
         seed=job.index.seed,
         fits={},
     )
+
+
+def batch_of(job: Job, side: Side) -> int:
+    """Images a pass: as the job says, else as the index there has it, else the default of its device."""
+    told = "batch" in job.backbone.model_fields_set
+    there = None if told else recipes.find_recipe(job.out if side == "gallery" else queries_folder(job))
+    return job.batch() if there is None else there.batch
 
 
 def _fitted(work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:

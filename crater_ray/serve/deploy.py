@@ -114,8 +114,9 @@ class Encoders:
         )
 
     def check_health(self) -> None:
-        """Asked by Serve now and then, which replaces a replica that raises."""
+        """Asked by Serve now and then, which replaces a replica that raises or does not come back."""
         self._turns.check(self._hangs)
+        self._encoder.check_health()
 
     async def answer(self, method: str, seconds: float, *arguments: Any) -> Answer:
         """The one way in, with the seconds that the caller waits."""

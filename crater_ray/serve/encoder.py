@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crater_ray.encoders import build_encoder
-from crater_ray.errors import BadImage, QueryError
+from crater_ray.errors import BadImage, DeviceError, QueryError
 from crater_ray.index.recipe import read_recipe
 from crater_ray.index.versions import read
 from crater_ray.plugins import Located, Reader, registry
@@ -50,6 +51,7 @@ class QueryEncoder:
         self.max_pixels = min(max_pixels or self.recipe.max_pixels, self.recipe.max_pixels)
         self._one = build_encoder(self.root, self.recipe, threads=threads, batch=1, device=device)
         self._readers: dict[int, list[Reader]] = {}
+        self._broken: DeviceError | None = None
 
     def warm(self) -> None:
         """Encodes a grey picture, so that the first query does not wait for what is set up once."""
@@ -71,10 +73,11 @@ class QueryEncoder:
                 answers[slot] = QueryError(f"the query image cannot be used: {error.message}")
         decoded = perf_counter()
         if ready:
-            encoder = self._sized(len(ready))
-            tokens = encoder.tokens(_stacked(list(ready.values())))
-            rows = encoder.rows(tokens, "query", len(ready))
-            shown = self._places(tokens, "query") if any(places[slot] for slot in ready) else None
+            with self._noted():
+                encoder = self._sized(len(ready))
+                tokens = encoder.tokens(_stacked(list(ready.values())))
+                rows = encoder.rows(tokens, "query", len(ready))
+                shown = self._places(tokens, "query") if any(places[slot] for slot in ready) else None
             seconds = {"decode": decoded - start, "encode": perf_counter() - decoded}
             for at, slot in enumerate(ready):
                 if at in rows.bad:
@@ -89,9 +92,33 @@ class QueryEncoder:
     def places(self, version: int, reader: int, uri: str) -> Places:
         """Where the gallery tokens of an item lie. Raises QueryError when its image cannot be read."""
         image = self._load(version, reader, uri)
-        tokens = self._one.tokens(self._one.backbone.preprocess(image)[None])
-        shown = self._places(tokens, "gallery")
+        with self._noted():
+            tokens = self._one.tokens(self._one.backbone.preprocess(image)[None])
+            shown = self._places(tokens, "gallery")
         return Places(grid=_grid(tokens), places=shown[0] if shown else None)
+
+    def check_health(self) -> None:
+        """Raises DeviceError once the device has failed under a query, or where a GPU no longer computes.
+
+        A broken CUDA context fails whatever follows: the process must be replaced. Any thread may call it.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._one.device.type != "cpu":
+            from crater_ray.encode.device import check
+
+            check(self._one.device)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        from crater_ray.encode.device import guarded
+
+        try:
+            with guarded(self._one.device):
+                yield
+        except DeviceError as error:
+            self._broken = error
+            raise
 
     def picture(self, version: int, reader: int, uri: str, size: int | None) -> bytes:
         """A PNG of an item, its longest side at most `size`. Raises QueryError when it cannot be read."""

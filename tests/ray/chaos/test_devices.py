@@ -7,15 +7,18 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from crater_ray.config import Job
-from crater_ray.errors import ClusterError, DeviceError, IncompleteJob
-from crater_ray.jobs.index import run
+from crater_ray.errors import ClusterError, ConfigError, DeviceError, IncompleteJob
+from crater_ray.jobs.index import batch_of, run
 from crater_ray.jobs.journal import Careful
 from crater_ray.jobs.part import PartWorker, Work
-from crater_ray.retrieve import Index
+from crater_ray.retrieve import Index, open_index
+from crater_ray.serve.encoder import QueryEncoder
+from crater_ray.testing.fakes import FailingBackbone
 
 Faulty = Callable[..., Job]
 Audit = Callable[..., Index]
@@ -188,3 +191,38 @@ def test_interruptions_and_deaths_at_one_image(works: list[Work], faulty: Faulty
     ends_at_the_third("four", ("one",))  # one death alone
     worker = PartWorker(Work(str(root), work.recipe, work.reader, None, 2, 1, "cpu"))
     assert worker.encode("p0000", Careful("five", ("one", "four"))).entry.skipped == 1
+
+
+@pytest.mark.fault("the device of a served encoder fails", "it says that it is not healthy, and is replaced")
+def test_a_served_encoder_says_that_its_device_failed(here: None, faulty: Faulty) -> None:
+    job = faulty(items=10)
+    run(job, quiet=True)
+    encoder = QueryEncoder(job.out, threads=1)
+    picture = np.zeros((32, 32, 3), np.uint8)
+    encoder._one.backbone = FailingBackbone("cuda", after=1)
+    encoder.encode([picture], [False])
+    encoder.check_health()
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        encoder.encode([picture], [False])
+    with pytest.raises(DeviceError, match="illegal memory access"):
+        encoder.check_health()
+
+
+@pytest.mark.fault("a job without a batch goes from CPUs to GPUs", "its index keeps the batch it has")
+def test_an_index_keeps_its_batch(here: None, faulty: Faulty) -> None:
+    small, large = faulty(items=10), faulty(items=10, tables={"cluster": {"gpus_per_encoder": 1}})
+    assert batch_of(large, "gallery") == 64
+    run(small, quiet=True)
+    assert batch_of(large, "gallery") == 8
+    assert batch_of(large, "query") == 64
+
+
+@pytest.mark.fault("a query on a device that is not here", "one line")
+def test_a_query_on_a_named_device(here: None, faulty: Faulty) -> None:
+    job = faulty(items=10)
+    run(job, quiet=True)
+    picture = open_index(job.out).image("i00003")
+    asked = [open_index(job.out, device=name).search(picture, top=3) for name in ("cpu", "cpu:0")]
+    assert asked[0] == asked[1]
+    with pytest.raises(ConfigError, match="no device of torch's"):
+        open_index(job.out, device="gpu")
