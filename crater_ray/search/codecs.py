@@ -175,9 +175,9 @@ class Packed:
         words = _records(self, codes, k, dim).view(self._word)
         rows = np.take(self._table, words, mode="wrap").view(np.int8)
         rows = rows.reshape(len(codes) * k, self._words(dim) * self._each)
-        there = present(codes, k).reshape(-1)
-        if not there.all():
-            rows[~there] = 0
+        there = present(codes, k)
+        if there is not None:
+            rows[~there.reshape(-1)] = 0
         return rows if rows.shape[1] == dim else np.ascontiguousarray(rows[:, :dim])
 
     def _words(self, dim: int) -> int:

@@ -136,8 +136,9 @@ def explain(
         similarities = (products * road.scales[0]).view(stop - start, k, width)
         if road.scaled:
             similarities *= torch.from_numpy(scales[start:stop, :1])[:, :, None]
-        there = torch.from_numpy(present(codes[start:stop], k))
-        weights = chosen.weights(similarities, asked, there)
+        there = _present(codes[start:stop], k)
+        every = similarities.new_ones((stop - start, k), dtype=torch.bool)
+        weights = chosen.weights(similarities, asked, every if there is None else there)
         found += [_explained(*image) for image in zip(similarities, weights, strict=True)]
     return found
 
@@ -279,7 +280,7 @@ def _chunks(
 def _present(codes: Bytes, k: int) -> Tensor | None:
     """(n, K) bool which tokens there are; None: all of them."""
     there = present(codes, k)
-    return None if there.all() else torch.from_numpy(there)
+    return None if there is None else torch.from_numpy(there)
 
 
 class _Group(NamedTuple):

@@ -43,13 +43,15 @@ def checked(codec: Record, codes: Bytes, k: int, dim: int) -> None:
         )
 
 
-def present(codes: Bytes, k: int) -> NDArray[np.bool_]:
-    """(N, K) which tokens of codes (N, record_bytes) are present: an absent one is all zero bytes."""
+def present(codes: Bytes, k: int) -> NDArray[np.bool_] | None:
+    """(N, K) which tokens of codes (N, record_bytes) are present, None: all. An absent one is all zero bytes."""
     width = codes.shape[1] // k
     whole = next(size for size in (8, 4, 2, 1) if width % size == 0)
     words = codes.reshape(len(codes), k, width).view(f"<u{whole}")
-    found: NDArray[np.bool_] = words[:, :, 0] != 0  # which settles it for nearly all: the rest is not read
+    first = np.ascontiguousarray(words[:, :, 0])
+    if first.all():  # which settles it nearly always: the rest is not read
+        return None
+    found: NDArray[np.bool_] = first != 0
     unsettled = ~found
-    if unsettled.any():
-        found[unsettled] = words[unsettled].any(axis=1)
-    return found
+    found[unsettled] = words[unsettled].any(axis=1)
+    return None if found.all() else found

@@ -152,6 +152,7 @@ def test_an_absent_token_is_kept_as_absent_and_no_other_is(name: str, dim: int) 
     keeper = codec(name)
     codes, scales = keeper.encode(tokens)
     assert np.array_equal(present(codes, 9), there)
+    assert present(codes[:1], 9) is None  # all of them
     decoded = keeper.decode(codes, scales, 9, dim)
     assert np.array_equal(decoded.any(2), there)
     assert not keeper.operand(codes, 9, dim).reshape(40, 9, dim)[~there].any()
