@@ -44,7 +44,7 @@ def checked(codec: Record, codes: Bytes, k: int, dim: int) -> None:
 
 
 def present(codes: Bytes, k: int) -> NDArray[np.bool_] | None:
-    """(N, K) which tokens of codes (N, record_bytes) are present, None: all. An absent one is all zero bytes."""
+    """(N, K) which tokens of codes (N, record_bytes) are present, None: all. Zero bytes are absent."""
     width = codes.shape[1] // k
     whole = next(size for size in (8, 4, 2, 1) if width % size == 0)
     words = codes.reshape(len(codes), k, width).view(f"<u{whole}")

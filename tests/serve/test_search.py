@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,7 @@ def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards
             name: row[name] for name in ("body", "lat", "lon", "diameter_km", "seen", "fresh")
         }
         for hit, answer in zip(hits, told["hits"], strict=True):
-            pairs = [(m["query_token"], m["gallery_token"], m["similarity"]) for m in answer["matches"]]
-            assert pairs == [(m.query_token, m.gallery_token, m.similarity) for m in hit.matches]
+            assert answer["matches"] == [asdict(match) for match in hit.matches]
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -76,8 +76,7 @@ def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
         told = reply.json()
         assert told["query"]["tokens"] == 6
         for hit, answer in zip(hits, told["hits"], strict=True):
-            pairs = [(m["query_token"], m["gallery_token"], m["similarity"]) for m in answer["matches"]]
-            assert pairs == [(m.query_token, m.gallery_token, m.similarity) for m in hit.matches]
+            assert answer["matches"] == [asdict(match) for match in hit.matches]
     assert found(by_id) != found(client.post("/v1/search", json={"id": "i0027", **asked, "expand": 0}))
 
 

@@ -1,0 +1,65 @@
+"""An explanation is of the index's scoring, in process, on the command line and over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from crater_ray.cli import app
+from crater_ray.config import Matching
+from crater_ray.retrieve import Index
+
+from .conftest import Rig, make_index
+
+
+@pytest.mark.parametrize("match", get_args(Matching))
+def test_contributions_sum_to_the_score(
+    painted: None, rig: Callable[..., Rig], tmp_path: Path, match: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_index(tmp_path / match, ((0, 12), (12, 8)), match)
+    index = Index(root, threads=1)
+    for mode in ("exact", "shortlist"):
+        hits = index.search(id="i0002", top=6, mode=mode, explain=True)
+        assert len(hits) == 6
+        for hit in hits:
+            if match == "mean_token":
+                assert hit.matches == ()
+                continue
+            assert hit.matches
+            contributions = [pair.contribution for pair in hit.matches]
+            assert sum(contributions) == pytest.approx(hit.score, abs=1e-5)
+            assert contributions == sorted(contributions, reverse=True)
+            pairs = {(pair.query_token, pair.gallery_token) for pair in hit.matches}
+            assert len(pairs) == len(hit.matches)
+            if match == "mutual":
+                assert len({query for query, _ in pairs}) == len({token for _, token in pairs}) == len(pairs)
+    expected = [
+        [
+            (pair.query_token, pair.gallery_token, pytest.approx(pair.contribution, abs=1e-8))
+            for pair in hit.matches
+        ]
+        for hit in hits
+    ]
+
+    for shards in (1, 2):
+        asked = {"id": "i0002", "top": 6, "explain": True}
+        reply = rig(shards=shards, version=2, where=root).client.post("/v1/search", json=asked)
+        assert _pairs(reply.json()["hits"]) == expected
+
+    command = ["query", str(root), "--id", "i0002", "--top", "6", "--matches"]
+    app([*command, "--json"], standalone_mode=False)
+    assert _pairs(json.loads(capsys.readouterr().out)[0]["hits"]) == expected
+    app([*command, "--sheet", str(tmp_path / "sheet.png")], standalone_mode=False)
+    assert ("no pairs of tokens" in capsys.readouterr().out) == (match == "mean_token")
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def _pairs(hits: list[dict[str, Any]]) -> list[list[tuple[int, int, float]]]:
+    return [
+        [(pair["query_token"], pair["gallery_token"], pair["contribution"]) for pair in hit["matches"]]
+        for hit in hits
+    ]
