@@ -19,6 +19,7 @@ WORDS = {
     "pairs",
     "plugins",
     "precision",
+    "ray_log",
 }  # what every room may import
 PUBLIC = (
     "crater_ray.plugins",

@@ -15,6 +15,7 @@ import ray
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ConfigError
 from crater_ray.jobs.head import HeadWatch
+from crater_ray.ray_log import ray_apart
 from crater_ray.start import start
 
 
@@ -39,8 +40,8 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
     if ray.is_initialized():
         yield
         return
-    # Ray prints there when a node dies, until the moment it is shut down: our standard output is for data
-    with redirect_stdout(sys.stderr):
+    # our standard output is for data: what is printed meanwhile is none
+    with ray_apart(), redirect_stdout(sys.stderr):
         handler = signal.getsignal(signal.SIGTERM)
         start(address, runtime_env)
         if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():

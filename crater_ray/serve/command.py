@@ -17,6 +17,7 @@ from crater_ray import errors
 from crater_ray.config import ServeTable, load_job
 from crater_ray.errors import ClusterError, ConfigError, CraterRayError
 from crater_ray.jobfile import url_of
+from crater_ray.ray_log import ray_apart
 from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.settings import LOOPBACK, Settings
 from crater_ray.serve.tokens import read_tokens
@@ -69,6 +70,7 @@ def plan(
     return wanted
 
 
+@ray_apart()
 def run(
     wanted: Settings,
     *,

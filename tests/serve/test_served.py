@@ -86,6 +86,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     process.send_signal(signal.SIGTERM)
     try:
         assert process.wait(60) == 0
+        assert process.communicate() == ("", "")  # nothing of Ray's, not even of replicas that were killed
     finally:
         process.kill()
         process.communicate()
@@ -289,9 +290,13 @@ def test_a_corrupt_file_stops_the_start_with_one_line(painted_copy: Path) -> Non
         timeout=200,
     )
     assert done.returncode == 1
-    error = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-    assert len(error) == 1
-    assert "codes.bin does not match its checksum" in error[0]
+    assert done.stdout == ""
+    error, log = done.stderr.splitlines()
+    assert error.startswith("Error")
+    assert "codes.bin does not match its checksum" in error
+    path = Path(log.removeprefix("What Ray itself said meanwhile: "))
+    assert "Serve" in path.read_text()
+    path.unlink()
 
 
 @pytest.mark.parametrize(
