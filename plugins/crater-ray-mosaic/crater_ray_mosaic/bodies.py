@@ -1,4 +1,4 @@
-"""The coordinate system of a body, as the IAU defines it and PROJ knows it."""
+"""The coordinate system and the size of a body, as the IAU defines them and PROJ knows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AUTHORITY = "IAU_2015"
 
 def system(body: str) -> CRS:
     """Geographic coordinates on the body's sphere, degrees. Raises UserError for one PROJ does not know."""
-    known = _spheres()
+    known = _codes("Sphere / Ocentric")
     name = body.strip().lower() or "moon"
     if name not in known:
         close = get_close_matches(name, known, 1)
@@ -37,12 +37,24 @@ def radius_km(crs: CRS) -> float:
     return float(ellipsoid.semi_major_metre) / 1000.0
 
 
+def radii_km(body: str) -> tuple[float, float, float] | None:
+    """The radius of a body's sphere, the least and the largest radius, kilometres; None: the IAU has none."""
+    name = body.strip().lower()
+    kinds = ("Sphere / Ocentric", "Ographic")
+    found = [CRS.from_authority(AUTHORITY, _codes(kind)[name]) for kind in kinds if name in _codes(kind)]
+    if not found:
+        return None
+    ellipsoids = [crs.ellipsoid for crs in found if crs.ellipsoid]
+    axes = [axis / 1000.0 for e in ellipsoids for axis in (e.semi_major_metre, e.semi_minor_metre) if axis]
+    return radius_km(found[0]), min(axes), max(axes)
+
+
 @cache
-def _spheres() -> dict[str, str]:
-    """Body in small letters -> code."""
+def _codes(kind: str) -> dict[str, str]:
+    """Body in small letters -> code of its coordinates of a kind."""
     found: dict[str, str] = {}
     for info in query_crs_info(auth_name=AUTHORITY, pj_types="GEOGRAPHIC_2D_CRS"):
         body, bracket, rest = info.name.partition(" (2015)")
-        if bracket and "Sphere" in rest and "Ocentric" in rest:
+        if bracket and rest.endswith(kind):
             found.setdefault(body.lower(), info.code)
     return found

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import pyproj
-from pyproj.database import query_crs_info
-
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.bodies import radii_km
 from crater_ray_mosaic.catalogue import PRESETS, Catalogue, Columns, Conventions, read_catalogue
 from crater_ray_mosaic.catalogue.measures import Body
 from crater_ray_mosaic.catalogue.presets import WEST_POSITIVE, preset_unit, preset_west_positive
 from crater_ray_mosaic.catalogue.vector import EARTH, SUFFIXES
+from crater_ray_mosaic.figure import Statement, of_body
 from crater_ray_mosaic.options import MosaicOptions
 from crater_ray_mosaic.raster import Raster
 
-AUTHORITY = "IAU_2015"
 SAME = 0.01  # of a radius
 
 
@@ -64,11 +60,8 @@ def columns(o: MosaicOptions, *, recognise: bool = False) -> Columns:
 def _west(o: MosaicOptions, body: str, radius_km: float) -> bool | None:
     """As the preset says of the body. Raises ReaderError where it differs by body, and none is given."""
     if o.preset == "craterpy" and not body and o.west_positive is None:
-        like = [
-            name
-            for name in sorted(WEST_POSITIVE)
-            if abs((_known(name) or (0.0, 0.0))[0] - radius_km) < SAME * radius_km
-        ]
+        raster = Statement("the raster", radius_km, radius_km, radius_km)
+        like = [name for name in sorted(WEST_POSITIVE) if (one := of_body(name)) and one.agrees(raster)]
         if like:
             raise ReaderError(
                 f"preset craterpy counts longitudes westward for {like[0]}, whose radius the raster has; "
@@ -81,29 +74,6 @@ def _body(raster: Raster, name: str) -> Body:
     radius = raster.frame.radius_km
     if abs(radius - EARTH) < SAME * EARTH:
         return Body(radius, 0.0)  # all of Earth's lists and maps have one kind of latitude
-    own, flat = _shape(raster.crs)
-    known = _known(name)
-    flattening = (flat if abs(own - radius) < SAME * radius else 0.0) or (known[1] if known else None)
-    return Body(radius, flattening)
-
-
-def _shape(crs: pyproj.CRS | None) -> tuple[float, float]:
-    """Semi-major axis in kilometres, and flattening; 0, 0 of nothing."""
-    ellipsoid = crs.ellipsoid if crs is not None else None
-    if ellipsoid is None:
-        return 0.0, 0.0
-    inverse = ellipsoid.inverse_flattening
-    return ellipsoid.semi_major_metre / 1000.0, 1.0 / inverse if inverse else 0.0
-
-
-@cache
-def _known(name: str) -> tuple[float, float] | None:
-    """Radius and flattening of a body as the IAU and PROJ know it; None for a name they do not know."""
-    wanted = name.strip().lower()
-    codes = {}
-    for info in query_crs_info(auth_name=AUTHORITY, pj_types="GEOGRAPHIC_2D_CRS"):
-        own, _, rest = info.name.partition(" (2015)")
-        if wanted and own.lower() == wanted:
-            codes["Ographic" if "Ographic" in rest else "Sphere"] = info.code
-    code = codes.get("Ographic") or codes.get("Sphere")
-    return _shape(pyproj.CRS.from_authority(AUTHORITY, code)) if code else None
+    radii = radii_km(name)
+    known = 1.0 - radii[1] / radii[2] if radii else None
+    return Body(radius, raster.frame.flattening or known)

@@ -1,29 +1,41 @@
-"""Where a raster lies on its sphere, out of what GDAL says of it."""
+"""Where a raster lies on its body, out of what GDAL says of it."""
 
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.extent import Extent
+from crater_ray_mosaic.figure import Figure, Statement, figure_of
+from crater_ray_mosaic.plane import Plane
+from crater_ray_mosaic.projection import Floats, Straight, planetographic, projection
 
 ROUNDING = 0.001  # columns, by which a whole turn may miss a whole number and still is meant to be one
-_PLAIN = ("Equirectangular", "Equidistant_Cylindrical", "Plate_Carree")
+_UNITS = {"m": 1.0, "metre": 1.0, "meter": 1.0, "km": 1000.0, "kilometre": 1000.0, "kilometer": 1000.0}
+_DEGREES = Straight(0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a raster lies, in degrees east and north, and how it is stored."""
+    """Where a raster lies, and how it is stored.
 
-    west: float
-    north: float
-    step_lon: float  # degrees a column
-    step_lat: float  # degrees a row, positive
+    The first four are degrees, of a raster whose columns are longitude and whose rows are latitude (simple
+    cylindrical); of any other they are NaN and `plane` says where it lies.
+    """
+
+    west: float  # of the first column's outer edge
+    north: float  # of the first row's outer edge: the southern one where rows run north
+    step_lon: float  # a column, negative where columns run west
+    step_lat: float  # a row southward, negative where rows run north
     width: int
     height: int
     radius_km: float
@@ -32,12 +44,15 @@ class Frame:
     nodata: float | None
     masked: bool  # has a mask band or alpha
     scale: float  # what a stored number is multiplied with, as the file says
+    metres: float | None = field(default=None, repr=False)  # a unit of its values; None: the file has none
+    flattening: float = field(default=0.0, repr=False)  # see Figure
+    plane: Plane | None = field(default=None, repr=False)
 
     @property
     def turn(self) -> float:
-        """Columns of a whole turn; not always a whole number."""
-        columns = 360.0 / abs(self.step_lon)
-        whole = round(columns)
+        """Columns of a whole turn; not always a whole number, and infinite where no number is enough."""
+        columns = self.plane.turn if self.plane else 360.0 / abs(self.step_lon)
+        whole = round(columns) if math.isfinite(columns) else 0
         return float(whole) if abs(columns - whole) < ROUNDING else columns
 
     @property
@@ -47,8 +62,48 @@ class Frame:
 
     @property
     def kilometres(self) -> float:
-        """One row's height."""
-        return math.radians(self.step_lat) * self.radius_km
+        """One row's height; where it is not the same everywhere, of a pixel in the raster's middle."""
+        if self.plane is None:
+            return math.radians(abs(self.step_lat)) * self.radius_km
+        rows, columns = np.meshgrid(*(np.linspace(0, n - 1, 9) for n in (self.height, self.width)))
+        lats, lons = self.plane.places(rows, columns)
+        sizes = self.plane.pixel_radians(lats, lons)
+        middle = sizes[4, 4] if np.isfinite(sizes[4, 4]) else np.nanmedian(sizes)
+        return float(middle) * self.radius_km
+
+    def kilometres_at(self, lats: Floats, lons: Floats) -> Floats:
+        """(N,) of a pixel at each of N places; infinite where the raster's projection has no such place."""
+        if self.plane is None:
+            return np.full(len(lats), self.kilometres)
+        sizes = self.plane.pixel_radians(lats, lons) * self.radius_km
+        return np.where(np.isfinite(sizes), sizes, np.inf)
+
+    def pixels(self, lats: Floats, lon: float, east: Floats) -> tuple[Floats, Floats]:
+        """Fractional rows and columns of the places (lats, lon + east), degrees; pixel k has its centre at k.
+
+        Those of one view: the turn is one for all, so that columns may lie beyond a raster that wraps.
+        """
+        if self.plane is not None:
+            return self.plane.pixels(lats, lon + east, lon)
+        if self.flattening:
+            lats = planetographic(lats, self.flattening)
+        rows = (self.north - lats) / self.step_lat - 0.5
+        return rows, self._columns(lon) + east / self.step_lon - 0.5
+
+    def holds(self, lats: Floats, lons: Floats) -> NDArray[np.bool_]:
+        """Whether places, degrees, are inside the raster's extent; of their shape."""
+        if self.plane is not None:
+            return self.plane.holds(lats, lons)
+        if self.flattening:
+            lats = planetographic(lats, self.flattening)
+        rows, columns = (self.north - lats) / self.step_lat, self._columns(lons)
+        inside = (rows >= 0) & (rows <= self.height)
+        return np.asarray(inside & (self.wraps | ((columns >= 0) & (columns <= self.width))), np.bool_)
+
+    def _columns(self, lon: Any) -> Any:
+        """Columns of longitudes, edges whole, the turn chosen nearest the raster's middle."""
+        middle = self.west + self.width * self.step_lon / 2
+        return ((lon - middle + 180.0) % 360.0 - 180.0) / self.step_lon + self.width / 2
 
 
 def dataset_name(path: Path, extent: tuple[float, float, float, float] | None, nodata: float | None) -> str:
@@ -64,71 +119,133 @@ def dataset_name(path: Path, extent: tuple[float, float, float, float] | None, n
     return f"vrt://{path}?{'&'.join(extra)}" if extra else str(path)
 
 
-def frame_of(handle: Any, path: Path, radius_km: float | None, bands: tuple[int, ...] | None) -> Frame:
-    """The frame of an open dataset. Raises ReaderError without a place on a sphere, or where it is warped."""
-    transform, crs = handle.transform, handle.crs
+def frame_of(
+    handle: Any,
+    path: Path,
+    *,
+    radius_km: float | None = None,
+    bands: tuple[int, ...] | None = None,
+    body: Statement | None = None,
+    crs: str | None = None,
+    extent: Extent | None = None,
+) -> Frame:
+    """The frame of an open dataset. crs: in place of its own; extent: that it was opened with.
+
+    Raises ReaderError without a place on a body, and where what is said of it disagrees.
+    """
+    name, transform = path.name, handle.transform
     if transform.is_identity:
-        raise ReaderError(
-            f"{path.name} does not say where it lies; give extent = [lon_min, lat_min, lon_max, lat_max]"
+        points = " but by ground control points: rectify it with gdalwarp, or" if handle.gcps[0] else ";"
+        raise ReaderError(f"{name} does not say where it lies{points} give extent = {EXTENT}")
+    system = _system(handle, crs, name)
+    figure = figure_of(name if crs is None else f"option crs, {crs!r}", system, body, radius_km)
+    straight = None if system is None else projection(system.to_wkt()).straight
+    if extent is not None:
+        if system is not None and straight is None:
+            raise ReaderError(
+                f"extent is for simple cylindrical rasters, but {name} is in {system.name!r} by its CRS; "
+                "leave extent out, or give the right option crs"
+            )
+        straight = _DEGREES
+    storage = _storage(handle, path, bands)
+    upright = not (transform.b or transform.d)
+    if upright and (straight or system is None):
+        return _straight(
+            name, transform, straight or _DEGREES, figure, (handle.width, handle.height), storage
         )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise ReaderError(f"{path.name} is not north-up; warp it with gdalwarp first")
-    to_lon = to_lat = 1.0
-    lon_0 = lat_0 = x_0 = y_0 = 0.0
-    own_radius = None
-    if crs:
-        text = crs.to_wkt()
-        found = re.search(r'(?:SPHEROID|ELLIPSOID)\["[^"]*",\s*([\d.eE+]+)', text)
-        own_radius = float(found.group(1)) / 1000.0 if found else None
-        if crs.is_projected:
-            terms = crs.to_dict()
-            projection = re.search(r'PROJECTION\["([^"]+)"', text)
-            if terms.get("proj") not in ("eqc", "equirect") and not (projection and projection[1] in _PLAIN):
-                named = projection[1] if projection else "an unknown projection"
-                raise ReaderError(
-                    f"{path.name} is in {named}, "
-                    "not simple cylindrical; warp it: gdalwarp -t_srs '+proj=eqc +R=<metres>'"
-                )
-            metres = float(terms.get("to_meter", 1.0)) * (1000.0 if terms.get("units") == "km" else 1.0)
-            if own_radius is None:
-                raise ReaderError(f"the CRS of {path.name} has no radius; warp it with gdalwarp first")
-            to_lat = math.degrees(metres / (own_radius * 1000.0))
-            to_lon = to_lat / math.cos(math.radians(float(terms.get("lat_ts", 0.0))))
-            lon_0, lat_0 = float(terms.get("lon_0", 0.0)), float(terms.get("lat_0", 0.0))
-            x_0, y_0 = float(terms.get("x_0", 0.0)), float(terms.get("y_0", 0.0))
-    radius = radius_km or own_radius
-    if radius is None:
-        raise ReaderError(f"{path.name} does not say how large its body is; give radius_km")
-    west = lon_0 + (transform.c - x_0) * to_lon
-    north = lat_0 + (transform.f - y_0) * to_lat
-    step_lon, step_lat = transform.a * to_lon, -transform.e * to_lat
-    slack = 2.0 * max(step_lat, step_lon)
-    south, wide = north - handle.height * step_lat, handle.width * step_lon
-    if north > 90 + slack or south < -90 - slack or wide > 360 + slack:
+    if system is None:
+        raise ReaderError(f"{name} has no CRS and is turned; give option crs, as '+proj=longlat +R=1737400'")
+    size = handle.width, handle.height
+    plane = Plane(system.to_wkt(), tuple(transform)[:6], *size, figure.flattening)
+    _on_globe(plane, name, system)
+    return Frame(
+        *(math.nan,) * 4, *size, figure.radius_km, **storage, flattening=figure.flattening, plane=plane
+    )
+
+
+EXTENT = "[lon_min, lat_min, lon_max, lat_max]"
+
+
+def _system(handle: Any, crs: str | None, name: str) -> CRS | None:
+    """The CRS of the plane alone: given, or the file's own."""
+    try:
+        if crs is not None:
+            found = CRS.from_user_input(crs)
+        elif handle.crs:
+            found = CRS.from_wkt(handle.crs.to_wkt(version="WKT2_2019"))
+        else:
+            return None
+    except CRSError as error:
+        what = f"option crs = {crs!r}" if crs is not None else f"the CRS of {name}"
+        raise ReaderError(f"PROJ cannot read {what}: {error}") from None
+    while found.is_compound or found.is_bound:  # heights, and shifts to other datums, are not wanted
+        found = found.sub_crs_list[0] if found.is_compound else found.source_crs or found
+    if not (found.is_geographic or found.is_projected or found.is_derived or found.ellipsoid):
+        raise ReaderError(f"the CRS of {name}, {found.name!r}, says nothing of a body; give option crs")
+    return found
+
+
+def _straight(
+    name: str, transform: Any, straight: Straight, figure: Figure, size: tuple[int, int], storage: Any
+) -> Frame:
+    """Of columns along longitude and rows along latitude. Raises ReaderError beyond the globe."""
+    west = straight.lon + transform.c / straight.per_lon
+    north = straight.lat + transform.f / straight.per_lat
+    step_lon, step_lat = transform.a / straight.per_lon, -transform.e / straight.per_lat
+    width, height = size
+    slack = 2.0 * max(abs(step_lat), abs(step_lon))
+    other, wide = north - height * step_lat, width * abs(step_lon)
+    if max(north, other) > 90 + slack or min(north, other) < -90 - slack or wide > 360 + slack:
         raise ReaderError(
-            f"{path.name} reaches beyond the globe (north {north:.3f}°, {wide:.3f}° wide): it "
-            "is not in degrees or metres of simple cylindrical"
+            f"{name} reaches beyond the globe ({min(north, other):.3f}° to {max(north, other):.3f}° north, "
+            f"{wide:.3f}° wide) by its own coordinates and CRS; correct them, or give the right option crs "
+            "or extent"
         )
+    if wide < 0.2 and _degrees(transform, width, height):
+        raise ReaderError(
+            f"{name} is {width * abs(transform.a):g} by {height * abs(transform.e):g} metres by its CRS, "
+            "but these look like the degrees of a globe; give option crs, as '+proj=longlat +R=1737400'"
+        )
+    place = west, north, step_lon, step_lat, width, height, figure.radius_km
+    return Frame(*place, **storage, flattening=figure.flattening)
+
+
+def _degrees(transform: Any, width: int, height: int) -> bool:
+    """Whether a raster is 360 by 180 in the units of its CRS."""
+    sides = width * abs(transform[0]), height * abs(transform[4])
+    return bool(abs(sides[0] - 360) < 3.6 and abs(sides[1] - 180) < 1.8)
+
+
+def _on_globe(plane: Plane, name: str, system: CRS) -> None:
+    rows, columns = np.meshgrid(*(np.linspace(0, n - 1, 9) for n in (plane.height, plane.width)))
+    if _degrees(plane.transform, plane.width, plane.height) and system.is_projected:
+        raise ReaderError(
+            f"{name} is 360 by 180 metres by its CRS, {system.name!r}, but these look like the degrees of a "
+            "globe; give option crs, as '+proj=longlat +R=1737400'"
+        )
+    if not np.isfinite(plane.places(rows, columns)[0]).any():
+        raise ReaderError(
+            f"{name} lies beyond the globe by its own coordinates and CRS, {system.name!r}; correct them, or "
+            "give the right option crs"
+        )
+
+
+def _storage(handle: Any, path: Path, bands: tuple[int, ...] | None) -> dict[str, Any]:
+    """How it is stored: the fields of Frame from dtype to metres."""
     chosen = bands or _bands(handle, path)
     if min(chosen) < 1 or max(chosen) > handle.count or len(chosen) not in (1, 3):
         raise ReaderError(f"bands {list(chosen)} of {path.name}: give one or three of 1..{handle.count}")
     first = chosen[0] - 1
     masks = {MaskFlags.per_dataset, MaskFlags.alpha}
     masked = any(masks & set(handle.mask_flag_enums[band - 1]) for band in chosen)
-    return Frame(
-        west,
-        north,
-        step_lon,
-        step_lat,
-        handle.width,
-        handle.height,
-        radius,
-        handle.dtypes[first],
-        chosen,
-        handle.nodatavals[first],
-        masked,
-        handle.scales[first],
-    )
+    return {
+        "dtype": handle.dtypes[first],
+        "bands": chosen,
+        "nodata": handle.nodatavals[first],
+        "masked": masked,
+        "scale": handle.scales[first],
+        "metres": _UNITS.get((handle.units[first] or "").strip().lower().removesuffix("s")),
+    }
 
 
 def _bands(handle: Any, path: Path) -> tuple[int, ...]:

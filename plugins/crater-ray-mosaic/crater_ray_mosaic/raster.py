@@ -1,4 +1,4 @@
-"""A simple-cylindrical raster as a function of latitude and longitude, read by windows."""
+"""A raster as a function of latitude and longitude, read by windows, whatever its projection."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.extent import Extent, checked
+from crater_ray_mosaic.figure import of_body
 from crater_ray_mosaic.frame import ROUNDING, dataset_name, frame_of
+from crater_ray_mosaic.seams import held, regions, stride
 
 # GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory an actor. Read
 # once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
 os.environ.setdefault("GDAL_CACHEMAX", "256")
+FINE = 1 << 24  # pixels of a window, up to which it is read as stored where the projection ends
 
 
 class Raster:
@@ -31,15 +35,32 @@ class Raster:
         path: Path | str,
         *,
         radius_km: float | None = None,
-        extent: tuple[float, float, float, float] | None = None,
+        body: str = "",
+        body_from: str = "",
+        crs: str | None = None,
+        extent: Extent | None = None,
         nodata: float | None = None,
         bands: tuple[int, ...] | None = None,
     ) -> None:
-        """Raises ReaderError when the file cannot be read, or is not simple cylindrical on a known sphere."""
+        """body: a name that the IAU knows, and `body_from` where it is said, as `preset = "robbins_moon"`.
+
+        Raises ReaderError when the file cannot be read or placed on a body of known size, and where two
+        statements about its place or its body disagree.
+        """
         self.path = Path(path)
+        if extent is not None:
+            checked(dataset_name(self.path, None, None), extent, self.path.name)
         self._name = dataset_name(self.path, extent, nodata)
         self._handles = threading.local()
-        self.frame = frame_of(self._handle(), self.path, radius_km, bands)
+        self.frame = frame_of(
+            self._handle(),
+            self.path,
+            radius_km=radius_km,
+            bands=bands,
+            body=of_body(body, body_from),
+            crs=crs,
+            extent=extent,
+        )
 
     def _handle(self) -> Any:
         handle = getattr(self._handles, "dataset", None)
@@ -72,18 +93,43 @@ class Raster:
         Raises OSError when the file can no longer be read.
         """
         f = self.frame
-        rows = (f.north - lats) / f.step_lat - 0.5
-        columns = self._column(lon) + east / f.step_lon - 0.5
+        rows, columns = f.pixels(lats, lon, east)
         outside = ~((rows >= -0.5) & (rows <= f.height - 0.5))
         if not f.wraps:
             outside |= ~((columns >= -0.5) & (columns <= f.width - 0.5))
+        shape = lats.shape if len(f.bands) == 1 else (*lats.shape, len(f.bands))
         if outside.all():
-            shape = lats.shape if len(f.bands) == 1 else (*lats.shape, len(f.bands))
             return np.full(shape, np.nan, np.float32), outside
+        down, across = self._cell(lats, rows, columns, spacing_km)
         rows, columns = np.where(outside, np.nan, rows), np.where(outside, np.nan, columns)
-        down = max(1.0, spacing_km / f.kilometres)
+        if f.plane is None:
+            return self._interpolated(rows, columns, down, across), outside
+        values = np.full(shape, np.nan, np.float32)
+        for some in regions(rows, columns):
+            wanted = np.where(some, rows, np.nan), np.where(some, columns, np.nan)
+            values[some] = self._interpolated(*wanted, down, across)[some]
+        return values, outside
+
+    def _cell(
+        self,
+        lats: NDArray[np.float64],
+        rows: NDArray[np.float64],
+        columns: NDArray[np.float64],
+        spacing_km: float,
+    ) -> tuple[float, float]:
+        """Rows and columns of the raster from one point to the next, 1 at least: what is averaged over."""
+        f = self.frame
+        if f.plane is not None:
+            return stride(rows), stride(columns)
         widest = math.cos(math.radians(float(np.nanmin(np.abs(lats)))))  # of the view's parallels
-        across = max(1.0, spacing_km / (f.kilometres * f.step_lon / f.step_lat * max(widest, 1e-9)))
+        column = f.kilometres * abs(f.step_lon / f.step_lat)
+        return max(1.0, spacing_km / f.kilometres), max(1.0, spacing_km / (column * max(widest, 1e-9)))
+
+    def _interpolated(
+        self, rows: NDArray[np.float64], columns: NDArray[np.float64], down: float, across: float
+    ) -> NDArray[np.float32]:
+        """Bilinear values at fractional pixels, (S, S) each, between cells of about down x across pixels."""
+        f = self.frame
         top, bottom = _span(rows, down, 0, f.height)
         left, right = _span(columns, across, *((None, None) if f.wraps else (0, f.width)))
         pieces, centres = [], []
@@ -92,11 +138,28 @@ class Raster:
             pieces.append(piece)
             centres.append(at + shift)
         block = np.concatenate(pieces, axis=2)
-        return _bilinear(
-            block,
-            _place(rows, _centres(top, bottom, block.shape[1])),
-            _place(columns, np.concatenate(centres)),
-        ), outside
+        where = _place(rows, _centres(top, bottom, block.shape[1])), _place(columns, np.concatenate(centres))
+        if f.plane is None or (off := self._off_globe(top, bottom, left, right, *block.shape[1:])) is None:
+            return _bilinear(block, *where)
+        values = _bilinear(held(block, off), *where)
+        if max(down, across) > 1.0 and (bottom - top) * (right - left) <= FINE:
+            edge = _bilinear(off[None].astype(np.float32), *where) > 0  # looked at again, as stored
+            fine = self._interpolated(np.where(edge, rows, np.nan), np.where(edge, columns, np.nan), 1.0, 1.0)
+            values[edge] = fine[edge]
+        return values
+
+    def _off_globe(
+        self, top: int, bottom: int, left: int, right: int, high: int, wide: int
+    ) -> NDArray[np.bool_] | None:
+        """(high, wide) cells of a window that reach off the globe, or None; a pixel does by its centre."""
+        plane = self.frame.plane
+        if plane is None:
+            return None
+        if (high, wide) == (bottom - top, right - left):
+            return plane.off_globe(_centres(top, bottom, high), _centres(left, right, wide))
+        edges = np.linspace(top - 0.5, bottom - 0.5, high + 1), np.linspace(left - 0.5, right - 0.5, wide + 1)
+        off = plane.off_globe(*edges)
+        return None if off is None else off[1:, 1:] | off[1:, :-1] | off[:-1, 1:] | off[:-1, :-1]
 
     def files(self) -> list[str]:
         """Every file GDAL reads for it: itself, a VRT's tiles, overviews beside it."""
@@ -104,15 +167,7 @@ class Raster:
 
     def holds(self, lat: float, lon: float) -> bool:
         """Whether a place is inside the raster's extent."""
-        f = self.frame
-        row, column = (f.north - lat) / f.step_lat, self._column(lon)
-        return bool(0 <= row <= f.height and (f.wraps or 0 <= column <= f.width))
-
-    def _column(self, lon: float) -> float:
-        """The column of a longitude, the turn chosen nearest the raster's middle."""
-        f = self.frame
-        middle = f.west + f.width * f.step_lon / 2
-        return ((lon - middle + 180.0) % 360.0 - 180.0) / f.step_lon + f.width / 2
+        return bool(self.frame.holds(np.array([lat]), np.array([lon]))[0])
 
     def _read(
         self, top: int, bottom: int, left: int, right: int, down: float, across: float

@@ -52,7 +52,7 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     if not raster.holds(pose.lat, pose.lon):
         raise BadImage("outside: its centre is not on the raster")
     margin = 0 if how.kind == "image" else 1
-    lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin)
+    lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin, raster.frame.flattening)
     spacing = 2.0 * pose.half_width_km / how.size
     values, outside = raster.sample(pose.lon, lats, east, spacing)
     if margin:
@@ -79,7 +79,7 @@ def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any], me
     elevation = how.sun_elevation if pose.elevation is None else pose.elevation
     facing = lambert(height, metres, azimuth - pose.rotation, elevation)
     if np.nanmax(facing, initial=-math.inf) - np.nanmin(facing, initial=math.inf) < 1e-4:
-        raise BadImage("flat: every slope faces the sun alike")
+        raise BadImage("flat: every slope faces the sun alike (of a DEM in kilometres, give vertical = 1000)")
     return facing
 
 
