@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -73,15 +72,6 @@ class Raster:
                 raise ReaderError(f"raster {self.path} does not exist") from None
             self._handles.dataset = handle
         return handle
-
-    @property
-    def crs(self) -> pyproj.CRS | None:
-        """As the file says it; None where it says none that PROJ knows."""
-        own = self._handle().crs
-        try:
-            return pyproj.CRS.from_wkt(own.to_wkt()) if own else None
-        except pyproj.exceptions.CRSError:
-            return None
 
     def sample(
         self, lon: float, lats: NDArray[np.float64], east: NDArray[np.float64], spacing_km: float
