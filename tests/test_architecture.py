@@ -20,6 +20,7 @@ WORDS = {
     "plugins",
     "precision",
     "ray_log",
+    "text",
 }  # what every room may import
 PUBLIC = (
     "crater_ray.plugins",
@@ -30,6 +31,7 @@ PUBLIC = (
     "crater_ray.jobs.cluster",
     "crater_ray.options",
     "crater_ray.precision",
+    "crater_ray.text",
     "crater_ray.layout",
     "crater_ray.pairs",
     "crater_ray.bench.metrics",

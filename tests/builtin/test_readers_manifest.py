@@ -117,6 +117,43 @@ def test_a_table_that_does_not_hold_says_where(tmp_path: Path, text: str, messag
         Manifest(table(tmp_path, text)).parts()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,group,lat\na.jpg,1,1.5\n".encode("utf-16"),
+        "path,group,lat\na.jpg,1,1.5\n".encode("utf-8-sig"),
+        "path,group,lat\na.jpg,1,1.5\n".encode("utf-16-le"),
+        b"path;group;lat\na.jpg;1;1,5\n",
+        b"path\tgroup\tlat\na.jpg\t1\t1.5\n",
+        b"path|group|lat\ra.jpg|1|1.5\r",
+        b"path,group,lat,\r\na.jpg,1,1.5,\r\n\r\n",
+        b"\n\npath,group,lat\na.jpg,1,1.5\n",
+    ],
+)
+def test_a_csv_as_programs_write_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.csv"
+    path.write_bytes(content)
+    reader = Manifest(path)
+    (item,) = items(reader)
+    assert (item.id, item.group, item.columns) == ("a.jpg", "1", {"lat": 1.5})
+
+
+def test_latin_1(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_bytes("path,group\nRöntgen.jpg,1\n".encode("latin-1"))
+    assert items(Manifest(tmp_path / "images.csv"))[0].id == "Röntgen.jpg"
+
+
+@pytest.mark.parametrize(
+    "raw", [bytes(range(256)) * 4, b"PK\x03\x04" + bytes(99), b"\x89PNG\r\n\x1a\n" + bytes(99), b"a\x01,b\n"]
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet"])
+def test_a_binary_file_is_refused_without_its_bytes(tmp_path: Path, raw: bytes, name: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(ReaderError) as told:
+        Manifest(tmp_path / name).parts()
+    assert str(told.value).isprintable()
+
+
 def test_files_that_are_no_table(tmp_path: Path) -> None:
     with pytest.raises(ReaderError, match="does not exist; set path"):
         Manifest(tmp_path / "none.csv").parts()

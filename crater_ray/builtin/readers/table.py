@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from crater_ray.errors import ReaderError
+from crater_ray.text import decoded
 
 
 class Table:
@@ -81,19 +83,43 @@ def _loaded(path: Path, text: Set[str]) -> pa.Table:
     except FileNotFoundError:
         raise ReaderError(f"{path} does not exist; set path to the table of images") from None
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise ReaderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        why = "".join(one for one in str(error).splitlines()[0][:200] if one.isprintable())
+        raise ReaderError(f"{path} cannot be read: {why}") from error
 
 
 def _csv(path: Path, text: Set[str]) -> pa.Table:
+    """Commas, semicolons, tabs or bars; rows without a single cell are left out."""
+    content = decoded(path.read_bytes(), str(path)).encode()
+    head = next((line for line in content.split(b"\n", 50) if line.strip()), b"").decode()
+    bare = re.sub(r'"[^"]*"', "", head)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=bare.count)
     # one block, so that a column's type is that of all its values, not of the first megabyte's
-    block = min(max(path.stat().st_size + 1, 1 << 16), (1 << 31) - 1)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pa.csv.read_csv(
-        path,
+    block = min(max(len(content) + 1, 1 << 16), (1 << 31) - 1)
+    table = pa.csv.read_csv(
+        pa.BufferReader(content),
         read_options=pa.csv.ReadOptions(block_size=block),
         parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
     )
+    names = [name.strip() for name in table.column_names]
+    while len(names) > 1 and not names[-1] and table.column(len(names) - 1).null_count == len(table):
+        names.pop()  # commas at the ends of all lines
+        table = table.remove_column(len(names))
+    table = table.rename_columns(names)
+    if delimiter == ";":
+        table = pa.table([_points(column) for column in table.columns], names=names)
+    return table
+
+
+def _points(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column whose every value has a decimal comma, or is an integer beside some, as numbers."""
+    if not pa.types.is_string(column.type) or not pc.any(pc.match_substring(column, ",")).as_py():
+        return column
+    numbers = pc.match_substring_regex(column, r"^\s*[+-]?\d+(,\d+)?\s*$")
+    if not pc.all(pc.if_else(pc.equal(column, ""), True, numbers)).as_py():
+        return column
+    points = pc.utf8_trim_whitespace(pc.replace_substring(column, ",", "."))
+    return pc.cast(pc.if_else(pc.equal(points, ""), None, points), pa.float64())
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

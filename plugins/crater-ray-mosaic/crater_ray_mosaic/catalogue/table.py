@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from crater_ray.errors import ReaderError
+from crater_ray.text import decoded
 from crater_ray_mosaic.catalogue import vector
-from crater_ray_mosaic.catalogue.text import decoded, named, picked, read_text, shown, units_row
+from crater_ray_mosaic.catalogue.text import named, picked, read_text, shown, units_row
 
 BOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 HINT = "choose another preset, or name the columns with the *_column options"
