@@ -49,6 +49,23 @@ class Rule:
     sane: bool = True  # whether undeclared sentinels are looked for
     nan: bool = False  # declared as no data
 
+    def told(self) -> str:
+        """What is no measurement, in words; empty where nothing is declared or special."""
+        words = [f"{value:.9g}" for value in self.declared]
+        ends = np.iinfo(self.dtype) if np.dtype(self.dtype).kind in "iu" else None
+        if ends is None:
+            words.append("NaN, beyond ±1e30")
+        else:
+            words += [f"below {self.lowest:.0f}"] if self.lowest > ends.min else []
+            words += [f"above {self.highest:.0f}"] if self.highest < ends.max else []
+        return ", ".join(words)
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but declared values is ever missing."""
+        whole = np.iinfo(self.dtype) if np.dtype(self.dtype).kind in "iu" else None
+        return whole is not None and not self.sane and self.lowest <= whole.min and self.highest >= whole.max
+
     def missing(self, samples: Array) -> Array:
         """Bool of the samples' shape: declared, special, NaN or infinite. Any type, NaN as no data."""
         found = ~((samples >= self.lowest) & (samples <= self.highest))

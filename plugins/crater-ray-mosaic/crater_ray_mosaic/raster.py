@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from crater_ray.errors import ReaderError
+from crater_ray.images import Rule
 from crater_ray_mosaic.extent import Extent, checked
 from crater_ray_mosaic.figure import of_body
-from crater_ray_mosaic.frame import ROUNDING, dataset_name, frame_of
+from crater_ray_mosaic.frame import ROUNDING, Frame, dataset_name, frame_of
+from crater_ray_mosaic.samples import WIDE, rule_of, samples
 from crater_ray_mosaic.seams import held, regions, stride
+from crater_ray_mosaic.source import Source, UnreadableRaster
 
-# GDAL's block cache, of the whole process: by itself it takes 5 % of the machine's memory an actor. Read
-# once, at the first file, from the environment alone: rasterio.Env comes too late for it (measured).
-os.environ.setdefault("GDAL_CACHEMAX", "256")
 FINE = 1 << 24  # pixels of a window, up to which it is read as stored where the projection ends
 
 
@@ -50,37 +47,41 @@ class Raster:
         if extent is not None:
             checked(dataset_name(self.path, None, None), extent, self.path.name)
         self._name = dataset_name(self.path, extent, nodata)
-        self._handles = threading.local()
-        self.frame = frame_of(
-            self._handle(),
-            self.path,
-            radius_km=radius_km,
-            bands=bands,
-            body=of_body(body, body_from),
-            crs=crs,
-            extent=extent,
-        )
+        self._source = Source(self._name, self.path)
 
-    def _handle(self) -> Any:
-        handle = getattr(self._handles, "dataset", None)
-        if handle is None:
-            try:
-                handle = rasterio.open(self._name)
-            except rasterio.errors.RasterioIOError as error:
-                if self.path.exists():
-                    raise ReaderError(f"GDAL cannot read {self.path.name}: {error}") from None
-                raise ReaderError(f"raster {self.path} does not exist") from None
-            self._handles.dataset = handle
-        return handle
+        def described(handle: Any) -> tuple[Frame, Rule]:
+            frame = frame_of(
+                handle,
+                self.path,
+                radius_km=radius_km,
+                bands=bands,
+                body=of_body(body, body_from),
+                crs=crs,
+                extent=extent,
+            )
+            return frame, rule_of(handle, frame.bands)
+
+        try:
+            self.frame, self.rule = self._source.ask(described)
+        except UnreadableRaster:
+            if self.path.exists():
+                raise
+            raise ReaderError(f"raster {self.path} does not exist") from None
 
     def sample(
-        self, lon: float, lats: NDArray[np.float64], east: NDArray[np.float64], spacing_km: float
+        self,
+        lon: float,
+        lats: NDArray[np.float64],
+        east: NDArray[np.float64],
+        spacing_km: float,
+        undeclared: set[float] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Bilinear values at (lats, lon + east), averaged beforehand over cells of about `spacing_km`.
 
         lats, east (S, S) degrees, NaN where there is no place; spacing_km between neighbouring points.
-        -> (S, S) or (S, S, B) float32, NaN where there are no data; (S, S) bool, True outside the raster.
-        Raises OSError when the file can no longer be read.
+        `undeclared` takes the values that stand for no data though the file does not say so.
+        -> (S, S) or (S, S, B) float32, float64 for types of more digits, NaN without a measurement;
+        (S, S) bool, True outside the raster. Raises UnreadableRaster.
         """
         f = self.frame
         rows, columns = f.pixels(lats, lon, east)
@@ -93,11 +94,11 @@ class Raster:
         down, across = self._cell(lats, rows, columns, spacing_km)
         rows, columns = np.where(outside, np.nan, rows), np.where(outside, np.nan, columns)
         if f.plane is None:
-            return self._interpolated(rows, columns, down, across), outside
-        values = np.full(shape, np.nan, np.float32)
+            return self._interpolated(rows, columns, down, across, undeclared), outside
+        values = np.full(shape, np.nan, np.float64 if self.rule.dtype in WIDE else np.float32)
         for some in regions(rows, columns):
             wanted = np.where(some, rows, np.nan), np.where(some, columns, np.nan)
-            values[some] = self._interpolated(*wanted, down, across)[some]
+            values[some] = self._interpolated(*wanted, down, across, undeclared)[some]
         return values, outside
 
     def _cell(
@@ -116,15 +117,20 @@ class Raster:
         return max(1.0, spacing_km / f.kilometres), max(1.0, spacing_km / (column * max(widest, 1e-9)))
 
     def _interpolated(
-        self, rows: NDArray[np.float64], columns: NDArray[np.float64], down: float, across: float
-    ) -> NDArray[np.float32]:
+        self,
+        rows: NDArray[np.float64],
+        columns: NDArray[np.float64],
+        down: float,
+        across: float,
+        undeclared: set[float] | None,
+    ) -> NDArray[Any]:
         """Bilinear values at fractional pixels, (S, S) each, between cells of about down x across pixels."""
         f = self.frame
         top, bottom = _span(rows, down, 0, f.height)
         left, right = _span(columns, across, *((None, None) if f.wraps else (0, f.width)))
         pieces, centres = [], []
         for start, stop, shift in _pieces(left, right, f.turn, f.width) if f.wraps else [(left, right, 0)]:
-            piece, at = self._read(top, bottom, start, stop, down, across)
+            piece, at = self._read(top, bottom, start, stop, down, across, undeclared)
             pieces.append(piece)
             centres.append(at + shift)
         block = np.concatenate(pieces, axis=2)
@@ -134,7 +140,8 @@ class Raster:
         values = _bilinear(held(block, off), *where)
         if max(down, across) > 1.0 and (bottom - top) * (right - left) <= FINE:
             edge = _bilinear(off[None].astype(np.float32), *where) > 0  # looked at again, as stored
-            fine = self._interpolated(np.where(edge, rows, np.nan), np.where(edge, columns, np.nan), 1.0, 1.0)
+            there = np.where(edge, rows, np.nan), np.where(edge, columns, np.nan)
+            fine = self._interpolated(*there, 1.0, 1.0, undeclared)
             values[edge] = fine[edge]
         return values
 
@@ -151,32 +158,38 @@ class Raster:
         off = plane.off_globe(*edges)
         return None if off is None else off[1:, 1:] | off[1:, :-1] | off[:-1, 1:] | off[:-1, :-1]
 
+    def no_measurement(self, undeclared: Iterable[float] = ()) -> str:
+        """Which values stand for no data, in words; `undeclared`: those that `sample` found."""
+        found = [f"{value:.9g} (not declared)" for value in sorted(undeclared)]
+        return ", ".join(filter(None, [self.rule.told(), *found]))
+
     def files(self) -> list[str]:
         """Every file GDAL reads for it: itself, a VRT's tiles, overviews beside it."""
-        return list(self._handle().files)
+        return self._source.ask(lambda handle: list(handle.files))
 
     def holds(self, lat: float, lon: float) -> bool:
         """Whether a place is inside the raster's extent."""
         return bool(self.frame.holds(np.array([lat]), np.array([lon]))[0])
 
     def _read(
-        self, top: int, bottom: int, left: int, right: int, down: float, across: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """(B, h, w) float32 of a window in cells of at most down x across pixels, and its column centres."""
+        self,
+        top: int,
+        bottom: int,
+        left: int,
+        right: int,
+        down: float,
+        across: float,
+        undeclared: set[float] | None,
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """(B, h, w) of a window in cells of at most down x across pixels, and its column centres."""
         f = self.frame
         high, wide = math.ceil((bottom - top) / down), math.ceil((right - left) / across)
         window = Window(left, top, right - left, bottom - top)
-        handle, bands, shape = self._handle(), list(f.bands), (len(f.bands), high, wide)
-        resampling = Resampling.nearest if shape[1:] == (bottom - top, right - left) else Resampling.average
-        kind = np.float64 if f.dtype == "float64" else np.float32
-        values = handle.read(bands, window=window, out_shape=shape, resampling=resampling, out_dtype=kind)
-        if f.nodata is not None and not math.isnan(f.nodata):
-            values[values == kind(f.nodata)] = np.nan
-        if f.masked:
-            mask = handle.read_masks(bands, window=window, out_shape=shape, resampling=Resampling.nearest)
-            values[mask == 0] = np.nan
-        values[~np.isfinite(values)] = np.nan
-        return values.astype(np.float32, copy=False), _centres(left, right, wide)
+        values = self._source.ask(
+            lambda handle: samples(handle, list(f.bands), window, (high, wide), self.rule, undeclared),
+            window,
+        )
+        return values, _centres(left, right, wide)
 
 
 def _span(at: NDArray[np.float64], cell: float, low: int | None, high: int | None) -> tuple[int, int]:
@@ -213,9 +226,7 @@ def _place(at: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.
     return places
 
 
-def _bilinear(
-    block: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _bilinear(block: NDArray[Any], rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[Any]:
     """(B, h, w) at fractional (rows, columns), each (S, S) -> (S, S[, B]); NaN where any of the four is."""
     known = np.isfinite(rows) & np.isfinite(columns)
     rows, columns = np.where(known, rows, 0.0), np.where(known, columns, 0.0)

@@ -45,8 +45,10 @@ def stretched(values: Array, low: float = 1.0, high: float = 99.0) -> tuple[Arra
     if finite.size == 0:
         return values, False
     bottom, top = np.percentile(finite, (low, high))
-    if not top - bottom > 1e-6 * max(abs(bottom), abs(top), 1e-6):
+    steps = 8 * np.finfo(values.dtype).eps  # below that the spread is rounding
+    if not top - bottom > steps * max(abs(bottom), abs(top), 1e-6):
         return np.zeros_like(values), False
+    bottom, top = float(bottom), float(top)
     spread = np.clip((values - bottom) * (255.0 / (top - bottom)), 0.0, 255.0)
     return spread.astype(np.float32, copy=False), True
 

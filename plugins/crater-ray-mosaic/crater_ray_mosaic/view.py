@@ -54,11 +54,12 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     margin = 0 if how.kind == "image" else 1
     lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin, raster.frame.flattening)
     spacing = 2.0 * pose.half_width_km / how.size
-    values, outside = raster.sample(pose.lon, lats, east, spacing)
+    undeclared: set[float] = set()
+    values, outside = raster.sample(pose.lon, lats, east, spacing, undeclared)
     if margin:
         values, outside = _shaded(raster, pose, how, values, 1000.0 * spacing), outside[1:-1, 1:-1]
     invalid = ~np.isfinite(values) if values.ndim == 2 else ~np.isfinite(values).all(axis=2)
-    _enough(invalid, outside, how.max_invalid)
+    _enough(invalid, outside, how.max_invalid, raster.no_measurement(undeclared))
     eight_bit = how.kind == "image" and raster.frame.dtype == "uint8"
     if eight_bit and (spread := float(values[~invalid].std())) < how.flat_below:
         raise BadImage(f"flat: a standard deviation of {spread:.2f} grey levels, under {how.flat_below:g}")
@@ -83,7 +84,10 @@ def _shaded(raster: Raster, pose: Pose, how: Rendering, height: NDArray[Any], me
     return facing
 
 
-def _enough(invalid: NDArray[np.bool_], outside: NDArray[np.bool_], most: float) -> None:
+def _enough(invalid: NDArray[np.bool_], outside: NDArray[np.bool_], most: float, no_measurement: str) -> None:
     share, beyond = float(invalid.mean()), float(outside.mean())
     if share > most:
-        raise BadImage(f"no data: {share:.0%} of it, {beyond:.0%} outside the raster; at most {most:.0%}")
+        said = f"; no measurement: {no_measurement}" if no_measurement and share > beyond else ""
+        raise BadImage(
+            f"no data: {share:.0%} of it, {beyond:.0%} outside the raster; at most {most:.0%}{said}"
+        )

@@ -47,7 +47,7 @@ def paint(tmp_path: Path) -> Callable[..., Path]:
         with rasterio.open(
             path,
             "w",
-            driver="GTiff",
+            driver=more.pop("driver", "GTiff"),
             width=width,
             height=height,
             count=len(bands),
