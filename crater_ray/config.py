@@ -111,7 +111,7 @@ class ServeTable(Table):
     gpus_per_encoder: float = Field(default=0.0, ge=0)
     batch: int = Field(default=8, ge=1)  # query images encoded at once at most
     max_bytes: int = Field(default=16 << 20, ge=1)  # of a request's body
-    max_pixels: int | None = Field(default=None, ge=1)  # of a query image; None: what the index was made with
+    max_pixels: int = Field(default=1 << 22, ge=1)  # of a query image; at most the index's own
     at_once: int = Field(default=32, ge=1)  # requests an ingress works on; beyond that 429
     seconds: float = Field(default=30.0, gt=0)  # for a request, then 504
     body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408

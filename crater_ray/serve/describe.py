@@ -39,7 +39,7 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
         ),
         limits=Limits(
             bytes=table.max_bytes,
-            pixels=min(table.max_pixels or recipe.max_pixels, recipe.max_pixels),
+            pixels=min(table.max_pixels, recipe.max_pixels),
             seconds=table.seconds,
         ),
         basemaps=[one.told.model_copy(update={"url": prefix + one.told.url}) for one in basemaps],

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
+from crater_ray.images import turned
 from crater_ray_catalogue.candidates import Found
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.matching import Outcome
 from crater_ray_catalogue.registration import Placed, Ties
+from crater_ray_catalogue.scene import turn_of
 from crater_ray_catalogue.stage import whole
 
 
@@ -94,17 +97,19 @@ def write_transform(path: Path, placed: Placed, outcome: Outcome, size: tuple[in
 
 
 def georeference(image: Path, placed: Placed, path: Path) -> Path:
-    """The image, its own bands and values, as a GeoTIFF on the plane that touches at its middle."""
+    """The image, its own bands and values, upright, as a GeoTIFF on the plane that touches at its middle."""
     (a, b, c), (d, e, f) = told(placed, Outcome(placed, None, (), 0.0, 0, 0), (1, 1))["pixel_to_metres"]
     corner = c - (a + b) / 2, f - (d + e) / 2  # GDAL counts from the upper left pixel's corner
     transform = Affine(a, b, corner[0], d, e, corner[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        turn = turn_of(image)
         with rasterio.open(image) as file:
+            high, wide = turned(np.empty((file.height, file.width, 0)), turn).shape[:2]
             profile = {
                 "driver": "GTiff",
-                "width": file.width,
-                "height": file.height,
+                "width": wide,
+                "height": high,
                 "count": file.count,
                 "dtype": file.dtypes[0],
                 "nodata": file.nodata,
@@ -116,6 +121,10 @@ def georeference(image: Path, placed: Placed, path: Path) -> Path:
             def write(at: Path) -> None:
                 with rasterio.open(at, "w", **profile) as out:
                     for band in range(1, file.count + 1):
-                        out.write(file.read(band), band)
+                        out.write(turned(file.read(band), turn), band)
+                    if ColorInterp.palette in file.colorinterp:
+                        out.write_colormap(1, file.colormap(1))
+                    if ColorInterp.alpha in file.colorinterp:
+                        out.colorinterp = file.colorinterp
 
             return whole(path, write)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +15,22 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 
-from crater_ray.errors import UserError
+from crater_ray.errors import BadImage, ReaderError, UserError
+from crater_ray.images import grey as image_grey
+from crater_ray.images import known, orientation
 from crater_ray_catalogue.stage import key
+from crater_ray_mosaic.samples import rule_of, samples
 from crater_ray_mosaic.shade import greys, stretched
 
 Floats = NDArray[np.float32]
 MOST_PIXELS = 64_000_000
+HEAD = 16  # bytes that say a format
 SMALLEST = 64  # pixels a side
 FINE = 1.5  # image pixels a window's pixel, beyond which the image is halved first
 
@@ -43,7 +52,7 @@ class Scene:
 
     @cached_property
     def digest(self) -> str:
-        return key(self.grey.shape, self.grey.tobytes().hex()[:64], float(np.nansum(self.grey)))
+        return key(self.grey.shape, hashlib.sha256(self.grey.tobytes()).hexdigest())
 
     @cached_property
     def filled(self) -> Floats:
@@ -88,24 +97,16 @@ class Scene:
 
 
 def read_scene(path: Path) -> Scene:
-    """The image, bands averaged, 8 bits or more.
+    """The image as it looks, upright, bands averaged, in its own depth; NaN where it shows nothing.
 
-    Raises UserError for a file that is none, or of another size.
+    Photographs and pictures go through crater_ray.images as everywhere; rasters (a place on the ground, a
+    mask, no data, other bands or formats) through GDAL. Raises UserError for a file that is none, or of
+    another size.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                if file.width * file.height > MOST_PIXELS:
-                    raise UserError(
-                        f"{path.name} has {file.width} x {file.height} pixels, "
-                        f"more than {MOST_PIXELS:,}; cut it up"
-                    )
-                bands = [band for band in range(1, min(file.count, 3) + 1)]
-                values: NDArray[Any] = file.read(bands, masked=True).astype(np.float32).filled(np.nan)
-    except RasterioIOError as error:
+        grey = _grey(path)
+    except (BadImage, ReaderError, RasterioError, OSError) as error:
         raise UserError(f"cannot read the image {path}: {error}") from None
-    grey = values.mean(0, dtype=np.float32)
     if min(grey.shape) < SMALLEST:
         raise UserError(
             f"{path.name} is {grey.shape[1]} x {grey.shape[0]} pixels; give {SMALLEST} or more a side"
@@ -113,3 +114,65 @@ def read_scene(path: Path) -> Scene:
     if not np.nanstd(grey) > 0 if np.isfinite(grey).any() else True:
         raise UserError(f"{path.name} shows one grey and nothing else")
     return Scene(grey, path.stem)
+
+
+def turn_of(path: Path) -> int:
+    """The EXIF orientation that `read_scene` undoes, 1 where it undoes none."""
+    with path.open("rb") as file:
+        format = known(file.read(HEAD))
+    if format is None or (format == "TIFF" and _is_raster(path)):
+        return 1
+    return orientation(path.read_bytes())
+
+
+def _grey(path: Path) -> Floats:
+    with path.open("rb") as file:
+        format = known(file.read(HEAD))
+    if format is None or (format == "TIFF" and _is_raster(path)):
+        return _raster(path)
+    values: Floats = image_grey(path.read_bytes(), MOST_PIXELS)
+    return values
+
+
+def _is_raster(path: Path) -> bool:
+    """Whether a TIFF says what pictures do not: a place, a mask, no data, or samples of other types."""
+    with _opened(path) as file:
+        flags = {flag for band in file.mask_flag_enums for flag in band}
+        return (
+            bool(file.crs)
+            or not file.transform.is_identity
+            or file.nodata is not None
+            or bool(flags - {MaskFlags.all_valid, MaskFlags.alpha, MaskFlags.per_dataset})
+            or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags)
+            or file.count not in (1, 3, 4)
+            or file.dtypes[0] not in ("uint8", "uint16", "float32")
+        )
+
+
+def _raster(path: Path) -> Floats:
+    with _opened(path) as file:
+        if file.width * file.height > MOST_PIXELS:
+            raise UserError(
+                f"{path.name} has {file.width} x {file.height} pixels, more than {MOST_PIXELS:,}; cut it up"
+            )
+        bands = list(range(1, min(file.count, 3) + 1)) if file.count >= 3 else [1]
+        shape, whole = (file.height, file.width), Window(0, 0, file.width, file.height)
+        values = samples(file, bands, whole, shape, rule_of(file, bands))
+        if file.colorinterp[0] == ColorInterp.palette:
+            colours = file.colormap(1)
+            table = np.full(max(colours) + 2, np.nan)  # an index without a colour shows nothing
+            for index, (red, green, blue, alpha) in colours.items():
+                table[index] = (red + green + blue) / 3 if alpha else np.nan
+            values = table[np.where(np.isfinite(values), values, -1).astype(int)]
+        if values.dtype != np.float32 and np.isfinite(values).any():
+            values = values - np.nanmin(values)  # large offsets keep their digits
+        grey: Floats = values.mean(axis=0, dtype=np.float32)
+        return grey
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as file:
+            yield file

@@ -123,7 +123,8 @@ class Source:
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     before = getattr(_heard.lines, "now", None)
-    _heard.lines.now = lines = []
+    lines: list[str] = []
+    _heard.lines.now = lines
     try:
         yield lines
     finally:
