@@ -30,10 +30,9 @@ BLOCK_ROWS = 4096  # images a block of the exact scan
 class Index:
     """One pinned version of an index, searchable. Satisfies crater_ray.plugins.Index.
 
-    With `segments`, only the rows of those: a searcher's share of the version. Query images are encoded on
-    `device`.
+    With `segments`, only their rows: a searcher's share. Query images are encoded on `device`.
     Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
-    that is missing.
+    that is missing, ConfigError for a device that is not here.
     """
 
     def __init__(
@@ -45,9 +44,7 @@ class Index:
         segments: Collection[str] | None = None,
         device: str = "cpu",
     ) -> None:
-        self.root = Path(root)
-        self.threads = threads
-        self.device = device
+        self.root, self.threads, self.device = Path(root), threads, here(device)
         self.snapshot = Snapshot(self.root, version, segments)
         self.snapshot.bring()
         self.recipe = self.snapshot.recipe
@@ -75,8 +72,8 @@ class Index:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """One image at a time: a query does not wait for a batch. ConfigError: no such device."""
-        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1, device=here(self.device))
+        """One image at a time: a query does not wait for a batch."""
+        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1, device=self.device)
 
     @cached_property
     def codec(self) -> Codec:
@@ -399,8 +396,5 @@ class Index:
 
 
 def open_index(root: str | Path, version: int | None = None, *, device: str = "cpu") -> Index:
-    """The index at `root`, its version in force or the one named; query images are encoded on `device`.
-
-    Raises ConfigError for a device that is not here.
-    """
-    return Index(root, version, device=here(device))
+    """The index at `root`, its version in force or the one named; query images are encoded on `device`."""
+    return Index(root, version, device=device)
