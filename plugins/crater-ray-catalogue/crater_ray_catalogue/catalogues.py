@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crater_ray.errors import BadImage, ReaderError
 from crater_ray.types import Item
 from crater_ray_catalogue import CataloguesOptions
+from crater_ray_mosaic.figure import compare, of_raster
 from crater_ray_mosaic.mosaic import COLUMNS, Mosaic
 from crater_ray_mosaic.options import MosaicOptions
 
@@ -43,7 +44,7 @@ class Catalogues:
         }
         recognise = "preset" not in apart and not any(name.endswith("_column") for name in apart)
         if "raster" in apart:  # where the first raster lies says nothing of the second
-            shared_second = {k: v for k, v in shared.items() if k not in ("extent", "nodata", "bands")}
+            shared_second = {k: v for k, v in shared.items() if k not in ("crs", "extent", "nodata", "bands")}
         else:
             shared_second = dict(shared)
         own = {*CONVENTIONS, "preset", *COLUMNS_OF} if "preset" in apart else {"layer", "drop"}
@@ -56,6 +57,7 @@ class Catalogues:
             "a": Mosaic(MosaicOptions(**shared)),
             "b": Mosaic(MosaicOptions(**{**shared_second, **apart}), recognise=recognise),
         }
+        compare(*(of_raster(mosaic.raster) for mosaic in self._mosaics.values()))
         for mosaic in self._mosaics.values():
             if mosaic.options.drop:
                 _ = mosaic.catalogue  # a column or a value that is not there is told at once

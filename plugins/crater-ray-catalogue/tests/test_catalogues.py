@@ -154,3 +154,27 @@ def test_what_is_read_can_be_dropped_from(tmp_path: Path, header: str, encoding:
     assert [item.id for part in both.parts() for item in both.read(part)] == ["a:A_x3", "b:Y_x3"]
     with pytest.raises(ReaderError, match="no row has 'head2010' in column 'source'"):
         catalogues(raster=tmp_path / "moon.tif", second_drop={"source": "head2010"}, **given)
+
+
+def test_two_rasters_of_bodies_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    paths = []
+    for name, radius in (("moon.tif", 1737400), ("mercury.tif", 2440530)):
+        paths.append(tmp_path / name)
+        with rasterio.open(
+            paths[-1], "w", driver="GTiff", width=36, height=18, count=1, dtype="uint8",
+            crs=f"+proj=longlat +R={radius}", transform=Affine(10, 0, -180, 0, -10, 90),
+        ) as file:  # fmt: skip
+            file.write(np.zeros((1, 18, 36), np.uint8))
+    table = tmp_path / "craters.csv"
+    table.write_text("id,lat,lon,d\na,0,0,900\n")
+    with pytest.raises(ReaderError, match=r"moon.tif \(1737.4 km\) and raster mercury.tif \(2440.53"):
+        catalogues(
+            raster=paths[0],
+            second_raster=paths[1],
+            catalogue=table,
+            second_catalogue=table,
+            id_column="id",
+            lat_column="lat",
+            lon_column="lon",
+            diameter_column="d",
+        )

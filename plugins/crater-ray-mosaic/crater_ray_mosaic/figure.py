@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from pyproj import CRS
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.bodies import radii_km
+
+if TYPE_CHECKING:
+    from crater_ray_mosaic.raster import Raster
 
 TOLERANCE = 0.01  # between two radii of one body: a mean, an equatorial and a local one differ by less
 LARGEST_KM = 6500.0  # Earth has the largest solid surface
@@ -59,6 +63,12 @@ def of_crs(crs: CRS, name: str) -> Statement | None:
         return None
     axes = ellipsoid.semi_major_metre / 1000.0, (ellipsoid.semi_minor_metre or 0.0) / 1000.0
     return Statement(f"the CRS of {name}, {crs.name!r}", axes[0], axes[1] or axes[0], axes[0])
+
+
+def of_raster(raster: Raster) -> Statement:
+    """What a raster was opened with: to be compared with that of another."""
+    radius = raster.frame.radius_km
+    return Statement(f"raster {raster.path.name}", radius, radius, radius)
 
 
 def compare(*statements: Statement | None) -> None:

@@ -152,9 +152,10 @@ def test_the_preset_of_the_gazetteer_knows_the_body(paint: Paint, tmp_path: Path
     def lon(**more: Any) -> float:
         return float(reader(paint, tmp_path, text, preset="craterpy", **names, **more).catalogue.lon[0])
 
-    assert (lon(body="Mercury"), lon(body="moon"), lon()) == (-20, 20, 20)
+    mercury = "+proj=longlat +R=2440530"
+    assert (lon(body="Mercury", crs=mercury), lon(body="moon"), lon()) == (-20, 20, 20)
     assert lon(body="moon", west_positive=True) == -20
     with pytest.raises(
         ReaderError, match="westward for mercury, whose radius the raster has; give option body"
     ):
-        lon(radius_km=2439.4)
+        lon(radius_km=2439.4, crs=mercury)

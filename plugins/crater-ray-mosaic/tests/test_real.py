@@ -6,9 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.warp import calculate_default_transform, reproject
 
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.mosaic import mosaic
+from crater_ray_mosaic.pose import Pose
+from crater_ray_mosaic.raster import Raster
+from crater_ray_mosaic.view import Rendering, render
 
 pytestmark = pytest.mark.real
 
@@ -72,3 +78,47 @@ def test_a_second_catalogue_and_the_colour_map(moon_data: Path) -> None:
     views = [reader.load(item.uri) for part in reader.parts() for item in reader.read(part)]
     assert len(views) == 40
     assert {view.shape for view in views} == {(224, 224, 3)}
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "+proj=stere +lat_0=-90 +lon_0=-165 +R=1737400",
+        "+proj=sinu +lon_0=-150 +R=1737400",
+        "+proj=merc +R=1737400",
+        "+proj=lcc +lat_1=-10 +lat_2=-25 +lon_0=-165 +R=1737400",
+    ],
+)
+def test_a_warped_dem_shows_what_the_dem_shows(moon_data: Path, tmp_path: Path, crs: str) -> None:
+    """GDAL's warp of real relief, under one sun: the same views, at the same place."""
+    plain = moon_data / "moon_gld100_256ppd_w180_w150_s30_n00.tif"
+    warped = tmp_path / "warped.tif"
+    with rasterio.open(plain) as file:
+        window = rasterio.windows.Window(2000, 2000, 1600, 1600)
+        values, there = file.read(1, window=window).astype(np.float32), file.window_transform(window)
+        bounds = file.window_bounds(window)
+        to, width, height = calculate_default_transform(file.crs, crs, 1600, 1600, *bounds)
+        made = np.full((height, width), np.nan, np.float32)
+        reproject(
+            values, made, src_transform=there, src_crs=file.crs, dst_transform=to, dst_crs=crs,
+            dst_nodata=np.nan, resampling=Resampling.cubic,
+        )  # fmt: skip
+    with rasterio.open(
+        warped, "w", driver="GTiff", width=width, height=height, count=1, dtype="float32", crs=crs,
+        transform=to, nodata=np.nan,
+    ) as out:  # fmt: skip
+        out.write(made, 1)
+    rasters = Raster(plain), Raster(warped)
+    for pose in (Pose(-11.0, -169.0, 25, 270.0, 30.0), Pose(-10.5, -168.0, 40, 45.0, 30.0)):
+        one, other = (render(raster, pose, Rendering("dem")).astype(float) for raster in rasters)
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+        assert max(abs(step) for step in offset(one, other)) < 0.1
+
+
+def offset(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Pixels down and right by which the second lies off the first: least squares on its slopes."""
+    down, right = np.gradient(one)
+    slopes = np.stack([down.ravel(), right.ravel()], axis=1)
+    moved = np.linalg.lstsq(slopes, (one - other).ravel(), rcond=None)[0]
+    return float(moved[0]), float(moved[1])
