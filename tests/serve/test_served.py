@@ -291,6 +291,7 @@ def test_a_corrupt_file_stops_the_start_with_one_line(painted_copy: Path) -> Non
     )
     assert done.returncode == 1
     assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 2, done.stderr
     error, log = done.stderr.splitlines()
     assert error.startswith("Error")
     assert "codes.bin does not match its checksum" in error
