@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and docs/plugins.md from the code; --check says what is out of date, exit 1."""
+"""Writes commands.md, plugins.md and inputs.md from the code; --check says what is out of date, exit 1."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from inputs import markdown
 from pydantic_core import PydanticUndefined
 
 from crater_ray.cli import app
@@ -60,9 +61,18 @@ def _options(model: type[Options]) -> str:
     return ", ".join(shown).replace("|", "\\|") or "none"
 
 
+def inputs() -> str:
+    """What each form of input comes to."""
+    return f"# Inputs\n\n{NOTE}\nEvery row is tried by tests/test_inputs.py.\n{markdown()}"
+
+
 def main() -> None:
     stale = []
-    for path, text in ((DOCS / "commands.md", commands()), (DOCS / "plugins.md", plugins())):
+    for path, text in (
+        (DOCS / "commands.md", commands()),
+        (DOCS / "plugins.md", plugins()),
+        (DOCS / "inputs.md", inputs()),
+    ):
         if "--check" in sys.argv:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(path.name)
