@@ -62,7 +62,8 @@ def nearest(queries: Floats, own: Rows, blocks: Blocks, first: int = FIRST) -> R
 
 def recall(shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, handed: int = CANDIDATES) -> float:
     """The share of `truth` (B, first; -1: none) that is among the `handed` images stage one finds."""
-    found, _ = shortlist.search(queries, handed + 1)
+    # nprobe is measured as it is set: where it finds too few, a search looks into more lists
+    found, _ = shortlist.search(queries, handed + 1, widen=not shortlist.lists)
     hit = wanted = 0
     for row, got, asked in zip(own, found, truth, strict=True):
         others = got[got != row][:handed]

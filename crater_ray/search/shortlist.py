@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import DamagedIndex
+from crater_ray.search import filtered
 from crater_ray.search.factories import FLAT, learns_from
 from crater_ray.search.faiss_filter import faiss, parameters
+from crater_ray.search.ivf_lists import Lists, lists_of
+from crater_ray.types import CANDIDATES
 
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
@@ -33,6 +36,7 @@ class Shortlist:
         if threads is not None:
             faiss.omp_set_num_threads(threads)
         self.index, self.m = index, m
+        self._read: tuple[int, Lists | None] | None = None  # of so many vectors
 
     def __len__(self) -> int:
         return int(self.index.ntotal) // self.m
@@ -105,6 +109,16 @@ class Shortlist:
         for start in range(0, len(flat), BLOCK):
             self.index.add(_finite(flat[start : start + BLOCK], "the vectors", start))
 
+    def warm(self) -> None:
+        """Reads what a search under a mask needs of the lists, so that the first one does not wait for it."""
+        self._lists()
+
+    def _lists(self) -> Lists | None:
+        count = int(self.index.ntotal)
+        if self._read is None or self._read[0] != count:
+            self._read = count, lists_of(self.index)
+        return self._read[1]
+
     @property
     def lists(self) -> int:
         """Of an IVF index, 0 for another."""
@@ -163,17 +177,19 @@ class Shortlist:
 
     def save(self, path: Path | str) -> None:
         """Writes the FAISS file. Raises OSError, a full disk included."""
+        if (inverted := faiss.try_extract_index_ivf(self.index)) is not None:
+            inverted.make_direct_map(False)  # which a search under a mask may have made
         with open(path, "wb") as file:  # FAISS's own writer says nothing when the disk is full at close
             faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))
 
     def search(
-        self, queries: Vectors, s: int, mask: NDArray[np.bool_] | None = None
+        self, queries: Vectors, s: int, mask: NDArray[np.bool_] | None = None, *, widen: bool = True
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The s best images of each query: rows (B, s) int64, -1 where there is none, and scores (B, s).
 
         Queries (B, m', G). Best first, ties by row; the score is -inf where the row is -1. Only rows where
-        `mask` (N,) is true are searched. Raises ValueError for queries that are not finite or of another
-        width than the vectors.
+        `mask` (N,) is true are searched, and as many are found as pass (filtered.py), but where all
+        are searched without `widen`. Raises ValueError for queries that are not finite or of another width.
         """
         asked = np.ascontiguousarray(queries, np.float32)
         if asked.ndim != 3 or asked.shape[1] < 1 or asked.shape[2] != self.index.d:
@@ -185,19 +201,35 @@ class Shortlist:
         wanted = min(s, len(self)) * self.m
         if wanted == 0 or count == 0:
             return rows, scores
-        found, places = self.index.search(asked.reshape(-1, self.index.d), wanted, params=self._filter(mask))
+        found, places = filtered.search(
+            self.index,
+            self._lists,
+            asked.reshape(-1, self.index.d),
+            wanted,
+            self._vectors_of(mask),
+            deepest=(CANDIDATES + 1) * self.m,  # an item that asks is its own first
+            widen=widen,
+        )
         found, places = found.reshape(count, -1), places.reshape(count, -1)
         for number in range(count):
             best, values = _best(places[number], found[number], self.m, s)
             rows[number, : len(best)], scores[number, : len(best)] = best, values
         return rows, scores
 
-    def _filter(self, mask: NDArray[np.bool_] | None) -> Any:
+    def score(self, queries: Vectors, rows: Rows) -> NDArray[np.float32]:
+        """(n,) what each image of `rows` (n,) scores by a query's vectors (m', G), as `search` scores it."""
+        every = (np.asarray(rows, np.int64)[:, None] * self.m + np.arange(self.m)).reshape(-1)
+        asked = np.ascontiguousarray(queries, np.float32)
+        best: NDArray[np.float32] = filtered.products(self.index, self._lists(), asked, every).max(0)
+        score: NDArray[np.float32] = best.reshape(-1, self.m).max(1)
+        return score
+
+    def _vectors_of(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
         if mask is None:
             return None
         if mask.shape != (len(self),) or mask.dtype != np.bool_:
             raise ValueError(f"the mask is {mask.shape} {mask.dtype}; ({len(self)},) bool is asked for")
-        return parameters(self.index, mask if self.m == 1 else np.repeat(mask, self.m))
+        return mask if self.m == 1 else np.repeat(mask, self.m)
 
 
 def _best(places: Rows, found: NDArray[np.float32], m: int, s: int) -> tuple[Rows, NDArray[np.float32]]:
