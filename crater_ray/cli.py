@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crater_ray.asking import evaluate, neighbours, query
 from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
 from crater_ray.options import (
     columns,
-    device_option,
-    index_argument,
     job_argument,
     json_option,
     overrides_option,
-    search_options,
     show,
 )
 from crater_ray.ray_log import kept_log
@@ -156,71 +154,6 @@ def index(
 
 
 @app.command()
-@index_argument
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
-@search_options("shortlist")
-@click.option("--matches", is_flag=True, help="Which pairs of tokens each score is made of.")
-@click.option(
-    "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
-)
-@device_option
-@json_option
-def query(
-    index: Path,
-    images: Sequence[Path],
-    ids: Sequence[str],
-    top: int,
-    mode: str,
-    candidates: int,
-    expand: int,
-    matches: bool,
-    sheet: Path | None,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Find what looks like IMAGES in an index."""
-    from crater_ray.query import as_text, ask
-
-    if not images and not ids:
-        raise click.UsageError("name an image file, or an item with --id")
-    answers = ask(
-        index,
-        images,
-        ids,
-        top=top,
-        mode=mode,
-        candidates=candidates,
-        expand=expand,
-        explain=matches,
-        sheet=sheet,
-        device=device,
-    )
-    show(answers, as_json, lambda: as_text(answers))
-
-
-@app.command()
-@index_argument
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
-@search_options("shortlist")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A Parquet file to write.")
-@click.option("--address", help="A running Ray cluster; this machine if left out.")
-def neighbours(
-    index: Path, top: int, mode: str, candidates: int, expand: int, out: Path, address: str | None
-) -> None:
-    """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
-    from crater_ray.config import ClusterTable, NeighboursTable
-    from crater_ray.jobs.neighbours import run
-
-    table = NeighboursTable.model_validate(
-        {"top": top, "mode": mode, "candidates": candidates, "expand": expand}
-    )
-    rows = run(index, table, out, ClusterTable(address=address))
-    click.echo(f"{out}: {rows} rows")
-
-
-@app.command()
 @click.argument("name")
 @job_argument
 @overrides_option
@@ -229,49 +162,6 @@ def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
     from crater_ray.jobs.consume import run
 
     click.echo(str(run(name, _job(job, overrides))))
-
-
-@app.command()
-@job_argument
-@search_options("exact")
-@click.option("--run", "run_file", type=click.Path(path_type=Path), help="Write the rankings as a TREC run.")
-@click.option("--qrels", type=click.Path(path_type=Path), help="Write the relevance as TREC qrels.")
-@click.option(
-    "--depth", type=click.IntRange(1), help="Ranks kept of each query; the whole gallery if left out."
-)
-@click.option(
-    "--sheet",
-    type=click.Path(path_type=Path),
-    help="Draw some queries, hits and matched tokens into this PNG.",
-)
-@json_option
-@overrides_option
-def evaluate(
-    job: Path,
-    mode: str,
-    candidates: int,
-    expand: int,
-    run_file: Path | None,
-    qrels: Path | None,
-    depth: int | None,
-    sheet: Path | None,
-    as_json: bool,
-    overrides: Sequence[str],
-) -> None:
-    """Score a job's index, made where there is none, with its [queries]: mAP, hit, recall, bytes, seconds."""
-    from crater_ray.bench.evaluate import run
-
-    report = run(
-        _job(job, overrides),
-        mode=mode,
-        candidates=candidates,
-        expand=expand,
-        run_file=run_file,
-        qrels=qrels,
-        depth=depth,
-        sheet=sheet,
-    )
-    show(report.as_dict(), as_json, report.as_text)
 
 
 @app.command()
@@ -304,7 +194,7 @@ def validate(folder: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
-for command in (bench, collect, compact, info, parts, plan, serve, verify):
+for command in (bench, collect, compact, evaluate, info, neighbours, parts, plan, query, serve, verify):
     app.add_command(command)
 
 

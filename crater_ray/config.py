@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -13,7 +13,7 @@ from crater_ray.jobfile import PluginTable, Table, read, told, url_of
 from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.registry import absolute, explain, registry
 from crater_ray.precision import Precision
-from crater_ray.types import CANDIDATES
+from crater_ray.types import candidates_in
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
@@ -92,8 +92,18 @@ class NeighboursTable(Table):
 
     top: int = Field(default=10, ge=1)
     mode: Mode = "shortlist"
-    candidates: int = Field(default=CANDIDATES, ge=1)
+    candidates: int | None = Field(default=None, ge=1)  # that mode shortlist reranks; None: 200
     expand: int = Field(default=0, ge=0)  # first hits that join an item, which is then asked again
+
+    @property
+    def deep(self) -> int | None:
+        """Candidates, None in mode exact."""
+        return candidates_in(self.mode, self.candidates)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        candidates_in(self.mode, self.candidates)
+        return self
 
 
 class ServeTable(Table):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crater_ray.types import CANDIDATES
+from crater_ray.types import CANDIDATES, candidates_in
 
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 index_argument = click.argument("index", type=click.Path(path_type=Path))
@@ -42,10 +43,9 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
         click.option(
             "--candidates",
             type=click.IntRange(1),
-            default=CANDIDATES,
-            show_default=True,
+            show_default=str(CANDIDATES),
             metavar="S",
-            help="Images that stage two reranks, in mode shortlist.",
+            help="Images that stage two reranks; of mode shortlist alone.",
         ),
         click.option(
             "--expand",
@@ -58,9 +58,17 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
     )
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def checked(*args: Any, mode: str, candidates: int | None, **more: Any) -> Any:
+            try:
+                candidates_in(mode, candidates)
+            except ValueError as error:
+                raise click.UsageError(f"--{error}") from None
+            return command(*args, mode=mode, candidates=candidates, **more)
+
         for option in reversed(options):
-            command = option(command)
-        return command
+            checked = option(checked)
+        return checked
 
     return decorated
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from crater_ray.errors import QueryError
 from crater_ray.retrieve import Index, open_index
-from crater_ray.types import Hit, Match
+from crater_ray.types import Hit, Match, candidates_in
 
 if TYPE_CHECKING:
     from crater_ray.sheet import SheetRow
@@ -26,7 +26,7 @@ def ask(
     *,
     top: int,
     mode: str,
-    candidates: int,
+    candidates: int | None,
     expand: int,
     explain: bool,
     sheet: Path | None,
@@ -36,6 +36,14 @@ def ask(
     from crater_ray.sheet import draw
 
     index = open_index(root, device=device)
+    deep = candidates_in(mode, candidates)
+    how = {
+        "mode": mode,
+        "candidates": None if deep is None else max(deep, top),
+        "expand": expand,
+        "top": top,
+        "index": {"name": root.name, "version": index.snapshot.version.number},
+    }
     answers: list[dict[str, Any]] = []
     rows = []
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
@@ -49,7 +57,7 @@ def ask(
             expand=expand,
             explain=explain or sheet is not None,
         )
-        answers.append({"query": name, "mode": mode, "hits": [_plain(hit, explain) for hit in hits]})
+        answers.append({"query": name, **how, "hits": [_plain(hit, explain) for hit in hits]})
         if sheet is not None:
             picture = index.image(name) if image is None else index.pixels(image)
             rows.append(sheet_row(index, picture, name if file is None else file.name, hits))
@@ -62,7 +70,7 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
     """A table for each query."""
     lines = []
     for answer in answers:
-        lines.append(f"{answer['query']} ({answer['mode']})")
+        lines.append(f"{answer['query']} ({described(answer)})")
         for hit in answer["hits"]:
             lines.append(f"{hit['rank']:>4}  {hit['score']:.4f}  {hit['id']}  ({hit['group']})")
             lines += [
@@ -73,6 +81,16 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
             if hit.get("matches") == []:
                 lines.append("          no pairs of tokens make up this score")
     return "\n".join(lines)
+
+
+def described(answer: dict[str, Any]) -> str:
+    """How an answer was asked for, as people write it."""
+    told = f"{answer['mode']}"
+    if answer["candidates"] is not None:
+        told += f", {answer['candidates']} candidates"
+    if answer["expand"]:
+        told += f", expanded by {answer['expand']}"
+    return f"{told}, version {answer['index']['version']}"
 
 
 def sheet_row(

@@ -14,13 +14,14 @@ from crater_ray.errors import BadImage, QueryError
 from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
 from crater_ray.plugins import Located, Reader, registry
-from crater_ray.types import CANDIDATES, Hit, Match, Side, Tokens
+from crater_ray.types import Hit, Match, Side, Tokens, candidates_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from crater_ray.encode.encoder import Encoder, Rows
     from crater_ray.search.codecs import Codec
+    from crater_ray.search.expand import Joined
     from crater_ray.search.shortlist import Shortlist
 
 Array = np.ndarray[Any, Any]
@@ -111,7 +112,9 @@ class Index:
 
     def warm(self) -> None:
         """Opens what a search reads, so that the first query does not wait for it."""
-        _ = self._stage_one, self.codec, self.snapshot.id_ranks, self.snapshot.groups, self.snapshot.scales
+        _ = self.codec, self.snapshot.id_ranks, self.snapshot.groups, self.snapshot.scales
+        for segment, *_ in self._stage_one:
+            segment.warm()
 
     # one query
 
@@ -122,15 +125,17 @@ class Index:
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = CANDIDATES,
+        candidates: int | None = None,
         expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]:
         """The `top` best hits of one image (an encoded one, or (H, W, 3) uint8) or of an item of the index.
 
-        An item of the index is not its own hit. `expand`: so many first hits join the query, which is asked
-        again. `explain` fills Hit.matches.
-        Raises QueryError for an image that cannot be used, an unknown id, or a number below 1.
+        An item of the index is not its own hit. `candidates`: images that mode shortlist reranks, CANDIDATES
+        if left out. `expand`: so many first hits join the query, which is asked again. `explain` fills
+        Hit.matches.
+        Raises QueryError for an image that cannot be used, an unknown id, a number below 1, or candidates in
+        mode exact, which has none.
         """
         if (image is None) == (id is None):
             raise QueryError("a query is one image or one id")
@@ -161,7 +166,7 @@ class Index:
         *,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = CANDIDATES,
+        candidates: int | None = None,
         expand: int = 0,
         explain: bool = False,
         skip: int | None = None,
@@ -171,10 +176,14 @@ class Index:
 
         `mask` (N,) bool says which rows may answer; `skip` is one that may not.
         """
-        if top < 1 or candidates < 1:
+        if top < 1 or (candidates is not None and candidates < 1):
             raise QueryError(f"top and candidates must be 1 or more, not {top} and {candidates}")
         if expand < 0:
             raise QueryError(f"expand must be 0 or more, not {expand}")
+        try:
+            deep = candidates_in(mode, candidates)
+        except ValueError as error:
+            raise QueryError(str(error)) from None
         if skip is not None:
             mask = np.ones(len(self), bool) if mask is None else mask.copy()
             mask[skip] = False
@@ -182,7 +191,7 @@ class Index:
             vectors[None],
             tokens[None],
             mode=mode,
-            candidates=max(candidates, top),
+            candidates=None if deep is None else max(deep, top),
             top=top,
             expand=expand,
             mask=mask,
@@ -252,77 +261,59 @@ class Index:
         tokens: Array,
         *,
         mode: str,
-        candidates: int,
+        candidates: int | None = None,
         top: int,
         expand: int = 0,
-        own: Array | None = None,
+        without: Sequence[Array] | None = None,
         mask: Array | None = None,
+        joined: Sequence[Joined] | None = None,
     ) -> list[tuple[Array, Array]]:
         """(rows, scores) of each query, best first, ties by id: vectors (B, m, G), tokens (B, Q, D).
 
-        With `expand` each query is asked again, joined by so many of its first hits; `own` (B,) is the row
-        that each query is, which then does not count among those.
+        With `expand` each query is asked again, joined by so many of its first hits (search/expand.py); or by
+        `joined`, as many for each. `without`: of each query the rows that may not answer it, such as its own.
         """
-        if not expand:
-            return self._ranked(vectors, tokens, mode, candidates, top, mask)
-        from crater_ray.search.expand import joined
+        from crater_ray.ranking import rank
 
-        most = expand + (own is not None)
-        answers = self._ranked(vectors, tokens, mode, max(candidates, most), max(top, most), mask)
-        firsts = [
-            rows[rows != (-1 if own is None else own[place])][:expand]
-            for place, (rows, _) in enumerate(answers)
-        ]
-        for count in {len(rows) for rows in firsts}:  # of equal counts together: the same shapes
-            places = [place for place, rows in enumerate(firsts) if len(rows) == count]
-            more = [self.stored(firsts[place]) for place in places]
-            again = self._ranked(
-                np.stack([joined(vectors[at], list(hits[0])) for at, hits in zip(places, more, strict=True)]),
-                np.stack([joined(tokens[at], list(hits[1])) for at, hits in zip(places, more, strict=True)]),
-                mode,
-                candidates,
-                top,
-                mask,
-            )
-            for place, answer in zip(places, again, strict=True):
-                answers[place] = answer
-        return answers
+        return rank(
+            self,
+            vectors,
+            tokens,
+            mode=mode,
+            candidates=candidates,
+            top=top,
+            expand=expand,
+            without=without,
+            mask=mask,
+            joined=joined,
+        )
 
-    def _ranked(
-        self, vectors: Array, tokens: Array, mode: str, candidates: int, top: int, mask: Array | None
-    ) -> list[tuple[Array, Array]]:
-        from crater_ray.search.stages import exact, ranked
+    def exact(self, tokens: Array) -> Array:
+        """(B, N) float32 stage two of queries (B, Q, D) against every row."""
+        from crater_ray.search.stages import exact
 
         recipe = self.recipe
-        id_ranks = self.snapshot.id_ranks
-        answers: list[tuple[Array, Array]] = []
-        if mode == "exact":
-            scores = exact(
-                tokens,
-                self.snapshot.blocks(BLOCK_ROWS),
-                rows=len(self),
-                codec=self.codec,
-                k=recipe.k,
-                dim=recipe.dim,
-                match=recipe.match,
-            )
-            if mask is not None:
-                scores[:, ~mask] = -np.inf
-            for row_scores in scores:
-                order = ranked(row_scores, id_ranks, top)
-                order = order[row_scores[order] > -np.inf]
-                answers.append((order, row_scores[order]))
-            return answers
-        if mode != "shortlist":
-            raise QueryError(f"mode {mode!r} is not one of exact, shortlist")
-        rows, _ = self.shortlist(vectors, candidates, mask)
-        scores = self.rerank(tokens, rows)
-        for row_rows, row_scores in zip(rows, scores, strict=True):
-            valid = row_rows >= 0
-            row_rows, row_scores = row_rows[valid], row_scores[valid]
-            order = ranked(row_scores, id_ranks[row_rows], top)
-            answers.append((row_rows[order], row_scores[order]))
-        return answers
+        return exact(
+            tokens,
+            self.snapshot.blocks(BLOCK_ROWS),
+            rows=len(self),
+            codec=self.codec,
+            k=recipe.k,
+            dim=recipe.dim,
+            match=recipe.match,
+        )
+
+    def first(self, vectors: Array, row: int) -> float:
+        """What stage one scores one row by a query's vectors (m, G)."""
+        from crater_ray.search.whitening import whiten
+
+        best = -np.inf
+        for segment, rows, _, learnt in self._stage_one:
+            local = np.flatnonzero(rows == row)
+            if len(local):
+                asked = vectors if learnt is None else whiten(vectors[None], learnt)[0]
+                best = max(best, float(segment.score(asked, local[:1])[0]))
+        return best
 
     def shortlist(self, vectors: Array, count: int, mask: Array | None = None) -> tuple[Array, Array]:
         """Stage one over all segments: rows (B, count) int64 (-1: fewer), scores (B, count)."""

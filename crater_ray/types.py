@@ -13,6 +13,23 @@ Side = Literal["gallery", "query"]
 CANDIDATES: Final = 200  # that stage one hands to stage two, unless told: "Scale" in docs/results.md says why
 
 
+def candidates_in(mode: str, candidates: int | None) -> int | None:
+    """Images that a search reranks: the default where none are named, None in mode exact, which scores all.
+
+    Raises ValueError for candidates that the mode does not use, and for a mode that there is not.
+    """
+    if mode == "shortlist":
+        return CANDIDATES if candidates is None else candidates
+    if mode != "exact":
+        raise ValueError(f"mode {mode!r} is not one of exact, shortlist")
+    if candidates is not None:
+        raise ValueError(
+            f"candidates = {candidates}: mode exact scores every image and has none; "
+            "leave candidates out, or ask in mode shortlist"
+        )
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One image, as a reader lists it: plain data, no pixels."""

@@ -46,7 +46,8 @@ MAY: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, NOTHING),
     **dict.fromkeys(("encode", "index", "search", "sheet"), NOTHING),
     "encoders": {"encode", "index"},
-    "retrieve": {"encode", "encoders", "index", "search"},
+    "retrieve": {"encode", "encoders", "index", "ranking", "search"},
+    "ranking": {"retrieve", "search"},
     "testing": {"encode"},
 }
 NEVER: dict[str, set[str]] = {"bench": {"serve"}, "serve": {"bench"}, "jobs": {"bench", "serve", "cli"}}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries, summarise
+from crater_ray.bench.own import own
 from crater_ray.bench.trec import write_qrels, write_run
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError
@@ -21,7 +22,7 @@ from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.query import SHEET_HITS, sheet_row
 from crater_ray.retrieve import Index
-from crater_ray.types import CANDIDATES, Item
+from crater_ray.types import Item, candidates_in
 
 Array = np.ndarray[Any, Any]
 TOGETHER = 8  # queries scored in one call
@@ -35,9 +36,12 @@ class Report:
     mode: str
     candidates: int | None
     expand: int
+    version: int  # of the index
     gallery: int
     queries: int
     without_relevant: int
+    own: int  # queries that are in the gallery too: their images are left out of their own rankings
+    namesakes: int  # queries whose id the gallery gives to another image, which stays
     skipped: int
     means: dict[str, float]
     bytes_per_image: dict[str, float]
@@ -48,9 +52,12 @@ class Report:
             "mode": self.mode,
             "candidates": self.candidates,
             "expand": self.expand,
+            "version": self.version,
             "gallery": self.gallery,
             "queries": self.queries,
             "without_relevant": self.without_relevant,
+            "own": self.own,
+            "namesakes": self.namesakes,
             "skipped": self.skipped,
             **self.means,
             "bytes_per_image": self.bytes_per_image["total"],
@@ -62,11 +69,17 @@ class Report:
         what = self.mode if self.candidates is None else f"{self.mode}, S = {self.candidates}"
         if self.expand:
             what += f", joined by {self.expand} first hit{'s' if self.expand > 1 else ''}"
-        lines = [f"{what}: {self.queries} queries against {self.gallery} images"]
+        lines = [f"{what}: {self.queries} queries against {self.gallery} images, version {self.version}"]
         if self.without_relevant:
             lines.append(
                 f"{self.without_relevant} queries have no relevant image in the gallery and are left out"
             )
+        if self.own:
+            lines.append(
+                f"{self.own} queries are in the gallery themselves: each is left out of its own ranking"
+            )
+        if self.namesakes:
+            lines.append(f"{self.namesakes} queries have the id of another image of the gallery, which stays")
         if self.skipped:
             lines.append(f"{self.skipped} queries are quarantined")
         lines += [f"{name:<16} {value:.4f}" for name, value in self.means.items()]
@@ -82,7 +95,7 @@ def run(
     job: Job,
     *,
     mode: str = "exact",
-    candidates: int = CANDIDATES,
+    candidates: int | None = None,
     expand: int = 0,
     run_file: Path | None = None,
     qrels: Path | None = None,
@@ -93,10 +106,16 @@ def run(
     """Score the index of `job`, made where there is none, with its [queries], encoded once and kept.
 
     `depth` ranks of each query are scored (None: the whole gallery); a relevant image below counts zero, as
-    does one that the shortlist missed.
-    Raises ConfigError without [queries], and as the index job.
+    does one that the shortlist missed. An image that is asked and lies in the gallery is left out of its own
+    ranking (own.py).
+    Raises ConfigError without [queries], for candidates in mode exact, where nothing is relevant but the
+    queries themselves, and as the index job.
     """
     job.queries_ref()  # said before any work
+    try:
+        deep = candidates_in(mode, candidates)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if latest(job.out) is None:
         index_job.run(job, quiet=quiet)
     index_job.run(job, side="query", quiet=quiet)
@@ -105,6 +124,7 @@ def run(
     asked = [listed[id] for id in queries.ids]
     wanted = [item.relevant or {item.group: 1.0} for item in asked]
     codes, names = group_codes(gallery.groups)
+    itself = own(gallery, queries)
     scores: list[dict[str, Any]] = []
     best: list[tuple[Array, Array]] = []  # of each query, for the sheet
     seconds = 0.0
@@ -120,13 +140,16 @@ def run(
                 vectors,
                 tokens,
                 mode=mode,
-                candidates=candidates,
+                candidates=deep,
                 top=depth or len(gallery),
                 expand=expand,
+                without=itself.rows[rows[0] : rows[-1] + 1],
             )
             seconds += time.perf_counter() - begin
             counter.update(int(rows[-1]) + 1)
             relevant = relevance(codes, names, wanted[start : start + TOGETHER])
+            for one, row in zip(relevant, rows.tolist(), strict=True):
+                one[itself.rows[row]] = False
             scores.append(score_queries(_padded([rows for rows, _ in found]), relevant, codes))
             best.extend((rows[:SHEET_HITS], values[:SHEET_HITS]) for rows, values in found)
             for item, (ranked, values) in zip(asked[start : start + TOGETHER], found, strict=True):
@@ -145,10 +168,16 @@ def run(
         else:
             deque(rankings(), maxlen=0)
     if qrels is not None:
-        write_qrels(qrels, _judgements(gallery, asked, wanted))
+        write_qrels(qrels, _judgements(gallery, asked, wanted, itself.rows))
     if sheet is not None:
         _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {mode}")
     summary = summarise(concatenate(scores))
+    if not summary.queries and itself.queries:
+        raise ConfigError(
+            f"no query of {job.path.name} has a relevant image in {job.out} but itself: "
+            f"{itself.queries} of {len(asked)} queries are in the gallery; name another reader in [queries], "
+            "or give several images a group"
+        )
     if not summary.queries:
         raise ConfigError(
             f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
@@ -156,11 +185,14 @@ def run(
         )
     return Report(
         mode,
-        candidates if mode == "shortlist" else None,
+        deep,
         expand,
+        gallery.snapshot.version.number,
         len(gallery),
         summary.queries,
         summary.excluded,
+        itself.queries,
+        itself.namesakes,
         sum(part.skipped for part in queries.snapshot.version.parts),
         summary.means,
         gallery.snapshot.bytes_per_image(),
@@ -181,13 +213,15 @@ def _padded(rows: Sequence[Array]) -> Array:
 
 
 def _judgements(
-    gallery: Index, asked: Sequence[Item], wanted: Sequence[Any]
+    gallery: Index, asked: Sequence[Item], wanted: Sequence[Any], itself: Sequence[Array]
 ) -> Iterator[tuple[str, list[str]]]:
     members: dict[str, list[str]] = {}
     for id, group in zip(gallery.ids, gallery.groups, strict=True):
         members.setdefault(group, []).append(id)
-    for item, groups in zip(asked, wanted, strict=True):
-        yield item.id, [id for group, gain in groups.items() if gain > 0 for id in members.get(group, [])]
+    for item, groups, rows in zip(asked, wanted, itself, strict=True):
+        out = {gallery.ids[row] for row in rows}
+        ids = [id for group, gain in groups.items() if gain > 0 for id in members.get(group, [])]
+        yield item.id, [id for id in ids if id not in out]
 
 
 def _draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,8 @@ import numpy as np
 from crater_ray.bench.cached import Cached
 from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
 from crater_ray.bench.plan import Configuration
+from crater_ray.config import Job
+from crater_ray.errors import ConfigError
 from crater_ray.jobs.fit import sampled
 from crater_ray.plugins import Ref, registry
 from crater_ray.types import Item, Side, Tokens
@@ -43,9 +46,33 @@ class Suite:
     sample: int  # items that fits learn from
     seed: int
     device: str = "cpu"  # where tokens are joined
+    own: tuple[Array, ...] = ()  # of each query (n,) the places in the gallery that are itself; (): none
 
     def asked(self, places: Sequence[int] | Array) -> list[Item]:
         return [self.queries.items[place] for place in places]
+
+
+def check_relevant(job: Job, suite: Suite, places: Array) -> None:
+    """Raises ConfigError where no query at `places` has a relevant image but itself."""
+    members = Counter(item.group for item in suite.gallery.items)
+    alone = 0
+    for place, item in zip(places, suite.asked(places), strict=True):
+        own = suite.own[place] if suite.own else ()
+        groups = set(item.relevant or {item.group})
+        others = sum(members[group] for group in groups)
+        if others > sum(suite.gallery.items[row].group in groups for row in own):
+            return
+        alone += others > 0
+    if alone:
+        raise ConfigError(
+            f"no query of {job.path.name} has a relevant image in {job.out} but itself: {alone} of "
+            f"{len(places)} queries are in the gallery; name another reader in [queries], "
+            "or give several images a group"
+        )
+    raise ConfigError(
+        f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
+        "do not meet; are they of the same catalogue?"
+    )
 
 
 def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> list[Measured]:
@@ -80,6 +107,10 @@ def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> li
                 queries, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim, match=first.match
             )
         relevant = relevance(groups, names, wanted[block])
+        for at, place in enumerate(places[block] if suite.own else ()):
+            scores[at, suite.own[place]], relevant[at, suite.own[place]] = -np.inf, False
+            if near is not None:
+                near[0][start + at, suite.own[place]] = -np.inf
         for one, chunk in zip(members, chunks, strict=True):
             read = scores if near is None or not one.candidates else _read(scores, near[0][block], by_id, one)
             chunk.append(score_queries(_order(read, by_id), relevant, groups))

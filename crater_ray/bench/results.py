@@ -43,7 +43,8 @@ class Bench:
         suite = self.suite
         stage = [asdict(suite.shortlist)] if one.candidates else []
         ids = [item.id for item in suite.asked(self.places_of(one))]
-        return one.key(suite.gallery.keys, suite.queries.keys, ids, suite.sample, suite.seed, stage)
+        own = [[rows.tolist() for rows in suite.own]] if suite.own else []  # that are left out
+        return one.key(suite.gallery.keys, suite.queries.keys, ids, suite.sample, suite.seed, stage, *own)
 
     def find(self, one: Configuration) -> dict[str, Any] | None:
         return self.ledger.results.get(self.key(one))

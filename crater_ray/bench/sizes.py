@@ -15,8 +15,9 @@ import xxhash
 from crater_ray.bench.backbones import Backbone, Pooling, rows
 from crater_ray.bench.cached import encoded
 from crater_ray.bench.ledger import Ledger
-from crater_ray.bench.measure import Suite, measure
+from crater_ray.bench.measure import Suite, check_relevant, measure
 from crater_ray.bench.metrics import interval, summarise
+from crater_ray.bench.own import own_places
 from crater_ray.bench.plan import Configuration
 from crater_ray.bench.size_report import write
 from crater_ray.config import BackboneTable, Job, ReaderTable, RerankTable, ShortlistTable
@@ -154,13 +155,17 @@ def _poolings(
     del backbone
     names = [name for name in POOLINGS if name != "cls" or shape.cls]
     listed = [_listed(job, ref, digest) for ref in (job.reader_ref(), job.queries_ref())]
-    keys = {name: Configuration(name).key(*listed, queries) for name in names}
+    ids = [set(_ids(ref)) for ref in (job.reader_ref(), job.queries_ref())]
+    own = ["own"] if ids[0] & ids[1] else []  # left out of their own rankings: not so before
+    keys = {name: Configuration(name).key(*listed, queries, *own) for name in names}
     if not all(key in ledger.results for key in keys.values()):
         gallery, asked = encoded(job, quiet=quiet)
-        suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device)
+        itself = own_places(gallery, asked)
+        suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
         places = np.arange(len(asked.items))
         if queries is not None and queries < len(places):
             places = np.unique(np.linspace(0, len(places) - 1, queries).round().astype(np.int64))
+        check_relevant(job, suite, places)
         clusters = [item.group for item in suite.asked(places)]
         for name, key in keys.items():
             found = measure(suite, [Configuration(name)], places)[0]
@@ -180,6 +185,11 @@ def _poolings(
     if one.table.cache is None:
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes of tokens, whose results are kept
     return {name: ledger.results[key] for name, key in keys.items()}
+
+
+def _ids(ref: Ref) -> Iterator[str]:
+    reader: Reader = registry().build(ref)
+    return (item.id for part in reader.parts() for item in reader.read(part))
 
 
 def _listed(job: Job, ref: Ref, digest: str) -> str:

@@ -14,13 +14,14 @@ import numpy as np
 from crater_ray.bench import FEW, figures, tables
 from crater_ray.bench.cached import encoded
 from crater_ray.bench.ledger import Ledger
-from crater_ray.bench.measure import Measured, Suite, measure, rate
+from crater_ray.bench.measure import Measured, Suite, check_relevant, measure, rate
 from crater_ray.bench.metrics import interval, summarise
+from crater_ray.bench.own import own_places
 from crater_ray.bench.plan import Configuration, choices, plan, together, unique, work
 from crater_ray.bench.results import Bench
 from crater_ray.config import ClusterTable, Job
 from crater_ray.encoders import here
-from crater_ray.errors import ConfigError, UserError
+from crater_ray.errors import UserError
 from crater_ray.index.bucket import only_on_disk
 from crater_ray.jobs.progress import Counter
 
@@ -72,13 +73,14 @@ def run(
     here(device)
     only_on_disk(job.out, "results are written beside the index; name a folder in `out` to measure")
     gallery, asked = encoded(job, quiet=quiet)
-    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device)
-    groups = {item.group for item in gallery.items}
+    itself = own_places(gallery, asked)
+    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
     places = _spaced(np.arange(len(asked.items)), queries)
-    if not any(groups & set(item.relevant or {item.group}) for item in suite.asked(places)):
-        raise ConfigError(
-            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
-            "do not meet; are they of the same catalogue?"
+    check_relevant(job, suite, places)
+    if itself:
+        say(
+            f"{sum(map(len, itself))} images are queries and in the gallery: "
+            "each is left out of its own ranking"
         )
     left_out: dict[str, str] = {}
     have = choices(gallery.shape, len(gallery.items), left_out)

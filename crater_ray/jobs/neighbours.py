@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -24,6 +25,7 @@ from crater_ray.retrieve import Index
 
 ROWS = 512  # queries a task
 QUERIES = 16  # scored together
+ASKED = b"crater_ray"  # the key of the file's metadata
 SCHEMA = pa.schema(
     [("query_id", pa.string()), ("rank", pa.int32()), ("id", pa.string()), ("score", pa.float32())]
 )
@@ -40,6 +42,7 @@ def run(
 ) -> int:
     """Write (query_id, rank, id, score), an item never its own neighbour; how many rows.
 
+    The file's metadata says how it was asked for: see `asked`.
     Raises UserError when `out` is a folder or its folder cannot be made, StorageFull, ClusterError, and what
     opening the index raises.
     """
@@ -48,6 +51,13 @@ def run(
         raise UserError(f"{out} is a folder; name a .parquet file")
     out.parent.mkdir(parents=True, exist_ok=True)
     pinned = index.snapshot.version.number
+    how = {
+        "top": table.top,
+        "mode": table.mode,
+        "candidates": None if table.deep is None else max(table.deep, table.top),
+        "expand": table.expand,
+        "index": {"name": root.name, "version": pinned},
+    }
     starts = list(range(0, len(index), ROWS))
     attempt = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     with room(out.parent, attempt):
@@ -58,11 +68,18 @@ def run(
             for done, rows in _bounded(starts, resources, (str(root), pinned, table, str(attempt), threads)):
                 counter.update(done, rows)
         with room(out.parent, out):
-            rows = _join([attempt / f"{start:012d}.parquet" for start in starts], attempt / "joined")
+            pieces = [attempt / f"{start:012d}.parquet" for start in starts]
+            rows = _join(pieces, attempt / "joined", SCHEMA.with_metadata({ASKED: json.dumps(how)}))
             os.replace(attempt / "joined", out)
         return rows
     finally:
         shutil.rmtree(attempt, ignore_errors=True)
+
+
+def asked(table: Path) -> dict[str, Any]:
+    """How a table was asked for, by its own metadata: top, mode, candidates, expand, and of which version."""
+    found: dict[str, Any] = json.loads(pq.read_schema(table).metadata[ASKED])
+    return found
 
 
 def _bounded(
@@ -97,14 +114,12 @@ def _search(start: int, root: str, version: int, table: NeighboursTable, attempt
             vectors,
             tokens,
             mode=table.mode,
-            candidates=max(table.candidates, table.top) + 1,
-            top=table.top + 1,
+            candidates=None if table.deep is None else max(table.deep, table.top),
+            top=table.top,
             expand=table.expand,
-            own=block,
+            without=[np.array([row]) for row in block],
         )
         for row, (hits, scores) in zip(block, answers, strict=True):
-            other = hits != row
-            hits, scores = hits[other][: table.top], scores[other][: table.top]
             found.append(
                 pa.table(
                     [
@@ -132,11 +147,11 @@ def _opened(root: str, version: int) -> Index:
     return _INDEXES[root, version]
 
 
-def _join(pieces: list[Path], out: Path) -> int:
+def _join(pieces: list[Path], out: Path, schema: pa.Schema) -> int:
     rows = 0
-    with pq.ParquetWriter(out, SCHEMA, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(out, schema, write_page_checksum=True) as writer:
         for piece in pieces:
-            table = pq.read_table(piece)
+            table = pq.read_table(piece).cast(schema)
             rows += len(table)
             writer.write_table(table)
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from crater_ray.types import CANDIDATES, Hit, Item, Side, Tokens, TokenShape
+from crater_ray.types import Hit, Item, Side, Tokens, TokenShape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,7 @@ class Index(Protocol):
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = CANDIDATES,
+        candidates: int | None = None,
         expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]: ...

@@ -20,7 +20,7 @@ class Winner:
     score: float
 
 
-def merge(found: Sequence[Found | None], *, top: int, candidates: int) -> list[Winner]:
+def merge(found: Sequence[Found | None], *, top: int, candidates: int | None) -> list[Winner]:
     """The best of all shards, best first, ties by id; None is a shard that did not answer.
 
     With scores of stage one, only the `candidates` best by those are looked at, ties by segment and then as

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crater_ray.types import CANDIDATES
+from crater_ray.types import candidates_in
 
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
@@ -65,12 +65,25 @@ class Options(_Asked):
 
     top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
     mode: Mode = "shortlist"
-    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = CANDIDATES  # images that stage two scores
+    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] | None = (
+        None  # reranked in mode shortlist: 200
+    )
     expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query, asked again
     strict: bool = False  # 503 rather than an answer that lacks a shard
     explain: bool = False  # which pairs of tokens the score is made of
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
     box: Box | None = None
+
+    @property
+    def deep(self) -> int | None:
+        """Candidates, at least as many as hits; None in mode exact."""
+        candidates = candidates_in(self.mode, self.candidates)
+        return None if candidates is None else max(candidates, self.top)
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        candidates_in(self.mode, self.candidates)
+        return self
 
 
 class SearchRequest(Options):
@@ -149,6 +162,11 @@ class SearchReply(_Told):
     request_id: str
     index: IndexVersion
     mode: Mode
+    candidates: int | None  # that were reranked; null: mode exact scores all
+    expand: int
+    top: int
+    filters: list[Filter]
+    box: Box | None
     query: Query
     hits: list[SearchHit]
     shards: Shards

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from crater_ray.errors import QueryError
+from crater_ray.ranking import handed
 from crater_ray.retrieve import Index
+from crater_ray.search.expand import Joined
 from crater_ray.serve.filters import described, mask, own_columns, plain
 from crater_ray.serve.models import Box, Column, Filter, Value
 from crater_ray.serve.shards import spread
@@ -38,13 +40,12 @@ class Ask:
     tokens: Array | None  # (Q, D)
     id: str | None
     top: int
-    mode: str
-    candidates: int
+    candidates: int | None  # of mode shortlist; None: mode exact
     filters: tuple[Filter, ...] = ()
     box: Box | None = None
     explain: bool = False
     whole: bool = False  # this shard is all there is: only the best, described
-    width: int | None = None  # the first tokens, which are the query's own: others are of its first hits
+    joined: tuple[Kept, ...] = ()  # its first hits, which join it
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class Found:
 class Kept:
     """What the index keeps of an item: all that another shard needs to be asked with it."""
 
-    row: int
+    id: str
+    row: int  # of its own shard
     vectors: Array
     tokens: Array
     detail: Detail
@@ -140,6 +142,15 @@ class Share:
         row = int(self.index.snapshot.rows([id])[0])
         return None if row < 0 else row
 
+    def joined(self, hits: Sequence[Kept]) -> Joined:
+        """First hits as they join a query here: those of other shards have no row."""
+        rows = [-1 if row is None else row for row in (self.find(hit.id) for hit in hits)]
+        return Joined(
+            np.array(rows, np.int64),
+            np.stack([hit.vectors for hit in hits]),
+            np.stack([hit.tokens for hit in hits]),
+        )
+
     def detail(self, row: int, matches: tuple[Match, ...] = ()) -> Detail:
         values = self.items.slice(row, 1).to_pylist()[0]
         own = {name: plain(values[name]) for name in own_columns(self.items)}
@@ -195,20 +206,28 @@ class Searcher:
         if own is not None:
             allowed = np.ones(len(index), bool) if allowed is None else allowed
             allowed[own] = False
-        candidates = max(ask.candidates, ask.top)
+        joined = [share.joined(ask.joined)] if ask.joined else None
         firsts = None
-        if ask.mode == "shortlist" and not ask.whole:
-            rows, first = index.shortlist(vectors[None], candidates, allowed)
-            there = rows[0] >= 0
-            rows, firsts = rows[:, there], first[0][there]
-            scores = index.rerank(tokens[None], rows)[0]
-            rows = rows[0]
+        if ask.candidates is not None and not ask.whole:
+            rows, first, scores = (
+                found[0]
+                for found in handed(
+                    index, vectors[None], tokens[None], ask.candidates, mask=allowed, joined=joined
+                )
+            )
+            there = rows >= 0
+            rows, firsts, scores = rows[there], first[there], scores[there]
         else:
             rows, scores = index.rank(
-                vectors[None], tokens[None], mode=ask.mode, candidates=candidates, mask=allowed, top=ask.top
+                vectors[None],
+                tokens[None],
+                mode="exact" if ask.candidates is None else "shortlist",
+                candidates=ask.candidates,
+                mask=allowed,
+                top=ask.top,
+                joined=joined,
             )[0]
         ids = [index.snapshot.ids[int(row)].as_py() for row in rows]
-        tokens = tokens[: ask.width]
         if not ask.whole:
             return Found(rows, ids, scores, firsts, share.segment_of_row[rows], width=len(tokens))
         details = self.describe(ask.version, rows, tokens if ask.explain else None)
@@ -230,7 +249,7 @@ class Searcher:
         if row is None:
             return None
         vectors, tokens = share.index.stored(np.array([row]))
-        return Kept(row, vectors[0], tokens[0], share.detail(row))
+        return Kept(id, row, vectors[0], tokens[0], share.detail(row))
 
     def place(self, version: int, id: str) -> Place | None:
         """Where an item of this shard comes from, None for another's. Raises NotHeld."""

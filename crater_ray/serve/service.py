@@ -15,7 +15,6 @@ from crater_ray.config import ServeTable
 from crater_ray.errors import QueryError
 from crater_ray.index.recipe import Recipe
 from crater_ray.index.versions import Version, read
-from crater_ray.search.expand import joined
 from crater_ray.serve.calls import Fault, Late, NoAnswer, Target, call, call_all, gathered
 from crater_ray.serve.deadline import left
 from crater_ray.serve.encoder import Encoded
@@ -97,8 +96,7 @@ class Service:
             encoded.tokens if encoded else None,
             asked.id,
             options.top,
-            options.mode,
-            options.candidates,
+            options.deep,
             tuple(options.filters),
             options.box,
             options.explain,
@@ -113,13 +111,13 @@ class Service:
             seconds["expand"] = perf_counter() - before
             before = perf_counter()
         found, shards = await self._found(ask, options)
-        winners = merge(found, top=options.top, candidates=max(options.candidates, options.top))
+        winners = merge(found, top=options.top, candidates=options.deep)
         seconds["search"] = perf_counter() - before
         if ask.whole and found[0] is not None:
             details, query = found[0].details or [], found[0].query
         else:
             before = perf_counter()
-            own = None if ask.tokens is None or not options.explain else ask.tokens[: ask.width]
+            own = ask.tokens if options.explain else None
             details = await self._described(version, winners, own)
             query = kept.detail if kept else None
             seconds["describe"] = perf_counter() - before
@@ -132,6 +130,11 @@ class Service:
             request_id=request_id,
             index=IndexVersion(name=self.name, version=version),
             mode=options.mode,
+            candidates=options.deep,
+            expand=options.expand,
+            top=options.top,
+            filters=options.filters,
+            box=options.box,
             query=_query(asked, encoded, query, width),
             hits=_hits(winners, details, options.explain),
             shards=shards,
@@ -247,23 +250,15 @@ class Service:
         return found, shards
 
     async def _expanded(self, ask: Ask, options: Options) -> Ask:
-        """The query joined by its first hits, to be asked again. Raises NoAnswer."""
-        vectors, tokens = ask.vectors, ask.tokens
-        assert vectors is not None  # of an item as of an image
-        assert tokens is not None
-        candidates = max(options.candidates, options.top, options.expand)
-        first = replace(ask, top=options.expand, candidates=candidates, explain=False, whole=False)
+        """The query and its first hits, which join it. Raises NoAnswer."""
+        deep = None if options.deep is None else max(options.deep, options.expand)
+        first = replace(ask, top=options.expand, candidates=deep, explain=False, whole=False)
         found, _ = await self._found(first, options)
-        winners = merge(found, top=options.expand, candidates=candidates)
+        winners = merge(found, top=options.expand, candidates=deep)
         kept: list[Kept] = await gathered(
             self._call(self.searchers[one.shard], "kept", ask.version, one.id) for one in winners
         )
-        return replace(
-            ask,
-            vectors=joined(vectors, [one.vectors for one in kept]),
-            tokens=joined(tokens, [one.tokens for one in kept]),
-            width=len(tokens),
-        )
+        return replace(ask, joined=tuple(kept))
 
     async def _encoded(self, image: bytes, places: bool) -> Encoded:
         answer: Encoded | QueryError = await self._encoder("encode", image, places)

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.images import pixels
 from crater_ray.plugins import Reader
-from crater_ray.types import CANDIDATES, Hit, Item, Tokens, TokenShape
+from crater_ray.types import Hit, Item, Tokens, TokenShape
 
 MAX_PIXELS = 64_000_000  # as a job's default
 
@@ -191,7 +191,7 @@ class FakeIndex:
         id: str | None = None,
         top: int = 10,
         mode: str = "shortlist",
-        candidates: int = CANDIDATES,
+        candidates: int | None = None,
         expand: int = 0,
         explain: bool = False,
     ) -> list[Hit]:

@@ -85,8 +85,11 @@ def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> No
     )
     right = np.array([[q.group == g.group for g in gallery.items] for q in queries.items])
 
+    itself = np.array([[q.id == g.id for g in gallery.items] for q in queries.items])
+
     def mean_ap(scores: Array) -> float:
-        return float(np.mean([average_precision(s, r) for s, r in zip(scores, right, strict=True)]))
+        each = zip(scores, right, itself, strict=True)
+        return float(np.mean([average_precision(s[~own], r[~own]) for s, r, own in each]))
 
     every = np.einsum("qad,gbd->qgab", unit(asked), unit(images)).max(3).mean(2)
     pooled = unit(asked.mean(1)) @ unit(images.mean(1)).T

@@ -99,14 +99,12 @@ def test_answers_and_resumes_go_through_packs(lists: Lists) -> None:
     run(lists("first", {**parts, "p6": [18, 19]}), quiet=True)
     drop(job.out, ["p0"])
     before = Index(job.out)
-    asked = {
-        mode: before.search(id="p3/1", top=16, mode=mode, candidates=16) for mode in ("exact", "shortlist")
-    }
+    asked = {mode: before.search(id="p3/1", top=16, mode=mode) for mode in ("exact", "shortlist")}
     done = compact(job.out, rows=8, segments=2)
     assert (done.parts, done.segments[1], done.masked) == ((6, 3), 2, 3)
     after = Index(job.out)
     for mode, hits in asked.items():
-        found = after.search(id="p3/1", top=16, mode=mode, candidates=16)
+        found = after.search(id="p3/1", top=16, mode=mode)
         assert [hit.id for hit in found] == [hit.id for hit in hits]
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in hits], abs=1e-6)
     assert compact(job.out, rows=8, segments=2).version == done.version  # there is nothing left to do

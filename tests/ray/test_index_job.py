@@ -236,7 +236,7 @@ def test_queries_may_have_another_number_of_tokens(make_job: Make) -> None:
     assert (gallery.recipe.k, queries.recipe.k) == (6, 3)
     vectors, tokens = queries.stored(np.arange(20))
     assert tokens.shape == (20, 3, 16)
-    found = gallery.rank(vectors, tokens, mode="exact", candidates=40, top=1)
+    found = gallery.rank(vectors, tokens, mode="exact", top=1)
     assert all(0 <= scores[0] <= 1.001 for _, scores in found)
     assert gallery.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
 

@@ -17,6 +17,7 @@ from crater_ray.serve.calls import Busy
 from crater_ray.serve.searcher import NotHeld
 
 Rigs = Callable[..., Any]
+DEEP = {"exact": {}, "shortlist": {"candidates": 12}}  # mode exact has none
 ODD = "../odd 'id' \"of\" 9% <b>/é.jpg"
 
 
@@ -41,9 +42,9 @@ def expected(hits: Any) -> list[tuple[int, str, str, float]]:
 def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards: int, mode: str) -> None:
     client = rig(shards=shards).client
     for id in ("i0000", "i0027", ODD):
-        asked = {"id": id, "top": 7, "mode": mode, "candidates": 12, "explain": True}
-        reply = client.post("/v1/search", json=asked)
-        hits = index.search(id=id, top=7, mode=mode, candidates=12, explain=True)
+        asked = {"top": 7, "mode": mode, "explain": True, **DEEP[mode]}
+        reply = client.post("/v1/search", json={"id": id, **asked})
+        hits = index.search(id=id, **asked)
         assert found(reply) == expected(hits)
         told = reply.json()
         assert told["shards"] == {"answered": shards, "total": shards}
@@ -63,7 +64,7 @@ def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
     rig: Rigs, index: Index, shards: int, mode: str
 ) -> None:
     client = rig(shards=shards).client
-    asked = {"top": 7, "mode": mode, "candidates": 12, "expand": 2, "explain": True}
+    asked = {"top": 7, "mode": mode, "expand": 2, "explain": True, **DEEP[mode]}
     by_id = client.post("/v1/search", json={"id": "i0027", **asked})
     by_image = client.post(
         "/v1/search", files={"image": ("a.png", png(), "image/png")}, data={"request": json.dumps(asked)}
@@ -86,9 +87,9 @@ def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int
     reply = rig(shards=shards).client.post(
         "/v1/search",
         files={"image": ("a.png", png(), "image/png")},
-        data={"request": json.dumps({"top": 5, "mode": mode, "candidates": 9, "explain": True})},
+        data={"request": json.dumps({"top": 5, "mode": mode, "explain": True, **DEEP[mode]})},
     )
-    assert found(reply) == expected(index.search(png(), top=5, mode=mode, candidates=9))
+    assert found(reply) == expected(index.search(png(), top=5, mode=mode, **DEEP[mode]))
     where = reply.json()["query"]["where"]
     assert where["grid"] == {"rows": 4, "columns": 4}
     places = index.places(index.pixels(png()), "query")
@@ -122,11 +123,20 @@ def test_filters_go_into_stage_one(
     assert mask.any()
     row = index.row("i0009")
     vectors, tokens = index.stored(np.array([row]))
-    hits = index.answer(vectors[0], tokens[0], top=4, mode=mode, candidates=4, skip=row, mask=mask)
+    few = {"candidates": 4} if mode == "shortlist" else {}
+    hits = index.answer(vectors[0], tokens[0], top=4, mode=mode, skip=row, mask=mask, **few)
     reply = rig(shards=shards).client.post(
-        "/v1/search", json={"id": "i0009", "top": 4, "mode": mode, "candidates": 4, **asked}
+        "/v1/search", json={"id": "i0009", "top": 4, "mode": mode, **few, **asked}
     )
     assert found(reply) == expected(hits)
+    told = reply.json()
+    how = {"mode": mode, "candidates": few.get("candidates"), "expand": 0, "top": 4}
+    assert {name: told[name] for name in how} == how
+    assert told["index"]["version"] == 2
+    assert told["box"] == asked.get("box")
+    assert [{k: v for k, v in one.items() if v is not None} for one in told["filters"]] == asked.get(
+        "filters", []
+    )
 
 
 def test_a_batch_answers_each_in_turn_and_says_which_it_cannot(rig: Rigs, index: Index) -> None:

@@ -101,9 +101,10 @@ async function start() {
     busy(true);
     try {
       const modes = mode === "both" ? ["shortlist", "exact"] : [mode];
-      const options = { top, candidates, expand, strict, explain: true, filters: listed, box };
+      const options = { top, expand, strict, explain: true, filters: listed, box };
       const query = { id, image };
-      const replies = await Promise.all(modes.map((one) => api.search(query, { ...options, mode: one }, signal)));
+      const of = (one) => ({ ...options, mode: one, ...(one === "shortlist" ? { candidates } : {}) });
+      const replies = await Promise.all(modes.map((one) => api.search(query, of(one), signal)));
       answers = replies.map((reply, number) => ({ mode: modes[number], reply }));
       show();
     } catch (problem) {
