@@ -119,7 +119,8 @@ def reader(paint: Paint, tmp_path: Path, text: str, **more: Any) -> Mosaic:
     path = tmp_path / "list.csv"
     path.write_text(text)
     names = {"lat_column": "lat", "lon_column": "lon", "diameter_column": "d"}
-    return mosaic(raster=str(globe(paint)), catalogue=str(path), **(names | more))
+    files = {"raster": str(globe(paint)), "catalogue": str(path)}
+    return mosaic(**(files | names | more))
 
 
 def test_diameters_that_the_body_cannot_have(paint: Paint, tmp_path: Path) -> None:
@@ -149,13 +150,15 @@ def test_the_preset_of_the_gazetteer_knows_the_body(paint: Paint, tmp_path: Path
     names: dict[str, Any] = {"lat_column": None, "lon_column": None, "diameter_column": None}
     text = lines([(10.0, 20.0, 90.0)], "Latitude,Longitude,Diameter (km)")
 
-    def lon(**more: Any) -> float:
-        return float(reader(paint, tmp_path, text, preset="craterpy", **names, **more).catalogue.lon[0])
+    def lon(raster: Path, **more: Any) -> float:
+        given = names | more | {"raster": str(raster), "preset": "craterpy"}
+        return float(reader(paint, tmp_path, text, **given).catalogue.lon[0])
 
-    mercury = "+proj=longlat +R=2440530"
-    assert (lon(body="Mercury", crs=mercury), lon(body="moon"), lon()) == (-20, 20, 20)
-    assert lon(body="moon", west_positive=True) == -20
+    moon = globe(paint)
+    mercury = paint("mercury.tif", np.full((360, 720), 9), crs="+proj=longlat +R=2439400 +no_defs")
+    assert (lon(mercury, body="Mercury"), lon(moon, body="moon"), lon(moon)) == (-20, 20, 20)
+    assert (lon(moon, west_positive=True), lon(mercury, west_positive=False)) == (-20, 20)
     with pytest.raises(
         ReaderError, match="westward for mercury, whose radius the raster has; give option body"
     ):
-        lon(radius_km=2439.4, crs=mercury)
+        lon(mercury)

@@ -83,24 +83,32 @@ def test_thousands(tmp_path: Path, cell: str, delimiter: str, kilometres: float)
     assert read(tmp_path / "c.csv", text).diameter[0] == kilometres
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id;lat;lon;d\nA;1;2;1,003\n", "1,003 may have a decimal comma or a thousands separator"),
-        ("id;lat;lon;d\nA;1,5;2.5;3\n", r"with a point \(2\.5\) and with a decimal comma \(1,5\)"),
-        ("id,lat,lon,d,d\nA,1,2,3,99\n", "2 columns called 'd'; rename all but one"),
-        ("id,Lat,LAT,lon,d\nA,1,1,2,3\n", "2 columns called 'lat'"),
-        ("A,1.5,2.5,3\n", "no column 'id'; it has A, 1.5, 2.5, 3"),
-        ("", "c.csv is empty"),
-        (H + "A,1,2,3,4\n", "row 1 has 5 cells, and its header 4"),
-        (H + 'A,1,2,3\n"B,1,2,3\n', "not a CSV table: line 4: unexpected end of data"),
-        (H + "A,1E,2N,3\n", "'lat' are not numbers"),
-        (H + "A,1,2,big\n", "'d' are not numbers, the first in row 1 .'big'"),
-        (H + "A,101,2,3\nB,150,9,3\n", "swapped"),
-        (H + "A,1,2,3\nA,1,2,4\nB,1,1,1\nB,1,1,2\n", "2 crater id.*among them 'A', 'B'"),
-    ],
-)
-def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
+REFUSED: dict[str, tuple[str, str]] = {
+    "a lone 1,003": (
+        "id;lat;lon;d\nA;1;2;1,003\n",
+        "1,003 may have a decimal comma or a thousands separator",
+    ),
+    "points and decimal commas": (
+        "id;lat;lon;d\nA;1,5;2.5;3\n",
+        r"\(2\.5\) and with a decimal comma \(1,5\)",
+    ),
+    "a wanted header twice": ("id,lat,lon,d,d\nA,1,2,3,99\n", "2 columns called 'd'; rename all but one"),
+    "a wanted header in two cases": ("id,Lat,LAT,lon,d\nA,1,1,2,3\n", "2 columns called 'lat'"),
+    "no header": ("A,1.5,2.5,3\n", "no column 'id'; it has A, 1.5, 2.5, 3"),
+    "nothing": ("", "c.csv is empty"),
+    "a row that is too long": (H + "A,1,2,3,4\n", "row 1 has 5 cells, and its header 4"),
+    "an open quote": (H + 'A,1,2,3\n"B,1,2,3\n', "not a CSV table: line 4: unexpected end of data"),
+    "letters of the other axis": (H + "A,1E,2N,3\n", "'lat' are not numbers"),
+    "words": (H + "A,1,2,big\n", "'d' are not numbers, the first in row 1 .'big'"),
+    "a negative diameter": (H + "A,1,2,-3\n", "'d' are not above 0"),
+    "latitude and longitude swapped": (H + "A,101,2,3\nB,150,9,3\n", "swapped"),
+    "ids that come twice": (H + "A,1,2,3\nA,1,2,4\nB,1,1,1\nB,1,1,2\n", "2 crater id.*among them 'A', 'B'"),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_is_refused(tmp_path: Path, form: str) -> None:
+    text, message = REFUSED[form]
     with pytest.raises(ReaderError, match=message):
         read(tmp_path / "c.csv", text)
 
@@ -177,3 +185,14 @@ def test_rows_are_dropped_by_a_value_that_is_there(tmp_path: Path) -> None:
         ReaderError, match=r"no row has 'head2010' in column 'source'.*it has 'new', 'Head2010'"
     ):
         read(tmp_path / "c.csv", text, drop={"source": "head2010"})
+
+
+def test_the_docs_list_every_form(tmp_path: Path) -> None:
+    rows = [f"| {form} | read |" for form in FORMS]
+    for form, (text, _) in REFUSED.items():
+        with pytest.raises(ReaderError) as told:
+            read(tmp_path / "c.csv", text)
+        line = str(told.value).replace("|", "\\|")
+        rows.append(f"| {form} | refused: {line} |")
+    docs = (Path(__file__).parents[3] / "docs" / "catalogues.md").read_text(encoding="utf-8")
+    assert [row for row in rows if row not in docs.splitlines()] == []
