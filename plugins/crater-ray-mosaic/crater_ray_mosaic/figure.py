@@ -91,10 +91,10 @@ def figure_of(
     """
     if radius_km and radius_km > LARGEST_KM:
         raise ReaderError(
-            f"radius_km = {radius_km:g} is larger than any body with a solid surface; it is in kilometres"
+            f"radius_km = {radius_km:.10g} is larger than any body with a solid surface; it is in kilometres"
             f" ({radius_km / 1000.0:g} if that were metres)"
         )
-    said = Statement(f"radius_km = {radius_km:g}", radius_km, radius_km, radius_km) if radius_km else None
+    said = Statement(f"radius_km = {radius_km:.10g}", radius_km, radius_km, radius_km) if radius_km else None
     compare(body, said)
     own = of_crs(crs, name) if crs is not None else None
     if crs is None or own is None:
