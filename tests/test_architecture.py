@@ -28,6 +28,7 @@ PUBLIC = (
     "crater_ray.errors",
     "crater_ray.images",
     "crater_ray.jobfile",
+    "crater_ray.encode.device",
     "crater_ray.jobs.cluster",
     "crater_ray.options",
     "crater_ray.precision",

@@ -1,22 +1,24 @@
-"""The trunk's cache filled on Ray: a shard a task, as many at a time as there are workers."""
+"""The trunk's cache filled on Ray: shard after shard, by as many actors as there are workers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crater_ray.errors import ConfigError
+from crater_ray.errors import ClusterError, ConfigError, DeviceError
 from crater_ray_supscene.training.cluster import cause
 from crater_ray_supscene.training.job import TrainJob
 from crater_ray_supscene.training.plan import read_plan
 
 Say = Callable[[str], None]
+TRIES = 3  # actors that one shard may lose
 
 
 def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> bool:
-    """Fills the cache with as many tasks as workers; whether training reads it."""
+    """Fills the cache with as many actors as workers; whether training reads it."""
     import ray
 
     from crater_ray_supscene.training import trunk
@@ -35,20 +37,18 @@ def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) 
             )
         say("the trunk's output does not fit the disk: images are encoded in every step")
         return False
-    task = ray.remote(num_cpus=job.cluster.cpus_per_worker, num_gpus=job.cluster.gpus_per_worker)(fill_one)
-    waiting = list(reversed(missing))
     there = sum(len(shard.rows) for shard in every if shard.done)
-    running: list[Any] = []
-    while waiting or running:
-        while waiting and len(running) < job.cluster.workers:
-            running.append(task.remote(config, waiting.pop()))
-        ready, running = ray.wait(running, num_returns=1)
-        for one in ready:
-            try:
-                there += ray.get(one)
-            except ray.exceptions.RayTaskError as error:
-                raise cause(error) from None
+
+    def start() -> Any:
+        table = job.cluster
+        return ray.remote(Filler).options(num_cpus=table.cpus_per_worker, num_gpus=table.gpus).remote(config)
+
+    def done(images: int) -> None:
+        nonlocal there
+        there += images
         say(f"trunk: {there} of {len(plan)} images")
+
+    fill_all(start, missing, job.cluster.workers, done)
     bad = trunk.Cached(every).bad
     if bad:
         row, reason = next(iter(bad.items()))
@@ -56,13 +56,76 @@ def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) 
     return True
 
 
+class Filler:
+    """An actor that fills shards of the trunk's cache one by one, and keeps what it has built.
+
+    Ray starts a process for every task that holds a GPU; an actor is one process.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+
+    def fill(self, number: int) -> int:
+        return fill_one(self._config, number)
+
+
+def fill_all(
+    start: Callable[[], Any], numbers: Sequence[int], workers: int, done: Callable[[int], None]
+) -> None:
+    """Every shard filled by as many actors as workers, which `start` starts; `done(images)` after each.
+
+    An actor that dies, or whose device fails, ends; its shard goes to another. Raises what a worker raised,
+    and ClusterError where one shard has lost three actors.
+    """
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+
+    waiting, lost = deque(numbers), Counter[int]()
+    running: dict[Any, tuple[Any, int]] = {}  # object ref: actor, shard
+
+    def give(actor: Any) -> None:
+        if waiting:
+            number = waiting.popleft()
+            running[actor.fill.remote(number)] = (actor, number)
+        else:
+            ray.kill(actor)
+
+    try:
+        for _ in range(min(workers, len(waiting))):
+            give(start())
+        while running:
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            actor, number = running.pop(ready)
+            try:
+                done(ray.get(ready))
+            except (RayTaskError, RayActorError, NodeDiedError, OutOfMemoryError) as error:
+                reason = cause(error)
+                if isinstance(error, RayTaskError):
+                    ray.kill(actor)
+                    if not isinstance(reason, DeviceError):
+                        raise reason from None
+                lost[number] += 1
+                if lost[number] == TRIES:
+                    raise ClusterError(
+                        f"shard {number} of the trunk's cache lost {TRIES} workers: {reason.message}; look "
+                        "at the nodes, then run again: what is done is kept"
+                    ) from None
+                waiting.appendleft(number)
+                actor = start()
+            give(actor)
+    finally:
+        for actor, _ in running.values():
+            ray.kill(actor)
+
+
 _ready: dict[str, Any] = {}
 
 
 def fill_one(config: dict[str, Any], number: int) -> int:
-    """The images of one shard of the trunk's cache; a task of Ray, whose process keeps what it has built."""
+    """The images of one shard of the trunk's cache, filled here; the process keeps what it has built."""
     import torch
 
+    from crater_ray.encode.device import exact, guarded
     from crater_ray_supscene.training import trunk
     from crater_ray_supscene.training.job import job_of
     from crater_ray_supscene.training.model import as_trunk, built_backbone, kept
@@ -78,11 +141,14 @@ def fill_one(config: dict[str, Any], number: int) -> int:
         size = backbone.preprocess(_grey()).shape
         every = trunk.shards(plan, job.cache, config["digest"], keep, precision)
         pictures = Pictures(plan, backbone)
-        device = "cuda" if job.cluster.gpus_per_worker else "cpu"
+        device = "cuda" if job.cluster.gpus else "cpu"
+        if job.cluster.gpus:
+            exact()
         trunked = as_trunk(backbone.to(device), keep)
         _ready.update(key=key, every=every, rest=(pictures, trunked, size, precision, device))
     shard = _ready["every"][number]
-    trunk.fill(shard, *_ready["rest"])
+    with guarded(torch.device(_ready["rest"][-1])):
+        trunk.fill(shard, *_ready["rest"])
     return len(shard.rows)
 
 

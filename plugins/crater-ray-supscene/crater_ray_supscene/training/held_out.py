@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from crater_ray_supscene.training.model import Descriptor
 from crater_ray_supscene.training.plan import GALLERY, HELD, QUERY, Integers, Plan
 
 BATCH, QUERIES = 32, 8  # images described, and queries scored, at a time
+PRODUCTS = 2**27  # of tokens, at a time
+Scored = Callable[[Integers, Integers], dict[str, NDArray[np.float32]]]  # of queries and a gallery
 
 
 def measure(job: TrainJob, plan: Plan, descriptor: Descriptor, store: Any) -> dict[str, float]:
@@ -42,12 +45,13 @@ def measure(job: TrainJob, plan: Plan, descriptor: Descriptor, store: Any) -> di
         return there, at[there]
 
     found: dict[str, float] = {}
+    scores = partial(_scores, vectors, tokens, next(descriptor.parameters()).device)
     if HELD in held:
-        found |= _scenes(plan, *of(HELD), vectors, tokens, job)
+        found |= _scenes(plan, *of(HELD), scores, job)
     gallery = of(GALLERY)
     for role in held:
         if role.startswith(QUERY):
-            found |= _queries(plan, role.removeprefix(QUERY), of(role), gallery, vectors, tokens)
+            found |= _queries(plan, role.removeprefix(QUERY), of(role), gallery, scores)
     return found
 
 
@@ -91,16 +95,14 @@ def _interleaved(share: Tensor) -> Tensor:
     return torch.stack(parts, 1).flatten(0, 1)
 
 
-def _scenes(
-    plan: Plan, rows: Integers, at: Integers, vectors: Tensor, tokens: Tensor | None, job: TrainJob
-) -> dict[str, float]:
+def _scenes(plan: Plan, rows: Integers, at: Integers, scored: Scored, job: TrainJob) -> dict[str, float]:
     """Every image asks for the others of all scenes."""
     gains = plan.graph.block(rows)
     excluded = plan.graph.unknown_block(rows)
     np.fill_diagonal(excluded, True)
     gains[excluded] = 0
     found: dict[str, float] = {}
-    for kind, scores in _scores(vectors, tokens, at, at).items():
+    for kind, scores in scored(at, at).items():
         order = metrics.ranking(scores, excluded)
         told = metrics.summary(order, gains, job.loss.positive, job.held_out.cuts)
         found |= {f"scenes{kind} {name}": value for name, value in told.items()}
@@ -112,8 +114,7 @@ def _queries(
     name: str,
     queries: tuple[Integers, Integers],
     gallery: tuple[Integers, Integers],
-    vectors: Tensor,
-    tokens: Tensor | None,
+    scored: Scored,
 ) -> dict[str, float]:
     """Queries ask a gallery for the groups that they name, or their own. Without a right answer: nothing."""
     relevant = plan.relevant(queries[0], gallery[0])
@@ -121,7 +122,7 @@ def _queries(
     found: dict[str, float] = {}
     if not counted.any():  # every image that it could be is bad
         return found
-    for kind, scores in _scores(vectors, tokens, queries[1], gallery[1]).items():
+    for kind, scores in scored(queries[1], gallery[1]).items():
         order = metrics.ranking(scores)
         average = metrics.map_at(order, relevant, order.shape[1], "P")[counted]
         first = relevant[np.arange(len(order)), order[:, 0]][counted]
@@ -130,25 +131,37 @@ def _queries(
 
 
 def _scores(
-    vectors: Tensor, tokens: Tensor | None, queries: Integers, gallery: Integers
+    vectors: Tensor, tokens: Tensor | None, device: torch.device, queries: Integers, gallery: Integers
 ) -> dict[str, NDArray[np.float32]]:
     """(B, N) scores by what they compare: one vector, and late interaction over the tokens kept."""
-    found = {"": (vectors[queries] @ vectors[gallery].t()).numpy()}
+    asked, there = vectors[queries].to(device), vectors[gallery].to(device)
+    found = {"": (asked @ there.t()).cpu().numpy()}
     if tokens is not None:
-        found[" late"] = late_scores(tokens[queries], tokens[gallery])
+        found[" late"] = late_scores(tokens[queries], tokens[gallery], device)
     return found
 
 
-def late_scores(queries: Tensor, gallery: Tensor) -> NDArray[np.float32]:
-    """(B, N) mean over a query's tokens of the best cosine; queries (B, t, D), gallery (N, t, D)."""
+def late_scores(queries: Tensor, gallery: Tensor, device: torch.device | None = None) -> NDArray[np.float32]:
+    """(B, N) mean over a query's tokens of the best cosine; queries (B, t, D), gallery (N, t, D).
+
+    Both lie in this machine's memory; what is multiplied goes to the device, a bounded part at a time.
+    """
+    device = device or torch.device("cpu")
+    kind = torch.bfloat16 if in_bfloat16("bf16", device.type) else torch.float32
+    images = max(1, PRODUCTS // (QUERIES * queries.shape[1] * gallery.shape[1]))
+    columns = []
+    for part in torch.split(gallery, images):
+        there = part.to(device, kind)
+        rows = [best_cosines(some.to(device, kind), there).cpu() for some in torch.split(queries, QUERIES)]
+        columns.append(torch.cat(rows))
+    return torch.cat(columns, 1).numpy()
+
+
+def best_cosines(queries: Tensor, gallery: Tensor) -> Tensor:
+    """(B, N) float32, where the two are: queries (B, t, D), gallery (N, t, D), unit rows."""
     count, each, dim = gallery.shape
-    kind = torch.bfloat16 if in_bfloat16("bf16", gallery.device.type) else torch.float32
-    there = gallery.reshape(-1, dim).to(kind).t()
-    parts: Sequence[Tensor] = [
-        (part.reshape(-1, dim).to(kind) @ there).reshape(len(part), -1, count, each).amax(3).float().mean(1)
-        for part in torch.split(queries, QUERIES)
-    ]
-    return torch.cat(list(parts)).numpy()
+    products = queries.reshape(-1, dim) @ gallery.reshape(-1, dim).t()
+    return products.reshape(len(queries), -1, count, each).amax(3).float().mean(1)
 
 
 def wanted(table: HeldOutTable, done: int, steps: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -130,8 +130,19 @@ class ClusterTable(Table):
     address: str | None = None
     workers: int = Field(default=1, ge=1)
     cpus_per_worker: float = Field(default=1.0, gt=0)
-    gpus_per_worker: float = Field(default=0.0, ge=0)
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0  # auto: 1 where Ray has as many
     threads: int | None = Field(default=None, ge=1)  # of torch, a worker; None: cores shared out
+
+    @property
+    def gpus(self) -> float:
+        """Of a worker; none while "auto" is not settled."""
+        return 0.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
+
+    def settled(self, have: float) -> ClusterTable:
+        """The same without "auto", where Ray has `have` GPUs."""
+        if self.gpus_per_worker != "auto":
+            return self
+        return self.model_copy(update={"gpus_per_worker": 1.0 if have >= self.workers else 0.0})
 
 
 class TrainJob(Table):

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from crater_ray.encode.device import exact
 from crater_ray.errors import ConfigError, CraterRayError
 from crater_ray_supscene.aggregators.netvlad import Netvlad
 from crater_ray_supscene.gather import agreed, averaged, rank, workers
@@ -46,6 +47,8 @@ def work(config: dict[str, Any]) -> None:
         )
     plan = read_plan(job.out / "plan")
     device = _device(job)
+    if device.type == "cuda":
+        exact()
     model, store = _built(job, plan, config)
     if device.type == "cpu":
         unfused(model.descriptor)
@@ -177,7 +180,7 @@ def _start_words(descriptor: Descriptor, netvlad: Netvlad, plan: Plan, store: An
 
 
 def _device(job: TrainJob) -> torch.device:
-    if not job.cluster.gpus_per_worker:
+    if not job.cluster.gpus:
         return torch.device("cpu")
     from ray.train.torch import get_device
 

@@ -60,7 +60,8 @@ def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False
     job.out.mkdir(parents=True, exist_ok=True)
     with locked(job.out):
         config, row_bytes = prepared(job, say)
-        with cluster(job):
+        with cluster(job, say) as job:
+            config["job"]["cluster"]["gpus_per_worker"] = job.cluster.gpus
             config["cached"] = fill_trunk(job, config, row_bytes, say)
             if trunk_only:
                 return None
@@ -145,8 +146,8 @@ def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
 
     table = job.cluster
     resources = {"CPU": table.cpus_per_worker}
-    if table.gpus_per_worker:
-        resources["GPU"] = table.gpus_per_worker
+    if table.gpus:
+        resources["GPU"] = table.gpus
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START)
     if table.address is None:  # this machine's own processes are not taken away with notice
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -156,9 +157,9 @@ def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
         work,
         train_loop_config=config,
         scaling_config=ScalingConfig(
-            num_workers=table.workers, use_gpu=bool(table.gpus_per_worker), resources_per_worker=resources
+            num_workers=table.workers, use_gpu=bool(table.gpus), resources_per_worker=resources
         ),
-        torch_config=TorchConfig(backend="nccl" if table.gpus_per_worker else "gloo", timeout_s=PATIENCE),
+        torch_config=TorchConfig(backend="nccl" if table.gpus else "gloo", timeout_s=PATIENCE),
         run_config=RunConfig(
             name="run", storage_path=str(storage), failure_config=FailureConfig(max_failures=RETRIES)
         ),

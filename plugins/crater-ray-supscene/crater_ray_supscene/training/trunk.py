@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crater_ray.encode.device import whole_or_halves
 from crater_ray.plugins import registry
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray_supscene.training.pictures import Pictures
@@ -81,31 +83,47 @@ def fill(
     """Computes one shard; nothing if it is there. Atomic. size: of an image's tensor, (3, S, S)."""
     if shard.done:
         return
-    short = in_bfloat16(precision, device)
+    short, on = in_bfloat16(precision, device), torch.device(device)
+
+    def computed(images: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=short):
+            return trunk(images.to(on)).float().clamp(-LARGEST, LARGEST).half().cpu()
+
     parts: list[NDArray[np.float16]] = []
     bad: dict[int, str] = {}
     for first in range(0, len(shard.rows), BATCH):
         loaded = pictures.load(shard.rows[first : first + BATCH])
         bad |= {first + at: reason for at, reason in enumerate(loaded) if not isinstance(reason, Tensor)}
         images = torch.stack([x if isinstance(x, Tensor) else torch.zeros(*size) for x in loaded])
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=short):
-            hidden = trunk(images.to(device))
-        parts.append(hidden.float().clamp(-LARGEST, LARGEST).half().cpu().numpy())
+        hidden = whole_or_halves(partial(_span, computed, images), _joined, len(images), on, _unsaid)
+        parts.append(hidden.numpy())
     _write(shard.path, np.concatenate(parts), bad)
 
 
+def _span(compute: Callable[[Tensor], Tensor], images: Tensor, first: int, stop: int) -> Tensor:
+    return compute(images[first:stop])
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
+def _unsaid() -> None:
+    """A batch that memory did not hold is computed by halves: slower, and no fault."""
+
+
 def _write(path: Path, array: NDArray[np.float16], bad: dict[int, str]) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    begun = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with begun.open("wb") as file:
             np.save(file, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-        partial.write_text(json.dumps(bad), encoding="utf-8")
-        partial.replace(path.with_suffix(".json"))
+        begun.replace(path)
+        begun.write_text(json.dumps(bad), encoding="utf-8")
+        begun.replace(path.with_suffix(".json"))
     finally:
-        partial.unlink(missing_ok=True)
+        begun.unlink(missing_ok=True)
 
 
 class Cached:
