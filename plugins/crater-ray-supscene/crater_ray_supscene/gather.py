@@ -42,7 +42,7 @@ def agreed(rows: NDArray[np.int64], device: torch.device) -> NDArray[np.int64]:
     """
     if workers() == 1:
         return rows
-    sent = torch.from_numpy(rows).to(device)
+    sent = torch.tensor(rows, device=device)  # a copy, which the broadcast overwrites
     dist.broadcast(sent, 0)
     found: NDArray[np.int64] = sent.cpu().numpy()
     return found

@@ -43,7 +43,7 @@ graph = overlap_graph(60, Edges(np.arange(0, 60, 2), np.arange(1, 60, 2), np.one
 sampler = Sampler(graph, units, Sampling(nodes=2, subgraphs=8, alike=4), seed=1)
 lately = Lately(units, 4)
 vectors = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-vectors += 1e-2 * rank * torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
+vectors += 0.3 * rank * torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
 lately.see(torch.arange(60), torch.ones(60, dtype=torch.bool), vectors)
 weight = torch.nn.Parameter(torch.zeros(3))
 weight.grad = torch.full((3,), 1.0 + rank)

@@ -191,3 +191,44 @@ def test_a_stamp_changes_when_the_image_does(tmp_path: Path) -> None:
     first = stamp(tmp_path, "a.png")
     (tmp_path / "a.png").write_bytes(b"three")
     assert first != stamp(tmp_path, "a.png") != "gone"
+
+
+def test_the_readme_s_table_of_forms_is_true(tmp_path: Path, gl3d: Callable[..., list[str]]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    start = text.index("| form | read as, or refused with |")
+    rows = [
+        line.strip("| ").split(" | ") for line in text[start : text.index("\n\n", start)].splitlines()[2:]
+    ]
+    refused = {
+        form: outcome.strip("`") for form, outcome in rows if outcome.startswith("`") and " " in outcome
+    }
+    two = "undist_images/0.jpg\nundist_images/1.jpg\n"
+    cases: dict[str, Callable[[], object]] = {
+        "a percentage without `%`": lambda: pairs(tmp_path, f"{HEAD}a,b,50,1,1\n"),
+        "an overlap below 0 or above 1": lambda: gl3d(two, "0 1 1.2\n"),
+        "a short row, or an unquoted delimiter in a name": lambda: pairs(tmp_path, f"{HEAD}a,b\n"),
+        "a column twice": lambda: pairs(tmp_path, "image_a,image_b,overlap,image_a\n"),
+        "an image twice in a list": lambda: gl3d(two + two),
+        "an index beyond the list": lambda: gl3d(two, "0 5 0.4\n"),
+        "a path out of the folder": lambda: pairs(tmp_path, f"{HEAD}../a,b,0.5,1,1\n"),
+        "a file cut to nothing": lambda: gl3d(two, ""),
+        "a binary file": lambda: pairs(tmp_path, "\0\0"),
+    }
+    assert refused.keys() == cases.keys()
+    for form, case in cases.items():
+        with pytest.raises(ReaderError) as raised:
+            case()
+        assert refused[form] in raised.value.message
+    others = {form: outcome for form, outcome in rows if form not in refused}
+    assert sorted(set(others.values())) == sorted(
+        {
+            "read",  # test_a_table_of_another_program_is_the_same_table
+            "the pair is unknown",  # test_a_pair_with_an_unregistered_image…, test_an_overlap_that_nobody…
+            "largest, or `symmetrise`",  # test_pairs_listed_twice_back_and_of_one_image
+            "passed over",
+            "kept whole, `/` between folders",  # test_names_are_kept_whole
+            "what follows `undist_images/`, whole",  # test_an_image_of_gl3d_is_what_follows_its_folder
+            "the name",
+            "two images",
+        }
+    )
