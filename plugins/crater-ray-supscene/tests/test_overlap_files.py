@@ -94,7 +94,7 @@ def test_an_overlap_that_nobody_measured_is_unknown(tmp_path: Path, cell: str) -
         ("image_a,image_b,overlap,overlap\na,b,0,1\n", "line 1: the column 'overlap' is there twice"),
         (HEAD, "lists no pair"),
         ("", "no column 'image_a'"),
-        ("\0\1\2", "is no text file"),
+        ("\0\1\2", "is a binary file"),
     ],
 )
 def test_a_table_that_does_not_hold_says_where(tmp_path: Path, text: str, message: str) -> None:

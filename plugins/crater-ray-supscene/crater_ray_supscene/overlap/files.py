@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import errno
 import io
@@ -12,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from crater_ray.errors import ReaderError
+from crater_ray.text import decoded
 
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 DELIMITERS = (",", ";", "\t", "|")
 NOT_MEASURED = frozenset(("", "nan", "na", "n/a", "null", "none"))
 YES = frozenset(("true", "t", "yes", "y"))
@@ -23,23 +22,12 @@ _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno
 
 
 def text_of(path: Path) -> str:
-    """The file's text: UTF-8 or UTF-16 with or without a byte-order mark, else Windows-1252.
-
-    Raises ReaderError for a file that cannot be read or is no text.
-    """
+    """The file's text, as `crater_ray.text` decodes it. Raises ReaderError where it is missing or no text."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ReaderError(f"cannot read {path}: {error.strerror or error}") from None
-    marked = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None)
-    if marked is None and b"\0" in data:
-        raise ReaderError(f"{path} is no text file; write it as text in UTF-8")
-    for encoding in (marked or "utf-8", "cp1252", "latin-1"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("Latin-1 decodes every byte")
+    return decoded(data, str(path))
 
 
 def lines_of(path: Path) -> list[tuple[int, str]]:
