@@ -154,21 +154,20 @@ class Mosaic:
             found = catalogue_of(o, self.raster, self.body, recognise=self._recognise)
         else:
             raise ReaderError("no catalogue is given; add option catalogue")
-        keep = (found.diameter >= (o.min_diameter_km or 0.0)) & (
-            found.diameter <= (o.max_diameter_km or math.inf)
-        )
+        kept = {
+            "min_diameter_km": found.diameter >= (o.min_diameter_km or 0.0),
+            "max_diameter_km": found.diameter <= (o.max_diameter_km or math.inf),
+        }
         if o.min_pixels:
             pixel = self.raster.frame.kilometres_at(found.lat, found.lon)
-            keep &= found.diameter >= o.min_pixels * pixel
+            kept["min_pixels"] = found.diameter >= o.min_pixels * pixel
         if o.box:
-            keep &= found.inside(o.box)
+            kept["box"] = found.inside(o.box)
         if o.exclude_box:
-            keep &= ~found.inside(o.exclude_box)
+            kept["exclude_box"] = ~found.inside(o.exclude_box)
+        keep = np.logical_and.reduce(list(kept.values()))
         if not keep.any() and not o.drop:
-            raise ReaderError(
-                f"none of the catalogue's {len(found)} craters is left by min_diameter_km, "
-                "max_diameter_km, min_pixels, box and exclude_box; widen them"
-            )
+            raise ReaderError(_none_left(len(found), kept))
         return found.where(keep)
 
     @cached_property
@@ -176,6 +175,12 @@ class Mosaic:
         """The craters that get views: all, or so many of those on the raster, of lowest hash."""
         c, wanted = self.catalogue, self.options.craters
         refuse_specks(c, self.raster.frame.kilometres, self.raster.path.name)
+        if len(c) and not self.on_raster.any():
+            raise ReaderError(
+                f"none of the {len(c)} craters lies on {self.raster.path.name}: they lie at latitudes "
+                f"{c.lat.min():.2f} to {c.lat.max():.2f} and longitudes {c.lon.min():.2f} to "
+                f"{c.lon.max():.2f} east; compare the raster's extent and the catalogue's convention"
+            )
         if wanted is None:
             return c
         order = sorted(
@@ -256,3 +261,11 @@ def _vertical(options: MosaicOptions, raster: Raster) -> float:
             f"vertical = {given:g} is {raster.path.name}'s own scale, which counts anyway; leave vertical out"
         )
     return given
+
+
+def _none_left(count: int, kept: dict[str, NDArray[np.bool_]]) -> str:
+    """Why no crater is left: there was none, or which option left out how many."""
+    if count == 0:
+        return "the catalogue holds no crater"
+    out = [f"{name} leaves out {int((~mask).sum())}" for name, mask in kept.items() if not mask.all()]
+    return f"none of the catalogue's {count} craters is left: {', '.join(out)}"

@@ -54,6 +54,13 @@ def render(raster: Raster, pose: Pose, how: Rendering) -> NDArray[Any]:
     margin = 0 if how.kind == "image" else 1
     lats, east = orthographic(pose, how.size, raster.frame.radius_km, margin, raster.frame.flattening)
     spacing = 2.0 * pose.half_width_km / how.size
+    beyond_limb = float(np.isnan(lats).mean())
+    if beyond_limb > how.max_invalid:
+        raise BadImage(
+            f"no data: {beyond_limb:.0%} of it beyond the limb: a view of {2 * pose.half_width_km:.0f} km is "
+            f"wider than the disc of a body of {raster.frame.radius_km:.0f} km radius; "
+            f"at most {how.max_invalid:.0%}"
+        )
     undeclared: set[float] = set()
     values, outside = raster.sample(pose.lon, lats, east, spacing, undeclared)
     if margin:
