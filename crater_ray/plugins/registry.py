@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import json
 import platform
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -202,7 +203,9 @@ def registry() -> Registry:
 
 
 def absolute(path: str | Path, base: Path) -> Path:
-    """`path` with ~ expanded, against `base` when relative."""
+    """`path` with ~ expanded, against `base` when relative; an address such as s3://bucket/x as it is."""
+    if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
+        return Path(path)
     return base.absolute() / Path(path).expanduser()
 
 

@@ -14,6 +14,7 @@ from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.address import gdal_name
 from crater_ray_mosaic.extent import Extent
 from crater_ray_mosaic.figure import Figure, Statement, figure_of
 from crater_ray_mosaic.plane import Plane
@@ -116,7 +117,8 @@ def dataset_name(path: Path, extent: tuple[float, float, float, float] | None, n
         extra.append(f"a_nodata={nodata}")
     if extra and set("?&") & set(str(path)):
         raise ReaderError(f"options extent and nodata cannot be used with a path that holds ? or &: {path}")
-    return f"vrt://{path}?{'&'.join(extra)}" if extra else str(path)
+    name = gdal_name(path)
+    return f"vrt://{name}?{'&'.join(extra)}" if extra else name
 
 
 def frame_of(

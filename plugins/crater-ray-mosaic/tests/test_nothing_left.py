@@ -44,5 +44,5 @@ def test_craters_off_the_raster(paint: Callable[..., Path], catalogue: Callable[
 
 def test_a_basin_wider_than_the_disc(paint: Callable[..., Path]) -> None:
     raster = Raster(paint("r.tif", lambda a, b: np.sin(np.radians(9 * b)) + a))
-    with pytest.raises(BadImage, match="beyond the limb: .* wider than the disc"):
+    with pytest.raises(BadImage, match=r"beyond the limb: .* wider than the disc"):
         render(raster, Pose(0, 0, 2200), Rendering())
