@@ -15,6 +15,7 @@ import rasterio
 from click.testing import CliRunner
 
 from crater_ray.cli import main
+from crater_ray_mosaic.fingerprint import fingerprint
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.source import UnreadableRaster
@@ -163,3 +164,11 @@ def test_the_error_survives_the_way_from_a_worker() -> None:
     assert isinstance(back, UnreadableRaster | OSError)
     assert back.message == str(back) == "cannot read a.tif: gone"
     assert back.exit_code == 2
+
+
+def test_a_tile_replaced_by_one_of_its_size_is_another_raster(tmp_path: Path) -> None:
+    (tmp_path / "m.vrt").write_text("<VRTDataset/>")
+    (tmp_path / "a.tif").write_bytes(bytes(range(256)) * 40)
+    before = fingerprint(tmp_path / "m.vrt", [tmp_path / "a.tif"])
+    (tmp_path / "a.tif").write_bytes(bytes(range(255, -1, -1)) * 40)
+    assert fingerprint(tmp_path / "m.vrt", [tmp_path / "a.tif"]) != before
