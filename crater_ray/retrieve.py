@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crater_ray.encoders import build_encoder, here
-from crater_ray.errors import BadImage, QueryError
+from crater_ray.errors import BadImage, IndexMismatch, QueryError
 from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
+from crater_ray.jobfile import told
 from crater_ray.plugins import Located, Reader, registry
 from crater_ray.types import Hit, Match, Side, Tokens, candidates_in
 
@@ -80,7 +81,13 @@ class Index:
     def codec(self) -> Codec:
         from crater_ray.search.codecs import codec
 
-        return codec(self.recipe.codec)
+        here, made = codec(self.recipe.codec), self.recipe.codec_version
+        if here.algorithm_version != made:
+            raise IndexMismatch(
+                f"{told(self.root)} keeps its tokens by {here.name} of algorithm version {made}, and here is "
+                f"{here.algorithm_version}; install the release that made it, or index again into another `out`"
+            )
+        return here
 
     @cached_property
     def _readers(self) -> list[Reader]:

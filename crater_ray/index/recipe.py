@@ -49,6 +49,7 @@ class Recipe:
     seed: int
     fits: Mapping[str, str] = field(default_factory=dict)  # "shortlist" | "rerank" -> sha of the fitted file
     files: Mapping[str, str] = field(default_factory=dict)  # of file_digests()
+    codec_version: int = 1  # the codec's algorithm_version
     format: int = FORMAT
 
     def digest(self) -> str:

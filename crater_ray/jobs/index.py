@@ -205,6 +205,7 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
         k=k,
         dim=found.dim,
         codec=chosen.name,
+        codec_version=chosen.algorithm_version,
         record_bytes=chosen.record_bytes(k, found.dim),
         scales=chosen.scales,
         match=job.rerank.match,

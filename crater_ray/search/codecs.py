@@ -28,6 +28,10 @@ class Codec(Protocol):
     def name(self) -> str: ...
 
     @property
+    def algorithm_version(self) -> int:
+        """Raised only when the bytes change that tokens are kept as; an index needs the one that made it."""
+
+    @property
     def scales(self) -> int:
         """Float32 numbers an image; the first multiplies its whole operand."""
 
@@ -58,6 +62,7 @@ class Int8:
     """
 
     name = "int8"
+    algorithm_version = 1
     scales = 1
     integers = True
 
@@ -88,6 +93,7 @@ class Fp16:
     """Two bytes a dimension; scored in float32, the reference."""
 
     name = "fp16"
+    algorithm_version = 1
     scales = 0
     integers = False
 
@@ -124,6 +130,7 @@ class Packed:
     or else its largest.
     """
 
+    algorithm_version = 1
     scales = 1
     integers = True
 

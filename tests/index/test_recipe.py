@@ -35,6 +35,7 @@ def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
         {"batch": 4},
         {"precision": "fp32"},
         {"codec": "fp16"},
+        {"codec_version": 2},
         {"k": 3},
         {"fits": {"rerank": "1"}},
         {"side": "query"},

@@ -18,11 +18,12 @@ from crater_ray.bench import evaluate
 from crater_ray.builtin.pairs import Pairs
 from crater_ray.cli import main
 from crater_ray.config import Job, NeighboursTable
-from crater_ray.errors import ConfigError, QueryError
+from crater_ray.errors import ConfigError, IndexMismatch, QueryError
 from crater_ray.jobs import consume, neighbours
 from crater_ray.jobs.index import run
 from crater_ray.plugins import Index as IndexProtocol
 from crater_ray.retrieve import Index
+from crater_ray.search.codecs import Fp16
 
 pytestmark = pytest.mark.ray
 Make = Callable[..., Job]
@@ -98,6 +99,14 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
         assert listed == [hit.id for hit in index.search(id=id, top=3, mode=mode, expand=1, **deep)]
     how = {"top": 3, "mode": mode, "candidates": deep.get("candidates"), "expand": 1}
     assert neighbours.asked(tmp_path / "n.parquet") == {**how, "index": {"name": "index", "version": 1}}
+
+
+def test_tokens_of_another_codec_s_version_are_refused(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fp16, "algorithm_version", 2)
+    with pytest.raises(
+        IndexMismatch, match=r"its tokens by fp16 of algorithm version 1, and here is 2; install"
+    ):
+        index.search(id="i00004", mode="exact")
 
 
 def test_a_query_image_finds_itself_and_says_which_tokens_matched(index: Index, indexed: Job) -> None:
