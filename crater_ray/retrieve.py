@@ -84,8 +84,8 @@ class Index:
         here, made = codec(self.recipe.codec), self.recipe.codec_version
         if here.algorithm_version != made:
             raise IndexMismatch(
-                f"{told(self.root)} keeps its tokens by {here.name} of algorithm version {made}, and here is "
-                f"{here.algorithm_version}; install the release that made it, or index again into another `out`"
+                f"{told(self.root)} keeps its tokens by {here.name} of algorithm version {made}, and here "
+                f"is {here.algorithm_version}; install the release that made it, or index again"
             )
         return here
 

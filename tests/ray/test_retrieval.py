@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from ir_measures import AP, Success
+from pyarrow.dataset import Dataset
 
 from crater_ray import embed, open_index
 from crater_ray.bench import evaluate
@@ -225,10 +226,18 @@ def test_a_consumer_gets_the_index_and_its_neighbours(indexed: Job) -> None:
 def test_a_consumer_that_reads_no_neighbours_costs_no_table(
     indexed: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given: list[int] = []
+
+    def count(self: Pairs, index: object, neighbours: Dataset, out: Path) -> Path:
+        given.append(neighbours.count_rows())
+        return out
+
     monkeypatch.setattr(Pairs, "reads_neighbours", False, raising=False)
+    monkeypatch.setattr(Pairs, "__call__", count)
     job = indexed.model_copy(update={"neighbours": NeighboursTable(top=2)})  # of which there is no table yet
     before = sorted((job.out / "neighbours").glob("*"))
-    assert consume.run("pairs", job, quiet=True).read_text() == ""
+    consume.run("pairs", job, quiet=True)
+    assert given == [0]
     assert sorted((job.out / "neighbours").glob("*")) == before
 
 
