@@ -16,6 +16,7 @@ from crater_ray.images import Rule
 from crater_ray_mosaic.extent import Extent, checked
 from crater_ray_mosaic.figure import of_body
 from crater_ray_mosaic.frame import ROUNDING, Frame, dataset_name, frame_of
+from crater_ray_mosaic.interpolation import bilinear
 from crater_ray_mosaic.samples import WIDE, rule_of, samples
 from crater_ray_mosaic.seams import held, regions, stride
 from crater_ray_mosaic.source import Source, UnreadableRaster
@@ -79,7 +80,8 @@ class Raster:
         """Bilinear values at (lats, lon + east), averaged beforehand over cells of about `spacing_km`.
 
         lats, east (S, S) degrees, NaN where there is no place; spacing_km between neighbouring points.
-        `undeclared` takes the values that stand for no data though the file does not say so.
+        A cell is the mean of its measurements; between cells without any see `bilinear`. `undeclared` takes
+        the values that stand for no data though the file does not say so.
         -> (S, S) or (S, S, B) float32, float64 for types of more digits, NaN without a measurement;
         (S, S) bool, True outside the raster. Raises UnreadableRaster.
         """
@@ -136,10 +138,10 @@ class Raster:
         block = np.concatenate(pieces, axis=2)
         where = _place(rows, _centres(top, bottom, block.shape[1])), _place(columns, np.concatenate(centres))
         if f.plane is None or (off := self._off_globe(top, bottom, left, right, *block.shape[1:])) is None:
-            return _bilinear(block, *where)
-        values = _bilinear(held(block, off), *where)
+            return bilinear(block, *where)
+        values = bilinear(held(block, off), *where)
         if max(down, across) > 1.0 and (bottom - top) * (right - left) <= FINE:
-            edge = _bilinear(off[None].astype(np.float32), *where) > 0  # looked at again, as stored
+            edge = bilinear(off[None].astype(np.float32), *where) > 0  # looked at again, as stored
             there = np.where(edge, rows, np.nan), np.where(edge, columns, np.nan)
             fine = self._interpolated(*there, 1.0, 1.0, undeclared)
             values[edge] = fine[edge]
@@ -224,25 +226,3 @@ def _place(at: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.
     """Fractional indices into `centres`, held at both ends; NaN stays."""
     places: NDArray[np.float64] = np.interp(at, centres, np.arange(len(centres), dtype=np.float64))
     return places
-
-
-def _bilinear(block: NDArray[Any], rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[Any]:
-    """(B, h, w) at fractional (rows, columns), each (S, S) -> (S, S[, B]); NaN where any of the four is."""
-    known = np.isfinite(rows) & np.isfinite(columns)
-    rows, columns = np.where(known, rows, 0.0), np.where(known, columns, 0.0)
-    high, wide = block.shape[1:]
-    top = np.minimum(rows.astype(np.int64), max(high - 2, 0))
-    left = np.minimum(columns.astype(np.int64), max(wide - 2, 0))
-    down, across = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
-    corner = top * wide + left
-    below, beside = (wide if high > 1 else 0), (1 if wide > 1 else 0)
-    bands = []
-    for band in block:
-        flat = band.reshape(-1)
-        upper, lower = flat[corner], flat[corner + below]
-        upper = upper + (flat[corner + beside] - upper) * across
-        lower = lower + (flat[corner + below + beside] - lower) * across
-        values = upper + (lower - upper) * down
-        values[~known] = np.nan
-        bands.append(values)
-    return bands[0] if len(bands) == 1 else np.stack(bands, axis=-1)

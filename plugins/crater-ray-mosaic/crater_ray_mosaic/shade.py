@@ -12,7 +12,7 @@ Array = NDArray[np.float32]
 
 
 def lambert(height: Array, spacing: float, azimuth: float, elevation: float) -> Array:
-    """The cosine between slope and sun, 0 in self-shadow; no cast shadows. NaN beside NaN.
+    """The cosine between slope and sun, 0 in self-shadow; no cast shadows. NaN as `rising`.
 
     height (S + 2, S + 2) metres, spacing metres a pixel; azimuth degrees clockwise from the image's up,
     elevation degrees. -> (S, S)
@@ -30,10 +30,21 @@ def steepness(height: Array, spacing: float) -> Array:
 
 
 def rising(height: Array, spacing: float) -> tuple[Array, Array]:
-    """Metres a metre to the right and up, by central differences: (S, S) each of (S + 2, S + 2) metres."""
-    rise = np.float32(0.5 / spacing)
-    right = (height[1:-1, 2:] - height[1:-1, :-2]) * rise
-    return right, (height[:-2, 1:-1] - height[2:, 1:-1]) * rise
+    """Metres a metre to the right and up, by central differences: (S, S) each of (S + 2, S + 2) metres.
+
+    Where one of the two neighbours is NaN, between the point and the other; NaN where there is neither.
+    """
+    rise, middle = np.float32(0.5 / spacing), height[1:-1, 1:-1]
+    right = _rise(height[1:-1, 2:], middle, height[1:-1, :-2], rise)
+    return right, _rise(height[:-2, 1:-1], middle, height[2:, 1:-1], rise)
+
+
+def _rise(after: Array, middle: Array, before: Array, rise: np.float32) -> Array:
+    central = (after - before) * rise
+    if not (gaps := np.isnan(central)).any():
+        return central
+    one_sided = np.where(np.isnan(after), middle - before, after - middle) * (2 * rise)
+    return np.where(gaps, one_sided, central)
 
 
 def stretched(values: Array, low: float = 1.0, high: float = 99.0) -> tuple[Array, bool]:
