@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, CraterRayError
-from crater_ray.images import pixels
 from crater_ray.types import Item
 
 Array = np.ndarray[Any, Any]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from crater_ray.encode.device import Aside, exact, guarded, to_host, whole_or_halves
+from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, PluginError
-from crater_ray.images import pixels
 from crater_ray.plugins import Aggregator, Backbone
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray.types import Side, Tokens
