@@ -15,6 +15,7 @@ from crater_ray.options import (
     overrides_option,
     search_options,
     show,
+    unused,
 )
 
 
@@ -48,6 +49,8 @@ def query(
 
     if not images and not ids:
         raise click.UsageError("name an image file, or an item with --id")
+    if not images and sheet is None:
+        unused("an item of the index is encoded already", "device")
     answers = ask(
         index,
         images,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -127,6 +127,13 @@ class ServeTable(Table):
     body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
     retries: int = Field(default=2, ge=0)  # of a call whose replica died, or lacks the version
     retry_seconds: float = Field(default=2.0, gt=0)  # that a searcher may take to say what it holds
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if self.basemap is None:
+            yield "basemap_box", "no basemap is given"
+            yield "basemap_body", "no basemap is given"
+        elif isinstance(self.basemap, dict):
+            yield "basemap_body", "basemap names a body for each image"
 
 
 class Job(Table):

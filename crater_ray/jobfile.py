@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from crater_ray.errors import ConfigError
+from crater_ray.used import Used
 
 
-class Table(BaseModel):
+class Table(Used):
     """A table whose keys are all known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PluginTable(BaseModel):
+class PluginTable(Used):
     """A table that names a plugin; the keys it does not know are the plugin's options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

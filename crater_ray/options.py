@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from crater_ray.types import CANDIDATES, candidates_in
 
@@ -71,6 +72,18 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
         return checked
 
     return decorated
+
+
+def unused(why: str, *names: str) -> None:
+    """Refuses those parameters of the command that runs, if they were given: nothing would read them.
+
+    Raises click.UsageError, which says `why`.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{max(parameter.opts, key=len)} is not used: {why}")
 
 
 def show(value: object, as_json: bool, text: Callable[[], str]) -> None:

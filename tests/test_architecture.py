@@ -21,6 +21,7 @@ WORDS = {
     "precision",
     "ray_log",
     "text",
+    "used",
 }  # what every room may import
 PUBLIC = (
     "crater_ray.plugins",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from crater_ray.bench import FEW, QUERIES
-from crater_ray.options import device_option, job_argument, json_option, overrides_option, show
+from crater_ray.options import device_option, job_argument, json_option, overrides_option, show, unused
 
 
 @click.group()
@@ -65,6 +65,8 @@ def tokens(
     from crater_ray.bench.tokens import run
     from crater_ray.config import load_job
 
+    if axes and "grid" not in axes:
+        unused("--axis leaves the grid out; add --axis grid", "grid")
     report = run(
         load_job(job, overrides), queries=queries, few=few, grid=grid, only=axes, device=device, say=_say
     )
@@ -124,6 +126,8 @@ def backbones(
     from crater_ray.bench.sizes import folder_job, run
     from crater_ray.config import load_job
 
+    if models:
+        unused("models that --model names are not left out", "largest")
     files = {}
     for text in weights:
         name, equals, file = text.rpartition("=")

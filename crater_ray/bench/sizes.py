@@ -95,6 +95,7 @@ def run(
     """
     job.queries_ref()
     here(device)
+    _check_weights(models, weights or {})
     only_on_disk(out or job.out, "results are written into a folder; name one with --out")
     root = out or job.out.with_name(f"{job.out.name}-backbones")
     ledger = Ledger(root, "backbones")
@@ -113,6 +114,15 @@ def run(
             except UserError as error:
                 missing[one.name] = error.message
     return Report(write(root, job, results, listed, missing, POOLINGS), tuple(results), missing)
+
+
+def _check_weights(models: Sequence[str], weights: Mapping[str, Path]) -> None:
+    """Raises ConfigError for weights of a backbone that `models` leave out."""
+    rows_named = [row for row in rows() if {row.name, row.timm} & set(models)]
+    taken = {*models, *(row.name for row in rows_named)}
+    for name in weights:
+        if models and name not in taken:
+            raise ConfigError(f"--weights {name!r} are not used: no --model names it; add --model {name!r}")
 
 
 def _candidates(

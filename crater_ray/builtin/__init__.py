@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -74,6 +74,10 @@ class TopKOptions(Options):
 class InstanceTokensOptions(TopKOptions):
     assign: Assign = _later("residual")
     temperature: float = _later(0.02, gt=0)  # of soft assignment, in cosine
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if self.assign != "soft":
+            yield "temperature", f"assign = {self.assign!r} has none"
 
 
 class WhitenedTokensOptions(Options):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from crater_ray.used import Used
 
 Kind = Literal["reader", "backbone", "aggregator", "consumer", "command"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -24,8 +26,11 @@ class _FileMark:
 File = Annotated[Path, _FileMark()]  # use it (or `File | None`) in an Options model
 
 
-class Options(BaseModel):
-    """Base of every options model: plain values only, unknown keys refused, frozen."""
+class Options(Used):
+    """Base of every options model: plain values only, unknown keys refused, frozen.
+
+    `unused` may say which options others leave without a use: other values than their defaults are refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

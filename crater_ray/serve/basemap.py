@@ -33,8 +33,6 @@ def read_maps(table: ServeTable) -> tuple[Map, ...]:
         return ()
     if isinstance(table.basemap, Path):
         return (_read(table, table.basemap, table.basemap_body, URL),)
-    if table.basemap_body is not None:
-        raise ConfigError("[serve] basemap names a body for each image: leave basemap_body out")
     return tuple(
         _read(table, path, body, f"{URL}?{urlencode({'body': body})}") for body, path in table.basemap.items()
     )

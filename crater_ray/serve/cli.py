@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from crater_ray.options import index_argument, overrides_option
+from crater_ray.options import index_argument, overrides_option, unused
 
 
 @click.command()
@@ -54,11 +54,15 @@ def serve(
     """Answer queries over HTTP, with a page to explore INDEX: an index, or a job file with [serve]."""
     from crater_ray.serve.command import plan, run, served_below
 
+    if no_auth:
+        unused("--no-auth asks for no token", "token_file")
+    if address is not None:
+        unused("the Ray cluster at --address has a port for its metrics already", "metrics_port")
     told = {
         "shards": shards,
         "replicas": replicas,
         "encoders": encoders,
-        "basemap": None if basemap is None else basemap.resolve(),
+        "basemap": None if basemap is None else str(basemap.resolve()),
     }
     wanted = plan(
         index,

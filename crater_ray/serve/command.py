@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -41,13 +42,14 @@ def plan(
 
     Raises ConfigError, IndexMismatch: everything that can be checked before a process is started.
     """
-    table = ServeTable()
     if index.suffix == ".toml" and index.is_file():
-        job = load_job(index, overrides)
+        own = [f"serve.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in changes.items()]
+        job = load_job(index, (*overrides, *own))
         index, table = job.out, job.serve
     elif overrides:
         raise ConfigError("--set changes a job file; name one in place of the index")
-    table = ServeTable.model_validate({**table.model_dump(), **changes})
+    else:
+        table = ServeTable.model_validate(changes)
     if no_auth and host not in LOOPBACK:
         raise ConfigError(f"--no-auth opens the service to all who can reach {host}; name a --token-file")
     if token_file is None and not no_auth:

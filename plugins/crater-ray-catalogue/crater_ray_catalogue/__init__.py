@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from crater_ray.plugins import File, Label, Options, hookimpl
-from crater_ray_mosaic.options import MosaicOptions, Preset
+from crater_ray_mosaic.options import MosaicOptions, Preset, unread
 
 
 class CataloguesOptions(MosaicOptions):
@@ -34,6 +34,16 @@ class CataloguesOptions(MosaicOptions):
     ratio: float = Field(1.25, ge=1)  # the second catalogue goes down to min_diameter_km over this
     scales: tuple[float, ...] = Field((3.0,), min_length=1)
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        second = self.second_kind or self.kind
+        of_second, why = unread(second)
+        yield from (
+            (f"second_{name}", f"second: {why}")
+            for name in ("sun_azimuth", "sun_elevation")
+            if name in of_second
+        )
+        yield from ((name, why) for name, why in super().unused() if name in of_second or second == self.kind)
+
 
 class DedupOptions(Options):
     reach: float = Field(2.5, gt=0)  # diameters between the centres of one crater's entries, at most
@@ -57,6 +67,13 @@ class AnaloguesOptions(Options):
     body: str | None = None  # None: as the index's items say, else the Moon
     seed: int = 0
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if not self.like:
+            for name in ("unlike", "top", "apart", "diversity", "size", "factor"):
+                yield name, "like names no example"
+        if not self.classes:
+            yield "seed", "nothing is sorted into classes"
+
 
 class MatchOptions(Options):
     image: File  # anything GDAL opens
@@ -73,6 +90,10 @@ class MatchOptions(Options):
     false: float = Field(0.01, gt=0, lt=1)  # matches that chance makes, expected of each image, at most
     catalogue: str | None = None  # "a" or "b" of an index of two catalogues
     body: str | None = None  # None: as the index's items say, else the Moon
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if self.candidates is not None:
+            yield "look", "candidates says where craters are, and none is looked for"
 
 
 class WallsOptions(Options):

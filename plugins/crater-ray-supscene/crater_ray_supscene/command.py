@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from crater_ray.options import job_argument, json_option, overrides_option, show
+from crater_ray.options import job_argument, json_option, overrides_option, show, unused
 
 
 @click.command("train")
@@ -22,6 +22,8 @@ def train(job: Path, trunk_only: bool, as_json: bool, overrides: tuple[str, ...]
     """
     from crater_ray_supscene.training.run import train as run
 
+    if trunk_only:
+        unused("--trunk-only makes no report", "as_json")
     report = run(job, overrides, lambda text: click.echo(text, err=True), trunk_only)
     if report is not None:
         show(report.as_dict(), as_json, report.as_text)

@@ -87,6 +87,40 @@ def test_queries_are_scored_by_every_group_that_they_name(write_train: Callable[
     assert found["any hit@1"] == pytest.approx(np.mean(first))
 
 
+def test_a_query_in_the_gallery_is_no_answer_to_itself(
+    write_train: Callable[..., Path], hollows: Path
+) -> None:
+    """By the id of one reader, and by pixels under another's: the same numbers, and not those of a copy."""
+    gallery = hollows / "gallery.csv"
+    again = hollows / "again.csv"
+    again.write_text(gallery.read_text().replace("\n0", "\nother 0"))  # other ids, the same files
+    found = []
+    for name in (gallery, again):
+        table = {"held_out.queries.any": {"name": "manifest", "path": str(name)}}
+        _, plan, descriptor, numbers = ready(write_train(name.stem, **table))
+        found.append({key: numbers[key] for key in ("any mAP", "any hit@1")})
+    assert found[0] == pytest.approx(found[1])
+    rows = plan.rows("gallery")
+    groups = np.array(plan.images["group"].to_pylist())[rows]
+    scores = described(plan, descriptor, rows) @ described(plan, descriptor, rows).T
+    np.fill_diagonal(scores, -np.inf)
+    first = groups[scores.argmax(1)] == groups
+    assert found[0]["any hit@1"] == pytest.approx(first.mean())
+
+
+def test_queries_that_only_themselves_would_answer_are_refused(
+    write_train: Callable[..., Path], tmp_path: Path, hollows: Path
+) -> None:
+    lines = (hollows / "gallery.csv").read_text().splitlines()
+    one_each = {line.split(",")[2]: line for line in lines[1:]}
+    alone = hollows / "alone.csv"
+    alone.write_text("\n".join([lines[0], *one_each.values()]) + "\n")
+    table = {"name": "manifest", "path": str(alone)}
+    job = load_train(write_train(**{"held_out.gallery": table, "held_out.queries.any": table}))
+    with pytest.raises(ConfigError, match=r"no query of held_out.queries.any has .* gallery but itself"):
+        make_plan(job)
+
+
 def test_what_a_reader_calls_relevant_reaches_the_plan(
     write_train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

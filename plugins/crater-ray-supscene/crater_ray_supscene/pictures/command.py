@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crater_ray.options import device_option
+from crater_ray.options import device_option, unused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,10 @@ def heatmaps(
     """Draw what each head of IMAGES' class token attends to, and what trained aggregators assign."""
     from crater_ray_supscene.pictures.sheet import draw
 
+    if models:
+        unused("a --model brings its own", "backbone")
+    else:
+        unused("a backbone alone assigns nothing to clusters; name a --model", "clusters")
     rows: list[Row] = []
     for model in models or (None,):
         rows += _rows(images, model, backbone, clusters, device)

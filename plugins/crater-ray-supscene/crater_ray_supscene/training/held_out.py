@@ -15,6 +15,7 @@ from torch import Tensor
 from crater_ray.precision import in_bfloat16
 from crater_ray_supscene import metrics
 from crater_ray_supscene.gather import rank, workers
+from crater_ray_supscene.training.itself import itself
 from crater_ray_supscene.training.job import HeldOutTable, TrainJob
 from crater_ray_supscene.training.model import Descriptor
 from crater_ray_supscene.training.plan import GALLERY, HELD, QUERY, Integers, Plan
@@ -116,14 +117,19 @@ def _queries(
     gallery: tuple[Integers, Integers],
     scored: Scored,
 ) -> dict[str, float]:
-    """Queries ask a gallery for the groups that they name, or their own. Without a right answer: nothing."""
-    relevant = plan.relevant(queries[0], gallery[0])
+    """Queries ask a gallery for the groups that they name, or their own, but never for themselves.
+
+    Without a right answer: nothing.
+    """
+    every = scored(queries[1], gallery[1])
+    excluded = itself(plan, queries[0], gallery[0], every[""])
+    relevant = plan.relevant(queries[0], gallery[0]) & ~excluded
     counted = relevant.any(1)
     found: dict[str, float] = {}
     if not counted.any():  # every image that it could be is bad
         return found
-    for kind, scores in scored(queries[1], gallery[1]).items():
-        order = metrics.ranking(scores)
+    for kind, scores in every.items():
+        order = metrics.ranking(scores, excluded)
         average = metrics.map_at(order, relevant, order.shape[1], "P")[counted]
         first = relevant[np.arange(len(order)), order[:, 0]][counted]
         found |= {f"{name}{kind} mAP": float(average.mean()), f"{name}{kind} hit@1": float(first.mean())}

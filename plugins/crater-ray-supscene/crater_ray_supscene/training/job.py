@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +46,12 @@ class TrainTable(Table):
     cache: Path | None = None  # the frozen trunk's output; a folder that jobs may share. None: out/trunk
     cached: Literal["auto", "always", "never"] = "auto"  # auto: where the disk has room
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if self.project is None:
+            yield "project_norm", "project is not given, so there is no head"
+        if self.cached == "never":
+            yield "cache", "cached = 'never'"
+
 
 class SamplingTable(Table):
     """[sampling]: as crater_ray_supscene.sampling has it."""
@@ -71,6 +77,15 @@ class LossTable(Table):
     late_temperature: float = Field(default=0.03, gt=0)
     late_tokens: int = Field(default=32, ge=1)  # drawn from each image, each step anew
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        why = f"name = {self.name!r} has none"
+        if self.name != "soft_supcon":
+            yield "gamma", why
+        if self.name not in ("triplet", "arcface"):
+            yield "margin", why
+        if self.name != "arcface":
+            yield "scale", why
+
     @model_validator(mode="after")
     def _something(self) -> LossTable:
         if not (self.vector or self.late):
@@ -94,6 +109,20 @@ class ScenesTable(Table):
     draw: Literal["scene", "group"] | None = None  # what a subgraph comes from; None: group with groups
     radius_km: float = Field(default=1737.4, gt=0)  # of the sphere that footprints lie on
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        of_reader = ("overlap", "draw", "radius_km")
+        of_files = ("root", "names", "listed", "measure", "images", "symmetrise")
+        not_read: dict[str, tuple[str, ...]] = {
+            "reader": of_files,
+            "pairs": (*of_reader, "listed", "images"),
+            "gl3d": of_reader,
+            "one_dsfm": (*of_reader, "listed", "images", "measure"),
+        }
+        for name in not_read[self.source]:
+            yield name, f"source = {self.source!r} does not read it"
+        if self.names:
+            yield "listed", "names says which scenes"
+
     @model_validator(mode="after")
     def _consistent(self) -> ScenesTable:
         if (self.source == "reader") != (self.reader is not None):
@@ -116,6 +145,10 @@ class HeldOutTable(Table):
     radius_km: float = Field(default=1737.4, gt=0)
     tokens: int = Field(default=64, ge=0)  # an image, for late interaction; 0: not measured
     cuts: tuple[int, ...] = (5, 10, 25)
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        if not self.scenes:
+            yield "cuts", "it counts ranks in [[held_out.scenes]], and there is none"
 
     @model_validator(mode="after")
     def _consistent(self) -> HeldOutTable:

@@ -62,12 +62,26 @@ class Plan:
             found.setdefault(names[row], []).append(row)
         return [np.array(rows, np.int64) for rows in found.values()]
 
+    def same(self, queries: Integers, gallery: Integers) -> NDArray[np.bool_]:
+        """(B, N) whether rows of the gallery are the query itself: of one reader, by its id."""
+        readers, ids = (self.images[key].to_pylist() for key in ("reader", "id"))
+        numbers: dict[Any, int] = {}
+        asked, there = (
+            np.array([numbers.setdefault((readers[row], ids[row]), len(numbers)) for row in rows.tolist()])
+            for rows in (queries, gallery)
+        )
+        found: NDArray[np.bool_] = asked[:, None] == there[None]
+        return found
+
     def relevant(self, queries: Integers, gallery: Integers) -> NDArray[np.bool_]:
-        """(B, N) whether rows of the gallery are of a group that a query names, or else of its own."""
+        """(B, N) whether rows of the gallery are of a group that a query names, or else of its own.
+
+        A query that is in the gallery itself is not relevant to itself.
+        """
         groups, named = (self.images[key].to_pylist() for key in ("group", "relevant"))
         codes, names = group_codes([groups[row] for row in gallery.tolist()])
         wanted = [dict.fromkeys(named[row] or [groups[row]], 1.0) for row in queries.tolist()]
-        return relevance(codes, names, wanted)
+        return np.asarray(relevance(codes, names, wanted)) & ~self.same(queries, gallery)
 
     def labels(self) -> tuple[Integers, int]:
         """(N,) the class of each image, 0..C-1 for training's groups, -1 for the rest; and C."""
@@ -145,7 +159,7 @@ def _answerable(job: TrainJob, plan: Plan) -> None:
             groups = [plan.images["group"][int(some[0])].as_py() for some in (rows, gallery) if len(some)]
             raise ConfigError(
                 f"{job.path.name}: no query of held_out.queries.{role.removeprefix(QUERY)} has a relevant "
-                f"image in the gallery (groups of the first of each: {', '.join(groups)})"
+                f"image in the gallery but itself (groups of the first of each: {', '.join(groups)})"
             )
 
 
