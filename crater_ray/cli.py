@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     if not debug:
-        warnings.showwarning = _one_line
+        warnings.showwarning = _one_line_each()
     if threading.current_thread() is threading.main_thread():
         _stop.number = signal.SIGINT  # until told otherwise: main may be called again in one process
         signal.signal(signal.SIGTERM, _stop)
@@ -232,13 +232,19 @@ def _say_log() -> None:
         click.echo(f"What Ray itself said meanwhile: {log}", err=True)
 
 
-def _one_line(
-    message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any
-) -> None:
-    if (
-        issubclass(category, UserWarning) and "ray" not in Path(filename).parts
-    ):  # Ray's are not about our work
-        click.echo(f"Warning: {message}", err=True)
+def _one_line_each() -> Callable[..., None]:
+    """What shows warnings: a line each, once. Python itself repeats one after any `catch_warnings`."""
+    shown: set[str] = set()
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any
+    ) -> None:
+        ours = issubclass(category, UserWarning) and "ray" not in Path(filename).parts  # not Ray's affairs
+        if ours and str(message) not in shown:
+            shown.add(str(message))
+            click.echo(f"Warning: {message}", err=True)
+
+    return show
 
 
 if __name__ == "__main__":

@@ -14,29 +14,29 @@ MOON = "+proj=longlat +R=1737400 +no_defs"
 VALUES = (np.indices((SIDE, SIDE)).sum(0) % 150 + 50).astype(np.float32)
 
 
-def _write(path: Path, values: np.ndarray, **more: Any) -> Path:
+def write(path: Path, values: np.ndarray, **more: Any) -> Path:
     import rasterio
     from rasterio.transform import Affine
 
     bands = values if values.ndim == 3 else values[None]
     where = {"crs": MOON, "transform": Affine(0.125, 0, -10, 0, -0.125, 10), "driver": "GTiff"} | more
     with rasterio.open(
-        path, "w", width=SIDE, height=SIDE, count=len(bands), dtype=bands.dtype, **where
+        path, "w", width=bands.shape[2], height=bands.shape[1], count=len(bands), dtype=bands.dtype, **where
     ) as file:
         file.write(bands)
     return path
 
 
-def _view(path: Path, **options: Any) -> None:
+def view(path: Path, at: tuple[float, float] = (0.0, 0.0), **options: Any) -> None:
     from crater_ray_mosaic.pose import Pose
     from crater_ray_mosaic.raster import Raster
     from crater_ray_mosaic.view import Rendering, render
 
-    assert render(Raster(path, **options), Pose(0.0, 0.0, 150.0), Rendering(size=64)).std() > 10
+    assert render(Raster(path, **options), Pose(*at, 150.0), Rendering(size=64)).std() > 10
 
 
 def _row(form: str, answer: str, values: np.ndarray, name: str = "x.tif", **more: Any) -> Row:
-    return Row(form, answer, lambda folder: _view(_write(folder / name, values, **more)))
+    return Row(form, answer, lambda folder: view(write(folder / name, values, **more)))
 
 
 def _holes(dtype: str, value: float) -> np.ndarray:
@@ -46,9 +46,9 @@ def _holes(dtype: str, value: float) -> np.ndarray:
 
 
 def _cut(folder: Path) -> None:
-    path = _write(folder / "x.tif", VALUES, compress="deflate", tiled=True, blockxsize=64, blockysize=64)
+    path = write(folder / "x.tif", VALUES, compress="deflate", tiled=True, blockxsize=64, blockysize=64)
     path.write_bytes(path.read_bytes()[:-3000])
-    _view(path)
+    view(path)
 
 
 def _missing_tile(folder: Path) -> None:
@@ -62,7 +62,7 @@ def _missing_tile(folder: Path) -> None:
         "<GeoTransform>-10,0.125,0,10,0,-0.125</GeoTransform>"
         f'<VRTRasterBand dataType="Byte" band="1">{source}</VRTRasterBand></VRTDataset>'
     )
-    _view(path)
+    view(path)
 
 
 ROWS = (
@@ -88,5 +88,5 @@ ROWS = (
     _row("undeclared -32768, -9999, -1e32, NaN", "read: no data", _holes("float32", -9999)),
     Row("truncated or corrupt tile", "cannot read x.tif", _cut),
     Row("VRT with a missing tile", "gone.tif: No such file or directory", _missing_tile),
-    Row("no file", "does not exist", lambda folder: _view(folder / "none.tif")),
+    Row("no file", "does not exist", lambda folder: view(folder / "none.tif")),
 )

@@ -6,9 +6,8 @@ of a map of another body in degrees.
 
 from __future__ import annotations
 
-import logging
+import warnings
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from pyproj import CRS
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.01  # between two radii of one body: a mean, an equatorial and a local one differ by less
 LARGEST_KM = 6500.0  # Earth has the largest solid surface
-
-logger = logging.getLogger("crater_ray_mosaic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +108,10 @@ def figure_of(
                 "option crs in place of the raster's, or give both body and radius_km to use it for its "
                 "coordinates alone"
             )
-        _tell(f"{own} is used for its coordinates alone; the radius is that of {said or body}")
+        warnings.warn(
+            f"{own} is used for its coordinates alone; the radius is that of {said or body}", stacklevel=2
+        )
         return Figure(radius_km or (body.radius_km if body else own.radius_km))
     flat = 1.0 - own.least_km / own.most_km
     # Earth's latitudes are planetographic in every list and map, so there is nothing to convert
     return Figure(radius_km or own.radius_km, 0.0 if earthly or abs(flat) < 1e-9 else flat)
-
-
-@cache
-def _tell(text: str) -> None:
-    """Once a process."""
-    logger.warning(text)

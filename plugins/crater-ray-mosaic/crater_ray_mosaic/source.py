@@ -10,13 +10,14 @@ import logging
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from crater_ray.errors import ReaderError
@@ -95,7 +96,9 @@ class Source:
     def _handle(self) -> Any:
         pid, handle = getattr(self._own, "dataset", (0, None))
         if handle is None or pid != os.getpid():
-            handle = rasterio.open(self.name)
+            with warnings.catch_warnings():  # a file without a place is refused, or has option extent
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                handle = rasterio.open(self.name)
             self._own.dataset = os.getpid(), handle
             _whole(handle)
         return handle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import rasterio
 from rasterio.transform import Affine
 
 from crater_ray.errors import ReaderError
-from crater_ray_mosaic import figure
 from crater_ray_mosaic.bodies import radii_km
 from crater_ray_mosaic.mosaic import mosaic
 from crater_ray_mosaic.raster import Raster
@@ -79,30 +77,20 @@ def test_what_disagrees_is_an_error_naming_both(
         ("EPSG:4326", {"body": "earth", "radius_km": 6371.0}, 6371.0),
     ],
 )
-def test_what_agrees_is_used(
-    paint: Paint, crs: str | None, says: dict[str, Any], radius: float, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_agrees_is_used(paint: Paint, crs: str | None, says: dict[str, Any], radius: float) -> None:
     frame = Raster(paint("map.tif", plain, step=1.0, width=360, height=180, crs=crs), **says).frame
     assert frame.radius_km == pytest.approx(radius)
-    assert not caplog.records
 
 
 @pytest.mark.parametrize(
     "says", [{"body": "moon"}, {"radius_km": 1737.4}, {"body": "moon", "radius_km": 1737.4}]
 )
-def test_earths_degrees_yield_to_the_body_and_it_is_told_once(
-    paint: Paint, says: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    figure._tell.cache_clear()
+def test_earths_degrees_yield_to_the_body_with_a_warning(paint: Paint, says: dict[str, Any]) -> None:
     path = paint("map.tif", plain, step=1.0, width=360, height=180, crs="EPSG:4326")
-    with caplog.at_level(logging.WARNING, "crater_ray_mosaic"):
-        for _ in range(2):
-            frame = Raster(path, **says).frame
+    with pytest.warns(UserWarning, match=r"WGS 84.*1737\.4 km"):
+        frame = Raster(path, **says).frame
     assert frame.radius_km == 1737.4
     assert frame.flattening == 0.0
-    assert len(caplog.records) == 1
-    assert "WGS 84" in caplog.text
-    assert "1737.4 km" in caplog.text
 
 
 def test_body_and_radius_together_use_any_crs_for_its_coordinates(tmp_path: Path, paint: Paint) -> None:
@@ -114,8 +102,8 @@ def test_body_and_radius_together_use_any_crs_for_its_coordinates(tmp_path: Path
         transform=Affine(step, 0, -side, 0, -step, side),
     ) as file:  # fmt: skip
         file.write(np.zeros((1, 512, 512), np.float32))
-    figure._tell.cache_clear()
-    frame = Raster(path, body="moon", radius_km=1737.4).frame
+    with pytest.warns(UserWarning, match="coordinates alone"):
+        frame = Raster(path, body="moon", radius_km=1737.4).frame
     assert frame.radius_km == 1737.4
     rows, columns = frame.pixels(np.array([0.0, 45.0]), 90.0, np.zeros(2))
     np.testing.assert_allclose(columns, [383.5, 383.5], atol=1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +18,6 @@ from crater_ray_mosaic.catalogue.plausible import refuse, refuse_diameters
 from crater_ray_mosaic.catalogue.presets import Columns
 from crater_ray_mosaic.catalogue.source import chosen, kept
 from crater_ray_mosaic.catalogue.vector import outlines
-
-logger = logging.getLogger("crater_ray_mosaic")
 
 
 def read_catalogue(
@@ -37,7 +35,7 @@ def read_catalogue(
     """Every crater of a table or a vector layer, in file order.
 
     Rows without a diameter (empty or 0), without geometry, and repeated rows of craters without ids are
-    skipped: counted in `skipped` and told in the log. drop: column -> value of rows that are left out.
+    skipped: counted in `skipped`, and one warning says so. drop: column -> value of rows that are left out.
 
     Raises ReaderError for a missing file or column, cells that are not numbers or off the globe, diameters
     below 0, an id that comes twice, options that differ from headers, and numbers that cannot be of the body.
@@ -77,8 +75,8 @@ def read_catalogue(
     skipped = Counter({why: count for why, count in skipped.items() if count})
     if skipped:
         parts = ", ".join(f"{count:,} {why}" for why, count in skipped.items())
-        logger.warning(
-            "%s: %s of %s rows are skipped: %s", file, f"{skipped.total():,}", f"{int(keep.sum()):,}", parts
+        warnings.warn(
+            f"{file}: {skipped.total():,} of {int(keep.sum()):,} rows are skipped: {parts}", stacklevel=2
         )
     return Catalogue(ids, lat, lon, diameter, dict(skipped))
 

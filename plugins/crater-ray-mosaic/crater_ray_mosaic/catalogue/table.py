@@ -16,7 +16,8 @@ from crater_ray.text import decoded
 from crater_ray_mosaic.catalogue import vector
 from crater_ray_mosaic.catalogue.text import named, picked, read_text, shown, units_row
 
-BOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
+XLSX = (".xlsx", ".xlsm")
+BOOKS = (*XLSX, ".xls", ".ods")
 HINT = "choose another preset, or name the columns with the *_column options"
 CUT = 10  # characters of a name that a shapefile keeps
 
@@ -125,26 +126,51 @@ def _book(
 ) -> Table:
     """A workbook's sheet through the rules of text: its header may stand below a title."""
     try:
-        sheets = pd.read_excel(path, sheet_name=sheet, header=None, dtype=object)
-    except ImportError as error:
+        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object)
+    except ImportError:
+        what = (
+            "try: pip install 'crater-ray-mosaic[excel]'"
+            if path.suffix.lower() in XLSX
+            else "save it as .xlsx"
+        )
         raise ReaderError(
-            f"{path.name} is a workbook, and what reads it is missing ({error.name or error}); "
-            "save it as CSV, or try: pip install openpyxl"
+            f"{path.name} is a workbook, and the package that reads it is missing; save it as CSV, or {what}"
         ) from None
     except OSError:
         raise
     except Exception as error:  # of several libraries, each with its own
         raise ReaderError(f"{path.name} cannot be read as a workbook: {type(error).__name__}") from None
-    frames: dict[str, pd.DataFrame] = sheets if isinstance(sheets, dict) else {str(sheet): sheets}
-    filled = {name: frame for name, frame in frames.items() if len(frame)}
-    if len(filled) != 1:
+    filled = {str(name): frame for name, frame in sheets.items() if len(frame)}
+    if sheet is not None and sheet not in filled:
+        raise ReaderError(f"{path.name} has no sheet {sheet!r}; it has {shown(list(filled))}")
+    if sheet is None and len(filled) != 1:
         raise ReaderError(
-            f"{path.name} has {len(filled)} sheets with rows ({', '.join(map(str, filled))}); "
+            f"{path.name} has {len(filled)} sheets with rows ({shown(list(filled))}); "
             "choose one with option layer"
         )
-    rows = [[_text(cell) for cell in row] for row in next(iter(filled.values())).itertuples(index=False)]
+    name = sheet or next(iter(filled))
+    if path.suffix.lower() in XLSX and filled[name].isna().any(axis=None):
+        _with_values(path, name, filled[name])
+    rows = [[_text(cell) for cell in row] for row in filled[name].itertuples(index=False)]
     text = "\n".join("\t".join(" ".join(cell.split()) for cell in row) for row in rows).replace('"', "'")
     return _text_table(path.name, text, wanted, optional, numeric, hint)
+
+
+def _with_values(path: Path, sheet: str, values: pd.DataFrame) -> None:
+    """Raises ReaderError where no formula has a value: programs write them so, and only Excel computes."""
+    from openpyxl import load_workbook
+
+    formulas = [
+        values.iat[row, column] if row < values.shape[0] and column < values.shape[1] else None
+        for row, cells in enumerate(load_workbook(path)[sheet].iter_rows())
+        for column, cell in enumerate(cells)
+        if cell.data_type == "f"
+    ]
+    if formulas and all(pd.isna(value) for value in formulas):
+        raise ReaderError(
+            f"{path.name} has {len(formulas)} formulas without values; open it in a spreadsheet program and "
+            "save it"
+        )
 
 
 def _parquet(path: Path) -> pd.DataFrame:
