@@ -104,7 +104,7 @@ def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch
             searcher.hold([2])
             assert len(list(folder(whole.root).glob("segments/*/*.faiss"))) == 1
             held.append({path.parent.name for path in folder(whole.root).glob("parts/*/codes.bin")})
-            answer = searcher.search(Ask(2, vectors[0], tokens[0], "i00007", 30, "exact", 100))
+            answer = searcher.search(Ask(2, vectors[0], tokens[0], "i00007", 30, None))
             found |= dict(zip(answer.ids, answer.scores.tolist(), strict=True))
     assert [len(parts) for parts in held] == [4, 2]
     assert not held[0] & held[1]
