@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from crater_ray.errors import BadImage
-from crater_ray.images.formats import format_of, tag_of, upright
+from crater_ray.images import colour
+from crater_ray.images.formats import format_of, tag_of, turned, upright
 from crater_ray.images.measured import Rule, measured
 from crater_ray.images.percentiles import percentiles
 
@@ -33,7 +34,7 @@ def pixels(data: bytes | Array, max_pixels: int) -> Array:
     if isinstance(data, np.ndarray):
         return _array(data, max_pixels)
     with _opened(data, max_pixels) as (image, rule):
-        return _rgb(image, rule)
+        return colour.shown(image, (LOW, HIGH)) if isinstance(image, np.ndarray) else _rgb(image, rule)
 
 
 def grey(data: bytes, max_pixels: int) -> Array:
@@ -43,6 +44,8 @@ def grey(data: bytes, max_pixels: int) -> Array:
     `pixels` does.
     """
     with _opened(data, max_pixels) as (image, rule):
+        if isinstance(image, np.ndarray):
+            return colour.mean(image)
         values = np.empty((image.height, image.width), np.float32)
         if rule is not None:
             rule = _sure(image, rule)
@@ -58,8 +61,11 @@ def grey(data: bytes, max_pixels: int) -> Array:
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, Rule | None]]:
-    """The decoded image, upright, and the rule of its samples where they have more than 8 bits."""
+def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image | Array, Rule | None]]:
+    """The decoded image, upright, and the rule of its samples where they have more than 8 bits.
+
+    Colour of 16 bits is an (H, W, 4) array in place of an image.
+    """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadImage(f"the reader gave {type(data).__name__}, not bytes or an array")
     content = bytes(data)
@@ -70,6 +76,11 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image, Rule | 
         with opener(io.BytesIO(content)) as image:
             _check(image.height, image.width, max_pixels)
             rule = _rule(image)
+            with opener(io.BytesIO(content)) as again:
+                deep = colour.samples(image, again, _declared(image))
+            if deep is not None:
+                yield turned(deep, tag_of(image)), None
+                return
             image.load()
             yield upright(image, tag_of(image)), rule
     except (BadImage, MemoryError):
@@ -109,13 +120,16 @@ def _rule(image: Image.Image) -> Rule | None:
     """Of a deep image, by the TIFF tag that GDAL writes; None for 8 bits."""
     if not _deep(image):
         return None
+    kind = {"I": "int32", "F": "float32"}.get(image.mode, "uint16")
+    return measured(kind, (_declared(image),), sane=kind != "uint16")  # a camera's 65535 is white, not missing
+
+
+def _declared(image: Image.Image) -> float | None:
     text = getattr(image, "tag_v2", {}).get(_NODATA)
     try:
-        declared = None if text is None else float(str(text).strip(" \0"))
+        return None if text is None else float(str(text).strip(" \0"))
     except ValueError:  # not a number: nothing is declared
-        declared = None
-    kind = {"I": "int32", "F": "float32"}.get(image.mode, "uint16")
-    return measured(kind, (declared,), sane=kind != "uint16")  # a camera's 65535 is white, not missing
+        return None
 
 
 def _rgb(image: Image.Image, rule: Rule | None) -> Array:
