@@ -70,7 +70,7 @@ def shown(found: Array, wanted: tuple[float, float]) -> Array:
 
 def mean(found: Array) -> Array:
     """(H, W, 4) uint16 -> (H, W) float32, the mean of the bands, NaN where nothing is shown."""
-    values = found[:, :, :3].mean(axis=2, dtype=np.float32)
+    values: Array = found[:, :, :3].mean(axis=2, dtype=np.float32)
     values[found[:, :, 3] == 0] = np.nan
     return values
 
@@ -82,8 +82,9 @@ def _planes(image: TiffImagePlugin.TiffImageFile) -> bool:
 def _raws(image: ImageFile.ImageFile) -> list[str] | None:
     """The raw mode of each tile that gives the high byte; None where samples are not colour of 16 bits.
 
-    Of separate planes without compression Pillow names 8-bit raw modes, which would read the bytes of a sample
-    as two samples; and it wants a band for the tiles of an extra one. Both are put right in `image.tile`.
+    Of separate planes without compression Pillow names 8-bit raw modes, which would read the bytes of a
+    sample as two samples; and it wants a band for the tiles of an extra one. Both are put right in
+    `image.tile`.
     """
     if image.mode not in ("RGB", "RGBA"):
         return None
@@ -99,14 +100,14 @@ def _raws(image: ImageFile.ImageFile) -> list[str] | None:
 
 
 def _raw(tile: Any) -> str:
-    return str(tile.args if isinstance(tile.args, str) else tile.args[0])
+    return str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
 
 
 def _decoded(image: ImageFile.ImageFile, raws: list[str]) -> Array:
     """(H, W, 3 or 4) uint8: one byte of each sample."""
     tiles = [tile for tile in image.tile if len(raws) == 1 or _raw(tile)[0] in image.mode]
     image.tile = [
-        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile, raw in zip(tiles, raws, strict=True)
     ]
     image.load()

@@ -121,7 +121,8 @@ def _rule(image: Image.Image) -> Rule | None:
     if not _deep(image):
         return None
     kind = {"I": "int32", "F": "float32"}.get(image.mode, "uint16")
-    return measured(kind, (_declared(image),), sane=kind != "uint16")  # a camera's 65535 is white, not missing
+    sane = kind != "uint16"  # a camera's 65535 is white, not missing
+    return measured(kind, (_declared(image),), sane=sane)
 
 
 def _declared(image: Image.Image) -> float | None:

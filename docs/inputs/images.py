@@ -39,6 +39,18 @@ def _holes(value: float) -> Image.Image:
     return Image.fromarray(samples)
 
 
+def _colour(folder: Path) -> None:
+    import rasterio
+
+    file = folder / "colour.tif"
+    shape = {"width": DEEP.shape[1], "height": DEEP.shape[0], "count": 3, "dtype": "uint16"}
+    place = {"crs": "EPSG:3857", "transform": rasterio.Affine(1, 0, 5, 0, -1, 5)}
+    how = {"photometric": "RGB", "interleave": "band"}
+    with rasterio.open(file, "w", driver="GTiff", **shape, **place, **how) as raster:
+        raster.write(np.stack([DEEP] * 3))
+    _read(file.read_bytes())
+
+
 ROWS = (
     *(
         _row(f"8-bit {format}", "read", RGB, format)
@@ -50,6 +62,7 @@ ROWS = (
     _row("RGBA PNG", "read: transparency over black", RGB.convert("RGBA"), "PNG"),
     _row("CMYK JPEG", "read", RGB.convert("CMYK"), "JPEG"),
     _row("16-bit PNG", "read: 1st to 99th percentile", Image.fromarray(DEEP), "PNG"),
+    Row("16-bit RGB TIFF or PNG", "read: 1st to 99th percentile", _colour),
     _row("float TIFF", "read: 1st to 99th percentile", _holes(5), "TIFF"),
     _row("float TIFF with -9999 or -3.4e38", "read: no data is black", _holes(-3.4e38), "TIFF"),
     _row("float TIFF with undeclared NaN", "samples that are NaN or infinite", _holes(np.nan), "TIFF"),
