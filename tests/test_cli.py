@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crater_ray.builtin import COMMANDS
-from crater_ray.cli import app, main
+from crater_ray.cli import _one_line_each, app, main
 from crater_ray.plugins import registry
 
 HEAVY = ("torch", "ray", "pyarrow", "faiss", "numpy", "timm", "matplotlib")
@@ -133,3 +133,12 @@ def test_a_device_that_is_not_here_is_one_line(
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_warning_is_one_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show = _one_line_each()
+    for _ in range(2):  # Python itself shows one again after any catch_warnings
+        show(UserWarning("2 rows are skipped"), UserWarning, "reader.py", 1)
+        show(UserWarning("of its own affairs"), UserWarning, "/lib/ray/init.py", 1)
+        show(DeprecationWarning("of a library"), DeprecationWarning, "reader.py", 1)
+    assert capsys.readouterr().err == "Warning: 2 rows are skipped\n"

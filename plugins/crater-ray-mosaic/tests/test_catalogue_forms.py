@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from crater_ray.errors import ReaderError
@@ -106,3 +108,14 @@ def test_rows_are_dropped_by_a_value_that_is_there(tmp_path: Path) -> None:
         ReaderError, match=r"no row has 'head2010' in column 'source'.*it has 'new', 'Head2010'"
     ):
         read(tmp_path / "c.csv", text, drop={"source": "head2010"})
+
+
+def test_a_workbook_without_the_package_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.xlsx"
+    pd.DataFrame({"id": ["A"], "lat": [1.5], "lon": [2.5], "d": [3]}).to_excel(path, index=False)
+    assert read_catalogue(path, PLAIN, body=MOON).diameter[0] == 3
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(ReaderError, match=r"c\.xlsx is a workbook.*pip install 'crater-ray-mosaic\[excel\]'"):
+        read_catalogue(path, PLAIN, body=MOON)
