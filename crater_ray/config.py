@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read, told, url_of
 from crater_ray.plugins.labels import Kind, Ref
-from crater_ray.plugins.registry import absolute, explain, registry
+from crater_ray.plugins.paths import absolute
+from crater_ray.plugins.registry import explain, registry
 from crater_ray.precision import Precision
 from crater_ray.types import candidates_in
 

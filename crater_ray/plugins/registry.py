@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import json
 import platform
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, Row, Status, collect, discover
 from crater_ray.plugins.labels import Kind, Label, Options, Ref
+from crater_ray.plugins.paths import absolute
 
 __all__ = ["ALLOWLIST", "CORE", "Registry", "Row", "absolute", "explain", "registry"]
 
@@ -200,13 +200,6 @@ class Registry:
 def registry() -> Registry:
     """The registry of this process; read once. `registry.cache_clear()` reads again."""
     return Registry(*discover())
-
-
-def absolute(path: str | Path, base: Path) -> Path:
-    """`path` with ~ expanded, against `base` when relative; an address such as s3://bucket/x as it is."""
-    if re.match(r"[a-z][a-z0-9+]+:/", str(path)):
-        return Path(path)
-    return base.absolute() / Path(path).expanduser()
 
 
 def _absolute_all(value: Any, base: Path) -> Any:

@@ -51,7 +51,7 @@ class DedupOptions(Options):
     views: bool = True  # false: geometry alone
     certain: float = Field(0.5, gt=0, lt=1)  # probability from which a pair is one crater
     known: File | None = None  # CSV first,second,same: pairs that somebody looked at
-    body: str | None = None  # None: as the index's items say, else the Moon
+    body: str | None = None  # None: as the index's items say
 
 
 class AnaloguesOptions(Options):
@@ -64,7 +64,7 @@ class AnaloguesOptions(Options):
     factor: float | None = Field(None, gt=1)  # diameters within this factor of an example's alone
     classes: int = Field(0, ge=0)  # sort the catalogue into so many
     axes: int = Field(32, ge=1)  # of the shortlist vector that count
-    body: str | None = None  # None: as the index's items say, else the Moon
+    body: str | None = None  # None: as the index's items say
     seed: int = 0
 
     def unused(self) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ class MatchOptions(Options):
     width: float = Field(2.5, gt=1)  # of a window, in diameters: between those of the index's views
     false: float = Field(0.01, gt=0, lt=1)  # matches that chance makes, expected of each image, at most
     catalogue: str | None = None  # "a" or "b" of an index of two catalogues
-    body: str | None = None  # None: as the index's items say, else the Moon
+    body: str | None = None  # None: as the index's items say
 
     def unused(self) -> Iterator[tuple[str, str]]:
         if self.candidates is not None:

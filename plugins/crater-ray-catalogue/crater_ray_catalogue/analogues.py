@@ -16,13 +16,13 @@ from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import AnaloguesOptions
 from crater_ray_catalogue.classes import Classes, classes
-from crater_ray_catalogue.entries import Entries, entries
+from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.gallery import Tile, class_map, gallery
 from crater_ray_catalogue.morphology import forms, likeness, picked
 from crater_ray_catalogue.proposals import unit
 from crater_ray_catalogue.stage import alone, key, whole
 from crater_ray_catalogue.tables import write_tables
-from crater_ray_mosaic.bodies import radius_km, system
+from crater_ray_mosaic.bodies import radius_km
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -46,7 +46,7 @@ class Analogues:
             raise UserError("name an example in [consume.analogues] like = […], or ask for classes = 12")
         with alone(out):
             everything = entries(index)
-            crs = system(o.body or everything.body)
+            crs = sphere(everything, o.body)
             console = Console(stderr=True)
             console.print(f"forms of {len(everything):,} craters", highlight=False)
             form = kept_forms(index, everything, o.axes, out)

@@ -13,12 +13,12 @@ from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import DedupOptions, figure
 from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_table
-from crater_ray_catalogue.entries import Entries, entries
+from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.proposals import Places, propose
 from crater_ray_catalogue.scores import scores
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
-from crater_ray_mosaic.bodies import radius_km, system
+from crater_ray_mosaic.bodies import radius_km
 from crater_ray_mosaic.catalogue import read_table
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Dedup:
         o = self.options
         with alone(out):
             everything = entries(index)
-            crs = system(o.body or everything.body)
+            crs = sphere(everything, o.body)
             first, second = sides(everything)
             known = said(o.known, first, second or first) if o.known else {}
             pairs = propose(first.places, second.places if second else None, radius_km(crs), o.reach, o.ratio)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyproj import CRS
 
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue.proposals import Places
+from crater_ray_mosaic.bodies import system
+from crater_ray_mosaic.figure import compare, of_body
 
 NEEDED = ("lat", "lon", "diameter_km")
 
@@ -25,7 +28,7 @@ class Entries:
     catalogue: Sequence[str]  # "a", "b", or "" where the index has one
     places: Places
     views: Sequence[Sequence[str]]
-    body: str
+    body: str  # empty: the index does not say
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,7 +71,7 @@ def entries(index: Index) -> Entries:
     lat, lon, diameter = (np.asarray(table[name].to_numpy(), np.float64)[firsts] for name in NEEDED)
     if (diameter <= 0).any():
         raise UserError(f"{int((diameter <= 0).sum())} entries have a diameter_km that is not above 0")
-    bodies = sorted(set(column("body", [""] * len(firsts))))
+    bodies = sorted({*column("body", [""] * len(firsts))} - {""})
     if len(bodies) > 1:
         raise UserError(f"the index holds several bodies ({', '.join(bodies)}); index one a catalogue")
     return Entries(
@@ -79,3 +82,19 @@ def entries(index: Index) -> Entries:
         views,
         bodies[0] if bodies else "",
     )
+
+
+def sphere(everything: Entries, body: str | None) -> CRS:
+    """Coordinates of the body that the index or option body name.
+
+    Raises UserError where neither does or PROJ has no such body, ReaderError where they name two.
+    """
+    if not (body or everything.body):
+        raise UserError(
+            "the index does not say which body its craters are on; give the consumer option body, as "
+            'body = "mars", or the reader, and index again'
+        )
+    if body and everything.body:
+        index = of_body(everything.body, f'the index with body = "{everything.body}"')
+        compare(index, of_body(body, f'option body = "{body}"'))
+    return system(body or everything.body)

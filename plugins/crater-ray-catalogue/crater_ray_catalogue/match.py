@@ -18,14 +18,13 @@ from crater_ray_catalogue import MatchOptions, control
 from crater_ray_catalogue.asking import Asked
 from crater_ray_catalogue.candidates import Found, find, read_found
 from crater_ray_catalogue.dedup import part
-from crater_ray_catalogue.entries import Entries, entries
+from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.match_figure import draw
 from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene, read_scene
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
-from crater_ray_mosaic.bodies import system
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -61,7 +60,7 @@ class Match:
         with alone(out / o.image.stem):
             out = out / o.image.stem
             everything = chosen(entries(index), o.catalogue)
-            ground = Ground(everything, system(o.body or everything.body))
+            ground = Ground(everything, sphere(everything, o.body))
             scene = read_scene(o.image)
             found = candidates(scene, o)
             asked = Asked(index, scene, out, everything.ids, RANK)
@@ -127,7 +126,7 @@ def write(
         return None
     ranks = {one.entry: one.rank for one in outcome.judged}
     table = control.tie_table(placed, ties, found, ground, ranks)
-    body = options.body or ground.entries.body or "moon"
+    body = options.body or ground.entries.body
     net = control.network(table, scene.name, body, ground.radius)
     write_tables(out, "match", {"tie_points": table}, ground.body)
     whole(out / "control_network.csv", lambda path: net.to_csv(path, index=False))

@@ -32,8 +32,8 @@ class Painted:
         ]
     )
 
-    def __init__(self, rows: list[tuple[str, str, float, float, float, int]]) -> None:
-        self.rows = rows
+    def __init__(self, rows: list[tuple[str, str, float, float, float, int]], body: str = "moon") -> None:
+        self.rows, self.body = rows, body
 
     def parts(self) -> list[str]:
         return ["all"]
@@ -41,7 +41,7 @@ class Painted:
     def read(self, part: str) -> Iterator[Item]:
         for number, (id, side, lat, lon, diameter, pattern) in enumerate(self.rows):
             columns = {
-                "body": "moon",
+                "body": self.body,
                 "lat": lat,
                 "lon": lon,
                 "diameter_km": diameter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from functools import cache
 
@@ -11,12 +12,16 @@ from pyproj.database import query_crs_info
 from crater_ray.errors import UserError
 
 AUTHORITY = "IAU_2015"
+NAMED = 0.01  # of a radius, within which a body that a text names is believed
+ALIKE = 0.001  # of a radius, within which it tells the body by itself
 
 
 def system(body: str) -> CRS:
     """Geographic coordinates on the body's sphere, degrees. Raises UserError for one PROJ does not know."""
+    if not body.strip():
+        raise UserError("no body is named; give option body the name of a planet or moon")
     known = _codes("Sphere / Ocentric")
-    name = body.strip().lower() or "moon"
+    name = body.strip().lower()
     if name not in known:
         close = get_close_matches(name, known, 1)
         raise UserError(
@@ -37,6 +42,7 @@ def radius_km(crs: CRS) -> float:
     return float(ellipsoid.semi_major_metre) / 1000.0
 
 
+@cache
 def radii_km(body: str) -> tuple[float, float, float] | None:
     """The radius of a body's sphere, the least and the largest radius, kilometres; None: the IAU has none."""
     name = body.strip().lower()
@@ -47,6 +53,29 @@ def radii_km(body: str) -> tuple[float, float, float] | None:
     ellipsoids = [crs.ellipsoid for crs in found if crs.ellipsoid]
     axes = [axis / 1000.0 for e in ellipsoids for axis in (e.semi_major_metre, e.semi_minor_metre) if axis]
     return radius_km(found[0]), min(axes), max(axes)
+
+
+def body_of(radius_km: float, *texts: str) -> str:
+    """The body of that radius, in small letters: one that a text names, else the only one; empty: neither.
+
+    texts: such as the names of a CRS and of its datum.
+    """
+    words = " " + re.sub(r"[^a-z0-9]+", " ", " ".join(texts).lower()) + " "
+    for slack, among in ((NAMED, [one for one in _bodies() if f" {one} " in words]), (ALIKE, _bodies())):
+        found = [one for one in among if _within(radius_km, one, slack)]
+        if len(found) == 1:
+            return found[0]
+    return ""
+
+
+def _within(radius_km: float, body: str, slack: float) -> bool:
+    radii = radii_km(body)
+    return radii is not None and radii[1] * (1 - slack) <= radius_km <= radii[2] * (1 + slack)
+
+
+@cache
+def _bodies() -> tuple[str, ...]:
+    return tuple(_codes("Sphere / Ocentric"))
 
 
 @cache

