@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -13,6 +15,9 @@ from crater_ray.serve.models import BaseMap
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 URL = "/v1/basemap"
+SQUARE = 1.02  # between the sides of a pixel, up to which they are one
+
+logger = logging.getLogger("crater_ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,13 @@ def _read(table: ServeTable, path: Path, body: str | None, url: str) -> Map:
     except (OSError, Image.DecompressionBombError) as error:
         raise ConfigError(f"[serve] basemap = {str(path)!r} is no JPEG, PNG or WebP image: {error}") from None
     west, south, east, north = table.basemap_box
+    stretched = (width / height) / ((east - west) / (north - south))
+    if not 1 / SQUARE < stretched < SQUARE:
+        _tell(
+            f"[serve] basemap {path.name} is {width} by {height} pixels, and basemap_box spans "
+            f"{east - west:g} by {north - south:g} degrees: its pixels are not square; if that is not "
+            "meant, correct basemap_box"
+        )
     told = BaseMap(
         url=url,
         body=body,
@@ -63,3 +75,9 @@ def _read(table: ServeTable, path: Path, body: str | None, url: str) -> Map:
         north=north,
     )
     return Map(path, MEDIA_TYPES[kind], told)
+
+
+@cache
+def _tell(text: str) -> None:
+    """Once a process."""
+    logger.warning(text)

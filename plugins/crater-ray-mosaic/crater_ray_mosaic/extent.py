@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-import rasterio
 from pyproj import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from pyproj.exceptions import CRSError
+from rasterio.errors import NotGeoreferencedWarning
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.projection import projection
+from crater_ray_mosaic.source import Source, UnreadableRaster
 
 Extent = tuple[float, float, float, float]
 TOLERANCE = 0.01  # of a side
 
 
-def checked(name: str, extent: Extent, label: str) -> None:
+def checked(source: Source, extent: Extent, label: str) -> None:
     """Raises ReaderError where a file that says in degrees where it lies says otherwise than the extent.
 
-    name: what GDAL opens; label: what the user calls it. Says nothing of a file that GDAL cannot open.
+    source: of the file without the extent; label: what the user calls it. Says nothing of a file that GDAL
+    cannot open, or whose CRS PROJ cannot use: that is told where it is opened.
     """
-    own = _own(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            own = source.ask(_own)
+    except (UnreadableRaster, CRSError):
+        return
     if own is None:
         return
     west, south, east, north = extent
@@ -38,15 +46,9 @@ def checked(name: str, extent: Extent, label: str) -> None:
         )
 
 
-def _own(name: str) -> Extent | None:
+def _own(file: Any) -> Extent | None:
     """West, south, east, north that the file says, degrees; None where it says none that can be compared."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(name) as file:
-                transform, crs, (width, height) = file.transform, file.crs, (file.width, file.height)
-    except RasterioIOError:
-        return None
+    transform, crs, (width, height) = file.transform, file.crs, (file.width, file.height)
     if transform.is_identity or transform.b or transform.d:
         return None
     west, north = transform.c, transform.f

@@ -232,6 +232,11 @@ def _on_globe(plane: Plane, name: str, system: CRS) -> None:
             f"{name} is 360 by 180 metres by its CRS, {system.name!r}, but these look like the degrees of a "
             "globe; give option crs, as '+proj=longlat +R=1737400'"
         )
+    if not plane.projection.inverts:
+        raise ReaderError(
+            f"PROJ has no way back from the projection of {name}, {system.name!r}, to latitude and "
+            "longitude; warp it with gdalwarp to another, such as '+proj=stere' or '+proj=eqc'"
+        )
     if not np.isfinite(plane.places(rows, columns)[0]).any():
         raise ReaderError(
             f"{name} lies beyond the globe by its own coordinates and CRS, {system.name!r}; correct them, or "

@@ -61,6 +61,13 @@ class Projection:
         lon, lat = self._transformer.transform(*((y, x) if self._turned else (x, y)), direction="INVERSE")
         return _finite(lon, lat)
 
+    @cached_property
+    def inverts(self) -> bool:
+        """Whether PROJ has the inverse: of a few projections, such as Airy's, it has not."""
+        x, y = self.forward(*(axis.ravel() for axis in np.meshgrid(_LONS, _LATS)))
+        known = np.isfinite(x)
+        return not known.any() or bool(np.isfinite(self.inverse(x[known], y[known])[0]).any())
+
     def _forward(self, lon: Any, lat: Any) -> tuple[Floats, Floats]:
         return _finite(*self._transformer.transform(lon, lat))
 

@@ -46,7 +46,7 @@ class Raster:
         """
         self.path = Path(path)
         if extent is not None:
-            checked(dataset_name(self.path, None, None), extent, self.path.name)
+            checked(Source(dataset_name(self.path, None, None), self.path), extent, self.path.name)
         self._name = dataset_name(self.path, extent, nodata)
         self._source = Source(self._name, self.path)
 
