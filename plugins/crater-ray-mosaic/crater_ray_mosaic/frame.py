@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
-from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.address import gdal_name
@@ -20,9 +19,9 @@ from crater_ray_mosaic.extent import Extent
 from crater_ray_mosaic.figure import Figure, Statement, figure_of
 from crater_ray_mosaic.plane import Plane
 from crater_ray_mosaic.projection import Floats, Straight, planetographic, projection
+from crater_ray_mosaic.storage import storage_of
 
 ROUNDING = 0.001  # columns, by which a whole turn may miss a whole number and still is meant to be one
-_UNITS = {"m": 1.0, "metre": 1.0, "meter": 1.0, "km": 1000.0, "kilometre": 1000.0, "kilometer": 1000.0}
 _DEGREES = Straight(0.0, 0.0, 1.0, 1.0)
 
 
@@ -156,7 +155,7 @@ def frame_of(
         if system is None
         else [system.name, *(one.name for one in (system.datum, system.ellipsoid) if one)]
     )
-    storage = _storage(handle, path, bands) | {"body": body_of(figure.radius_km, *texts)}
+    storage = storage_of(handle, path, bands) | {"body": body_of(figure.radius_km, *texts)}
     upright = not (transform.b or transform.d)
     if upright and (straight or system is None):
         return _straight(
@@ -242,31 +241,3 @@ def _on_globe(plane: Plane, name: str, system: CRS) -> None:
             f"{name} lies beyond the globe by its own coordinates and CRS, {system.name!r}; correct them, or "
             "give the right option crs"
         )
-
-
-def _storage(handle: Any, path: Path, bands: tuple[int, ...] | None) -> dict[str, Any]:
-    """How it is stored: the fields of Frame from dtype to metres."""
-    chosen = bands or _bands(handle, path)
-    if min(chosen) < 1 or max(chosen) > handle.count or len(chosen) not in (1, 3):
-        raise ReaderError(f"bands {list(chosen)} of {path.name}: give one or three of 1..{handle.count}")
-    first = chosen[0] - 1
-    masks = {MaskFlags.per_dataset, MaskFlags.alpha}
-    masked = any(masks & set(handle.mask_flag_enums[band - 1]) for band in chosen)
-    return {
-        "dtype": handle.dtypes[first],
-        "bands": chosen,
-        "nodata": handle.nodatavals[first],
-        "masked": masked,
-        "scale": handle.scales[first],
-        "metres": _UNITS.get((handle.units[first] or "").strip().lower().removesuffix("s")),
-    }
-
-
-def _bands(handle: Any, path: Path) -> tuple[int, ...]:
-    kinds = list(handle.colorinterp)
-    if ColorInterp.palette in kinds:
-        raise ReaderError(f"{path.name} holds palette indices; expand it: gdal_translate -expand rgb")
-    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if all(colour in kinds for colour in colours):
-        return tuple(kinds.index(colour) + 1 for colour in colours)
-    return (1,)

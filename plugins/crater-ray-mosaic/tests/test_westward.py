@@ -18,7 +18,7 @@ from crater_ray_mosaic.raster import Raster
 Paint = Callable[..., Path]
 
 
-@pytest.mark.parametrize("code", [49901, 49902, 49911, 49916, 49936, 49900, 49910])
+@pytest.mark.parametrize("code", [49901, 49911, 49916, 49936, 49900, 49910])
 def test_a_place_is_where_gdal_has_it(tmp_path: Path, code: int) -> None:
     lons, lats = np.meshgrid([200.0, 215.0, 230.0], [60.0, 70.0, 80.0])
     east = rasterio.CRS.from_string("+proj=longlat +a=3396190 +b=3376200 +no_defs")
@@ -40,7 +40,7 @@ def test_a_place_is_where_gdal_has_it(tmp_path: Path, code: int) -> None:
     for lat, lon in zip(centric, lons.ravel(), strict=True):
         rows, columns = frame.pixels(np.array([lat]), float(lon), np.zeros(1))
         found.append((float(columns[0]) + 0.5, float(rows[0]) + 0.5))
-    wanted = [~place * (x, y) for x, y in zip(xs, ys, strict=True)]
+    wanted = np.column_stack([(xs - place.c) / place.a, (ys - place.f) / place.e])
     np.testing.assert_allclose(found, wanted, atol=0.05)
     assert frame.body == "mars"
 

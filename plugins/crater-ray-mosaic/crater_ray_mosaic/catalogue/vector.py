@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def read_layer(path: Path, layer: str | None) -> Layer:
     import pyogrio
 
     _parts_of_shapefile(path)
-    source = gdal_name(path)  # /vsizip/…, zip://…, an address
+    source = _source(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="pyogrio")
@@ -111,6 +112,20 @@ def outlines(layer: Layer, radius_km: float, file: str) -> Outlines:
                 f"{file}: its geometry is not in degrees, and no CRS says in what; give the layer its CRS"
             )
     return Outlines(lat, lon, diameter, refused, flattening)
+
+
+def _source(path: Path) -> str:
+    """What GDAL opens: the name itself, or the only vector file of a .zip, in whatever folder of it."""
+    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            names = [
+                name
+                for name in file.namelist()
+                if Path(name).suffix.lower() in SUFFIXES and not name.startswith("__MACOSX/")
+            ]
+        if len(names) == 1:
+            return f"/vsizip/{path}/{names[0]}"
+    return gdal_name(path)
 
 
 def _parts_of_shapefile(path: Path) -> None:
