@@ -15,6 +15,7 @@ from crater_ray_mosaic.mosaic import mosaic
 Paint = Callable[..., Path]
 
 
+@pytest.mark.filterwarnings("ignore:.*used for its coordinates alone")
 @pytest.mark.parametrize(
     ("crs", "options", "body"),
     [
