@@ -87,6 +87,8 @@ ROWS = (
             ("bars", "path|group|lat\na.jpg|1|1.5\n", "t.csv"),
             ("byte-order mark", (H + "a.jpg,1,1.5\n").encode("utf-8-sig"), "t.csv"),
             ("UTF-16", (H + "a.jpg,1,1.5\n").encode("utf-16"), "t.csv"),
+            ("Excel's sep=, comments above", "sep=,\n# 2020\n" + H + "a.jpg,1,1.5\n", "t.csv"),
+            ("blanks around cells", "path, group, lat\n a.jpg , 1, 1.5\n", "t.csv"),
             ("trailing commas, blank rows", "\npath,group,lat,\r\na.jpg,1,1.5,\r\n\r\n", "t.csv"),
         )
     ),

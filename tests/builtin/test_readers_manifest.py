@@ -105,6 +105,10 @@ def test_a_type_is_that_of_all_values(tmp_path: Path) -> None:
         ("path,group\n../a.jpg,1\n", "line 2: path leads out of"),
         ("path,group\nb/../../a.jpg,1\n", "line 2: path leads out of"),
         ("path,group\n/etc/a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\n~/a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\nfile:///data/a.jpg,1\n", "line 2: path leads out of"),
+        ("path,group\nC:\\data\\a.jpg,1\n", "line 2: path leads out of"),
+        ("sep=,\n# of 2020\n\npath,group\na.jpg,1\n ,2\n", "line 6: path is empty"),
         ("path,group\n", "lists no image"),
         ("", "cannot be read: Empty CSV"),
         ("path,group\na.jpg\n", "cannot be read: CSV parse error"),
@@ -128,6 +132,12 @@ def test_a_table_that_does_not_hold_says_where(tmp_path: Path, text: str, messag
         b"path|group|lat\ra.jpg|1|1.5\r",
         b"path,group,lat,\r\na.jpg,1,1.5,\r\n\r\n",
         b"\n\npath,group,lat\na.jpg,1,1.5\n",
+        b"sep=;\r\npath;group;lat\r\na.jpg;1;1,5\r\n",
+        b"SEP=,\npath,group,lat\na.jpg,1,1.5\n",
+        b"# a list, of 2020\n#\npath,group,lat\na.jpg,1,1.5\n",
+        b"path , group, lat\n a.jpg , 1, 1.5 \n",
+        b'path,group,lat\n"a.jpg "," 1",1.5\n',
+        "path,group,lat\na.jpg\u00a0,1,1.5\n".encode(),
     ],
 )
 def test_a_csv_as_programs_write_it(tmp_path: Path, content: bytes) -> None:
@@ -136,6 +146,13 @@ def test_a_csv_as_programs_write_it(tmp_path: Path, content: bytes) -> None:
     reader = Manifest(path)
     (item,) = items(reader)
     assert (item.id, item.group, item.columns) == ("a.jpg", "1", {"lat": 1.5})
+
+
+def test_a_cell_is_the_same_with_blanks_around_it(tmp_path: Path) -> None:
+    path = table(tmp_path, "id, path, group, body\n007, x/a b.jpg, g, Moon\n#8,b.jpg,g,Moon\n")
+    first, second = items(Manifest(path))
+    assert (first.id, first.uri, first.group, first.columns) == ("#8", "b.jpg", "g", {"body": "Moon"})
+    assert (second.id, second.uri, second.group, second.columns) == ("007", "x/a b.jpg", "g", {"body": "Moon"})
 
 
 def test_latin_1(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 
 _OWN = frozenset({"id", "group", "uri", "stamp"})  # the index's own columns
-_OUTSIDE = r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)"
+_OUTSIDE = r"^/|^~/|^[A-Za-z]:|^[A-Za-z0-9+]+://|(^|/)\.\.(/|$)"
 _ID, _URI, _GROUP = "\0id", "\0uri", "\0group"  # no table can have a column of such a name
 
 

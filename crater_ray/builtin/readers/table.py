@@ -15,6 +15,8 @@ import pyarrow.parquet
 from crater_ray.errors import ReaderError
 from crater_ray.text import decoded
 
+_ABOVE = re.compile(r"(?:[ \t]*(?:sep=.|#[^\n]*)?[ \t]*\n)+", re.IGNORECASE)  # lines above a header
+
 
 class Table:
     """A table file as it stands, in its own row order.
@@ -25,7 +27,7 @@ class Table:
 
     def __init__(self, path: Path, text: Set[str]) -> None:
         self.path = path
-        self.arrow = _loaded(path, text)
+        self.arrow, self._above = _loaded(path, text)
         self.names: list[str] = self.arrow.column_names
         twice = next((name for name in self.names if self.names.count(name) > 1), None)
         if twice is not None:
@@ -71,15 +73,16 @@ class Table:
         raise ReaderError(f"{self.path}: id {id!r} stands twice, on {first} and {second}; ids must be unique")
 
     def _line(self, row: int) -> str:
-        return f"row {row + 1}" if self.path.suffix.lower() == ".parquet" else f"line {row + 2}"
+        return f"row {row + 1}" if self.path.suffix.lower() == ".parquet" else f"line {self._above + row + 2}"
 
 
-def _loaded(path: Path, text: Set[str]) -> pa.Table:
+def _loaded(path: Path, text: Set[str]) -> tuple[pa.Table, int]:
+    """The table, and how many lines of its file lie above the header."""
     kind = path.suffix.lower()
     if kind not in (".csv", ".tsv", ".parquet"):
         raise ReaderError(f"{path} is not a table that can be read; give a .csv, .tsv or .parquet file")
     try:
-        return pa.parquet.read_table(path, partitioning=None) if kind == ".parquet" else _csv(path, text)
+        return (pa.parquet.read_table(path, partitioning=None), 0) if kind == ".parquet" else _csv(path, text)
     except FileNotFoundError:
         raise ReaderError(f"{path} does not exist; set path to the table of images") from None
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -87,11 +90,16 @@ def _loaded(path: Path, text: Set[str]) -> pa.Table:
         raise ReaderError(f"{path} cannot be read: {why}") from error
 
 
-def _csv(path: Path, text: Set[str]) -> pa.Table:
-    """Commas, semicolons, tabs or bars; rows without a single cell are left out."""
-    content = decoded(path.read_bytes(), str(path)).encode()
-    head = next((line for line in content.split(b"\n", 50) if line.strip()), b"").decode()
-    bare = re.sub(r'"[^"]*"', "", head)
+def _csv(path: Path, text: Set[str]) -> tuple[pa.Table, int]:
+    """Commas, semicolons, tabs or bars; rows without a single cell are left out, and blanks around a cell.
+
+    Blank lines, comments and Excel's `sep=;` above the header are read over.
+    """
+    whole = decoded(path.read_bytes(), str(path))
+    passed = _ABOVE.match(whole)
+    above = passed.group().count("\n") if passed else 0
+    content = whole[passed.end() if passed else 0 :].encode()
+    bare = re.sub(r'"[^"]*"', "", content.partition(b"\n")[0].decode())
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=bare.count)
     # one block, so that a column's type is that of all its values, not of the first megabyte's
     block = min(max(len(content) + 1, 1 << 16), (1 << 31) - 1)
@@ -108,7 +116,11 @@ def _csv(path: Path, text: Set[str]) -> pa.Table:
     table = table.rename_columns(names)
     if delimiter == ";":
         table = pa.table([_points(column) for column in table.columns], names=names)
-    return table
+    return pa.table([_trimmed(column) for column in table.columns], names=names), above
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_trim_whitespace(column) if pa.types.is_string(column.type) else column
 
 
 def _points(column: pa.ChunkedArray) -> pa.ChunkedArray:
