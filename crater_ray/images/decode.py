@@ -12,7 +12,7 @@ from PIL import Image
 
 from crater_ray.errors import BadImage
 from crater_ray.images import colour
-from crater_ray.images.formats import format_of, tag_of, turned, upright
+from crater_ray.images.formats import format_of, tag_of, turned, unread, upright
 from crater_ray.images.measured import Rule, measured
 from crater_ray.images.percentiles import percentiles
 
@@ -88,7 +88,8 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image | Array,
     except Image.DecompressionBombError as error:  # TIFF checks each tile by Pillow's own limit, 179 Mpixel
         raise BadImage("more pixels in one tile than Pillow decodes") from error
     except Exception as error:  # the bytes are in memory: whatever a decoder raises, it is about them
-        raise BadImage(f"truncated or corrupt {name}") from error
+        form = unread(content) if name == "TIFF" and isinstance(error, SyntaxError) else None
+        raise BadImage(form or f"truncated or corrupt {name}") from error
 
 
 def _array(array: Array, max_pixels: int) -> Array:

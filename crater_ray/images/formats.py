@@ -49,6 +49,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_KINDS = {1: "integer", 2: "signed integer", 3: "float", 4: "unknown", 5: "complex", 6: "complex"}
 
 # Pillow warns of odd metadata, no concern of pixels; catch_warnings is not safe among decode threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -79,6 +80,26 @@ def _boxed(content: bytes) -> tuple[str, Opener]:
         raise BadImage("HEIC, which needs pillow-heif: pip install 'crater-ray[heif]'") from None
     opener: Opener = HeifImageFile
     return "HEIC", opener
+
+
+def unread(content: bytes) -> str | None:
+    """What a TIFF holds that Pillow has no mode for, in words; None where its own directory is broken."""
+    file = io.BytesIO(content)
+    try:
+        head = file.read(16 if b"+" in content[2:4] else 8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        file.seek(tags.next)
+        tags.load(file)
+        method, bits = tags.get(TiffImagePlugin.COMPRESSION, 1), tags[TiffImagePlugin.BITSPERSAMPLE]
+        kind = _KINDS[tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]]
+        samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+        tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
+    except Exception:  # whatever a broken directory raises
+        return None
+    packed = "" if method in TiffImagePlugin.COMPRESSION_INFO else f", compressed by method {method}"
+    return (
+        f"a TIFF of {samples} × {bits[0]}-bit {kind}{packed}, which is not read; convert it to 8 or 16 bits"
+    )
 
 
 def known(content: bytes) -> str | None:
