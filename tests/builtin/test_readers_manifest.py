@@ -152,7 +152,12 @@ def test_a_cell_is_the_same_with_blanks_around_it(tmp_path: Path) -> None:
     path = table(tmp_path, "id, path, group, body\n007, x/a b.jpg, g, Moon\n#8,b.jpg,g,Moon\n")
     first, second = items(Manifest(path))
     assert (first.id, first.uri, first.group, first.columns) == ("#8", "b.jpg", "g", {"body": "Moon"})
-    assert (second.id, second.uri, second.group, second.columns) == ("007", "x/a b.jpg", "g", {"body": "Moon"})
+    assert (second.id, second.uri, second.group, second.columns) == (
+        "007",
+        "x/a b.jpg",
+        "g",
+        {"body": "Moon"},
+    )
 
 
 def test_latin_1(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from crater_ray.errors import ReaderError
+from crater_ray_mosaic.unrecognised import advice
 from crater_ray_mosaic.virtual import tiles
 
 Found = TypeVar("Found")
@@ -117,7 +118,10 @@ class Source:
             self._drop()
             if isinstance(error, RasterioError):
                 _lost.update(str(tile) for tile in touched if not tile.exists())
-            raise UnreadableRaster(f"cannot read {self.path.name}: {_reason(error)}") from error
+            reason = _reason(error)
+            advised = advice(self.path, reason)
+            told = f"{reason.rstrip('.')}{advised}" if advised else reason
+            raise UnreadableRaster(f"cannot read {self.path.name}: {told}") from error
         except BaseException:
             self._drop()
             raise
