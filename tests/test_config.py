@@ -140,6 +140,12 @@ def test_a_file_that_is_no_job(tmp_path: Path, text: str, words: str) -> None:
         job(tmp_path, text)
 
 
+def test_a_job_with_a_byte_order_mark_is_the_same_job(tmp_path: Path) -> None:
+    plain = job(tmp_path)
+    (tmp_path / "moon.toml").write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert load_job(tmp_path / "moon.toml") == plain
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the job file .*no.toml: No such file"):
         load_job(tmp_path / "no.toml")
