@@ -12,15 +12,17 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 from crater_ray.errors import ConfigError, CraterRayError, ReaderError
 from crater_ray.images import pixels
+from crater_ray.types import Item
 from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
-from crater_ray_supscene.training import checkpoint, record
+from crater_ray_supscene.training import checkpoint, listing, record
 from crater_ray_supscene.training.batch import Batch, Model
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
@@ -66,6 +68,45 @@ def test_a_group_that_two_readers_name_is_one(write_train: Write) -> None:
     rows = np.concatenate(plan.units()[:2])
     np.testing.assert_array_equal(plan.graph.block(rows), np.kron(np.eye(2), np.ones((8, 8))))
     assert plan.labels()[1] == 24
+
+
+class Relevant:
+    """A reader whose view names co-visible groups, one of them listed by another reader alone."""
+
+    columns = pa.schema([])
+
+    def __init__(self, group: str, relevant: dict[str, float]) -> None:
+        self._items = [
+            Item(f"{group}{n}", group, f"{n}.png", relevant=relevant if n == 0 else {}) for n in (0, 1)
+        ]
+
+    def parts(self) -> list[str]:
+        return ["part"]
+
+    def read(self, part: str) -> list[Item]:
+        return self._items
+
+
+def test_co_visible_groups_are_no_negatives(write_train: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_train()
+    text = path.read_text()
+    scene = text[text.index("[[scenes]]") :]
+    path.write_text(text[: text.index("[[scenes]]")] + scene * 3)
+    readers = iter(
+        (
+            Relevant("a", {"a": 1.0, "c": 0.5, "x": 1.0, "b": 0.0}),
+            Relevant("b", {}),
+            Relevant("c", {"a": 2.0}),
+        )
+    )
+    monkeypatch.setattr(listing, "items_of", lambda ref: [i for r in [next(readers)] for i in r.read("part")])
+    plan = make_plan(load_train(path))
+    rows = plan.rows("train")
+    assert plan.images["id"].to_pylist()[:6] == ["a0", "a1", "b0", "b1", "c0", "c1"]
+    wanted = np.kron(np.eye(3), np.ones((2, 2)))
+    for a, c, gain in ((0, 4, 1.0), (0, 5, 0.5), (1, 4, 1.0)):
+        wanted[a, c] = wanted[c, a] = gain
+    np.testing.assert_array_equal(plan.graph.block(rows), wanted)
 
 
 def test_scenes_of_files_keep_overlaps_and_what_nobody_knows(write_train: Write, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Listing:
     unknown: list[Edges] = field(default_factory=list)
     places: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
     groups: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # role, group: rows, of any reader
+    gains: list[tuple[str, int, str, float]] = field(default_factory=list)  # role, row, relevant group, gain
     files: dict[str, int] = field(default_factory=dict)  # of scenes: path of an image, its row
     trained_on: set[int] = field(default_factory=set)  # rows of training whose file is held out, too
 
@@ -137,6 +138,8 @@ def _of_reader(making: Listing, job: TrainJob, table: ScenesTable, role: str, wh
             unit = making.columns["unit"][known[0]] if known else f"{where}/{item.group}"
         row = making.add(**values, unit=unit, role=role)
         known.append(row)
+        if table.overlap == "group":
+            making.gains += [(role, row, group, gain) for group, gain in item.relevant.items()]
         place(making, row, item, table.radius_km)
     if table.overlap == "group":
         pairs = [(a, b) for rows in groups.values() for a in rows for b in rows if a < b and b >= first]
@@ -154,6 +157,21 @@ def _of_reader(making: Listing, job: TrainJob, table: ScenesTable, role: str, wh
         making.edges.append(_moved(footprint_edges(lat, lon, half, turn), first))
     except ValueError as error:
         raise ReaderError(f"[{where}] overlap = 'footprint': {error}; lower max_diameter_km") from None
+
+
+def relevant_edges(making: Listing) -> Edges:
+    """Of each view to other groups that its reader names as relevant, such as craters visible in it.
+
+    The weight is the gain, at most 1. Groups may be listed later and by another reader, so all must be known.
+    """
+    found = [
+        (row, other, min(gain, 1.0))
+        for role, row, group, gain in making.gains
+        if gain > 0 and group != making.columns["group"][row]
+        for other in making.groups[role].get(group, [])
+    ]
+    rows, columns, weights = (np.array([edge[at] for edge in found]) for at in range(3))
+    return Edges(rows.astype(np.int64), columns.astype(np.int64), weights.astype(np.float32))
 
 
 def _moved(edges: Edges, first: int) -> Edges:

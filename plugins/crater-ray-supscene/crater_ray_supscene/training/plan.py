@@ -29,6 +29,7 @@ from crater_ray_supscene.training.listing import (
     items_of,
     of_item,
     place,
+    relevant_edges,
     touching,
 )
 
@@ -102,6 +103,7 @@ def make_plan(job: TrainJob) -> Plan:
     held = job.held_out
     for number, table in enumerate(held.scenes):
         add_scenes(making, job, table, HELD, f"held_out.scenes.{number}")
+    making.edges.append(relevant_edges(making))
     if held.gallery is not None:
         sets = {GALLERY: held.gallery, **{f"{QUERY}{name}": table for name, table in held.queries.items()}}
         for role, plugin in sets.items():
