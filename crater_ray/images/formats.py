@@ -97,9 +97,8 @@ def unread(content: bytes) -> str | None:
     except Exception:  # whatever a broken directory raises
         return None
     packed = "" if method in TiffImagePlugin.COMPRESSION_INFO else f", compressed by method {method}"
-    return (
-        f"a TIFF of {samples} × {bits[0]}-bit {kind}{packed}, which is not read; convert it to 8 or 16 bits"
-    )
+    what = f"a TIFF of {samples} × {bits[0]}-bit {kind}{packed}"
+    return f"{what}, which is not read; convert it to grey or RGB of 8 or 16 bits"
 
 
 def known(content: bytes) -> str | None:

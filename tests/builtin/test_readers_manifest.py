@@ -135,6 +135,7 @@ def test_a_table_that_does_not_hold_says_where(tmp_path: Path, text: str, messag
         b"sep=;\r\npath;group;lat\r\na.jpg;1;1,5\r\n",
         b"SEP=,\npath,group,lat\na.jpg,1,1.5\n",
         b"# a list, of 2020\n#\npath,group,lat\na.jpg,1,1.5\n",
+        b"# of 2020\n# path,group,lat\na.jpg,1,1.5\n",
         b"path , group, lat\n a.jpg , 1, 1.5 \n",
         b'path,group,lat\n"a.jpg "," 1",1.5\n',
         "path,group,lat\na.jpg\u00a0,1,1.5\n".encode(),
@@ -158,6 +159,12 @@ def test_a_cell_is_the_same_with_blanks_around_it(tmp_path: Path) -> None:
         "g",
         {"body": "Moon"},
     )
+
+
+def test_a_column_may_begin_with_a_hash(tmp_path: Path) -> None:
+    path = table(tmp_path, "# of 2020\n#id,path,group\n7,a.jpg,1\n")
+    assert [item.id for item in items(Manifest(path, id_column="#id"))] == ["7"]
+    assert [item.id for item in items(Manifest(path))] == ["7"]
 
 
 def test_latin_1(tmp_path: Path) -> None:

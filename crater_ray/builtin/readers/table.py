@@ -96,9 +96,9 @@ def _csv(path: Path, text: Set[str]) -> tuple[pa.Table, int]:
     Blank lines, comments and Excel's `sep=;` above the header are read over.
     """
     whole = decoded(path.read_bytes(), str(path))
-    passed = _ABOVE.match(whole)
-    above = passed.group().count("\n") if passed else 0
-    content = whole[passed.end() if passed else 0 :].encode()
+    start = _header(whole, text)
+    above = whole.count("\n", 0, start)
+    content = whole[start:].encode()
     bare = re.sub(r'"[^"]*"', "", content.partition(b"\n")[0].decode())
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t|", key=bare.count)
     # one block, so that a column's type is that of all its values, not of the first megabyte's
@@ -117,6 +117,20 @@ def _csv(path: Path, text: Set[str]) -> tuple[pa.Table, int]:
     if delimiter == ";":
         table = pa.table([_points(column) for column in table.columns], names=names)
     return pa.table([_trimmed(column) for column in table.columns], names=names), above
+
+
+def _header(whole: str, wanted: Set[str]) -> int:
+    """Where the header begins: behind comments, unless the last of them has a column that is asked for."""
+    passed = _ABOVE.match(whole)
+    if passed is None:
+        return 0
+    last = passed.group().rstrip().rpartition("\n")[2]
+    cells = [cell.strip(' \t"') for cell in re.split(r"[,;\t|]", last)]
+    bare = [cells[0].lstrip("# \t"), *cells[1:]]
+    if not last.startswith("#") or wanted.isdisjoint([*cells, *bare]):
+        return passed.end()
+    mark = 0 if cells[0] in wanted else len(last) - len(last.lstrip("# \t"))
+    return passed.group().rindex(last) + mark
 
 
 def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
