@@ -64,6 +64,7 @@ class Listing:
     parts: int
     item_bytes: float  # of items.parquet, a view
     part_bytes: float = PART_JSON  # of part.json
+    counted: bool = True  # every view; False: `views` is an estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Plan:
     builder_memory: int  # bytes, where a segment of stage one is built
     segments: int
     factory: str  # of FAISS, that stage one has; "auto" is resolved
+    counted: bool = True  # False: `views` is an estimate from some of the parts
 
     @property
     def bytes(self) -> int:
@@ -94,7 +96,7 @@ class Plan:
 
     def as_text(self) -> str:
         width = max(len(name) for name in (*self.files, "all"))
-        lines = [f"{self.views:,} views in {self.parts:,} parts", ""]
+        lines = [f"{'' if self.counted else 'about '}{self.views:,} views in {self.parts:,} parts", ""]
         lines += [f"{name:<{width}}  {told(size):>9}" for name, size in self.files.items()]
         lines += [f"{'all':<{width}}  {told(self.bytes):>9}  {self.bytes_per_view:,.0f} bytes a view", ""]
         lines.append(
@@ -199,6 +201,7 @@ def estimate(
         BUILDER + round(max(learn, taught, whole + block)),
         segments,
         factory,
+        listing.counted or views != listing.views,
     )
 
 
@@ -282,7 +285,8 @@ def listed(reader: Reader) -> Listing:
         rows, size = rows + len(items), size + len(items_file(items_table(items, schema, parts[at])))
     if not rows:
         raise ReaderError("the reader lists no items in the parts that were looked at: nothing to plan with")
-    return Listing(round(rows * len(parts) / len(looked)), len(parts), size / rows)
+    counted = len(looked) == len(parts)
+    return Listing(round(rows * len(parts) / len(looked)), len(parts), size / rows, counted=counted)
 
 
 def like_index(root: Path) -> Listing:
