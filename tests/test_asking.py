@@ -12,6 +12,7 @@ from crater_ray.builtin import InstanceTokensOptions
 from crater_ray.cli import main
 from crater_ray.config import NeighboursTable, ServeTable
 from crater_ray.jobfile import Table
+from crater_ray.plugins.registry import explain
 from crater_ray.serve.models import SearchRequest
 
 
@@ -33,8 +34,9 @@ def test_candidates_without_a_shortlist_are_refused(
 
 
 def test_a_table_and_a_request_refuse_them_too() -> None:
-    with pytest.raises(ValidationError, match="mode exact scores every image"):
+    with pytest.raises(ValidationError, match="mode exact scores every image") as told:
         NeighboursTable(mode="exact", candidates=30)
+    assert explain(told.value, NeighboursTable).startswith("candidates = 30: mode exact")
     with pytest.raises(ValidationError, match="mode exact scores every image"):
         SearchRequest(id="a", mode="exact", candidates=30)
     assert NeighboursTable(mode="exact").deep is None

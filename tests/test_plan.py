@@ -180,7 +180,9 @@ def test_faiss_bytes_a_vector(factory: str, bytes_a_vector: int) -> None:
         assert fixed == pytest.approx(4096 * (384 * 4 + 8), rel=0.1)  # centres, and each list's length
 
 
-@pytest.mark.parametrize(("sizes", "line"), [([5, 9, 1], "15 views in 3 parts"), ([5, 9, 1, 1], "about 9 views in")])
+@pytest.mark.parametrize(
+    ("sizes", "line"), [([5, 9, 1], "15 views in 3 parts"), ([5, 9, 1, 1], "about 9 views in 4")]
+)
 def test_an_estimate_of_the_views_says_so(sizes: list[int], line: str) -> None:
     listing = plan.listed(Craters(sizes))
     foretold = plan.estimate(SHAPE, listing, views=listing.views, factory="Flat", whiten=False)

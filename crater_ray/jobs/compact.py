@@ -32,7 +32,7 @@ class Compacted:
     def as_text(self) -> str:
         line = (
             f"version {self.version}: {self.parts[0]} parts are now {self.parts[1]}, "
-            f"{self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows left stage one"
+            f"and {self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows left stage one"
         )
         return "\n".join([line, *(f"stage one: {told}" for told in self.stage_one if ": " in told)])
 

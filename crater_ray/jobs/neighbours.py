@@ -25,6 +25,7 @@ from crater_ray.retrieve import Index
 
 ROWS = 512  # queries a task
 QUERIES = 16  # scored together
+SUFFIXES = (".parquet", ".pq")
 ASKED = b"crater_ray"  # the key of the file's metadata
 SCHEMA = pa.schema(
     [("query_id", pa.string()), ("rank", pa.int32()), ("id", pa.string()), ("score", pa.float32())]
@@ -43,12 +44,14 @@ def run(
     """Write (query_id, rank, id, score), an item never its own neighbour; how many rows.
 
     The file's metadata says how it was asked for: see `asked`.
-    Raises UserError when `out` is a folder or its folder cannot be made, StorageFull, ClusterError, and what
-    opening the index raises.
+    Raises UserError when `out` is a folder, is named as another format or its folder cannot be made,
+    StorageFull, ClusterError, and what opening the index raises.
     """
     index = Index(root, version)
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a .parquet file")
+    if out.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{out}: the table is written as Parquet; name a .parquet file")
     out.parent.mkdir(parents=True, exist_ok=True)
     pinned = index.snapshot.version.number
     how = {

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -225,7 +225,8 @@ def explain(error: ValidationError, model: type[BaseModel], words: Iterable[str]
     lines = []
     for problem in error.errors(include_url=False):
         place = ".".join(str(step) for step in problem["loc"])
-        message = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        message = in_words(problem)
+        message = f"{message[:1].lower()}{message[1:]}"
         if problem["type"] == "extra_forbidden":
             owner = _owner(model, problem["loc"])
             known = [key for key, field in owner.model_fields.items() if not field.exclude]
@@ -241,6 +242,12 @@ def explain(error: ValidationError, model: type[BaseModel], words: Iterable[str]
         else:
             lines.append(f"{place}: {message} (got {problem['input']!r:.200})" if place else message)
     return "; ".join(lines)
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of one mistake; of a validator its own words, without "Value error" before them."""
+    own = problem.get("ctx", {}).get("error") if problem["type"] == "value_error" else None
+    return str(own or problem["msg"])
 
 
 def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

@@ -18,7 +18,9 @@ from crater_ray.options import index_argument, overrides_option, unused
     "--prefix", default="/", show_default=True, help="The path it is answered below, such as /moon."
 )
 @click.option(
-    "--token-file", type=click.Path(path_type=Path), help="One bearer token a line; what callers must send."
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="One bearer token a line, of 16 ASCII characters or more; what callers must send.",
 )
 @click.option("--no-auth", is_flag=True, help="Ask for no token; on this machine's own address only.")
 @click.option(

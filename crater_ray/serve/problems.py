@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from crater_ray.errors import CraterRayError, QueryError
+from crater_ray.plugins.registry import in_words
 from crater_ray.serve.calls import Busy, Fault, Late, NoAnswer
 from crater_ray.serve.models import Problem
 from crater_ray.serve.searcher import UnknownItem
@@ -55,7 +56,7 @@ def of_error(error: Exception, request_id: str | None) -> Problem:
     if isinstance(error, RequestValidationError | ValidationError):
         return problem(422, mistakes(error.errors()), request_id)
     if isinstance(error, HTTPException):
-        return problem(error.status_code, str(error.detail), request_id)
+        return problem(error.status_code, _no_route(error) or str(error.detail), request_id)
     kind = "" if isinstance(error, CraterRayError) else f"{type(error).__name__}: "
     logger.error("%s%s", kind, error, exc_info=error)
     return problem(500, "this is a fault of the service; its log says more under the request_id", request_id)
@@ -64,8 +65,16 @@ def of_error(error: Exception, request_id: str | None) -> Problem:
 def mistakes(errors: Iterable[Mapping[str, Any]]) -> str:
     """One line of what pydantic found, without the values that were given."""
     found = list(errors)
-    lines = [f"{'.'.join(map(str, one['loc'])) or 'the request'}: {one['msg']}" for one in found[:SHOWN]]
+    lines = [f"{'.'.join(map(str, one['loc'])) or 'the request'}: {in_words(one)}" for one in found[:SHOWN]]
     return "; ".join(lines) + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+def _no_route(error: HTTPException) -> str | None:
+    """Where the router itself refuses, with no more than the status's name."""
+    if error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:
+        return "no such route; /docs lists every one"
+    allowed = (error.headers or {}).get("Allow")
+    return f"not by this method; allowed: {allowed}" if error.status_code == 405 and allowed else None
 
 
 def headers(status: int) -> dict[str, str]:

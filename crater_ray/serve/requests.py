@@ -91,11 +91,11 @@ async def _json(request: Request, model: type[Model]) -> Model:
     return _parsed(await request.body(), model)
 
 
-def _parsed(text: bytes | str, model: type[Model]) -> Model:
+def _parsed(text: bytes | str, model: type[Model], what: str = "the body") -> Model:
     try:
         plain: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise Refused(400, "the body is not JSON") from None
+        raise Refused(400, f"{what} is not JSON") from None
     try:
         return model.model_validate(plain)
     except ValidationError as error:
@@ -134,4 +134,4 @@ def _options(form: FormData, known: Sequence[str]) -> Options:
     told = form.get("request", "{}")
     if not isinstance(told, str):
         raise Refused(422, "request: send it as text, without a file name")
-    return _parsed(told, Options)
+    return _parsed(told, Options, "request, a part of the form,")

@@ -19,7 +19,7 @@ from crater_ray.bench import evaluate
 from crater_ray.builtin.pairs import Pairs
 from crater_ray.cli import main
 from crater_ray.config import Job, NeighboursTable
-from crater_ray.errors import ConfigError, IndexMismatch, QueryError
+from crater_ray.errors import ConfigError, IndexMismatch, QueryError, UserError
 from crater_ray.jobs import consume, neighbours
 from crater_ray.jobs.index import run
 from crater_ray.plugins import Index as IndexProtocol
@@ -100,6 +100,15 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
         assert listed == [hit.id for hit in index.search(id=id, top=3, mode=mode, expand=1, **deep)]
     how = {"top": 3, "mode": mode, "candidates": deep.get("candidates"), "expand": 1}
     assert neighbours.asked(tmp_path / "n.parquet") == {**how, "index": {"name": "index", "version": 1}}
+
+
+@pytest.mark.parametrize("name", ["n.csv", "n.foo", "n"])
+def test_a_table_is_not_parquet_under_another_format_s_name(
+    index: Index, indexed: Job, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match=r"is written as Parquet; name a \.parquet file"):
+        neighbours.run(index.root, NeighboursTable(), tmp_path / name, indexed.cluster, quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_tokens_of_another_codec_s_version_are_refused(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,12 +218,22 @@ def test_a_page_that_cannot_be_had(rig: Rigs, params: dict[str, Any]) -> None:
     assert rig(shards=2).client.get("/v1/items", params={"cursor": "9.999"}).json()["rows"] == []
 
 
+def test_a_refusal_is_in_our_own_words_and_names_the_part(rig: Rigs) -> None:
+    client = rig().client
+    box = {"west": 0, "south": 10, "east": 1, "north": 0}
+    told = client.post("/v1/search", json={"id": "i0001", "box": box}).json()["detail"]
+    assert told == "box: south lies above north"
+    reply = client.post("/v1/search", files={"image": ("x", painted())}, data={"request": "{top}"})
+    refused(reply, 400, "request, a part of the form, is not JSON")
+
+
 def test_paths_and_methods_that_are_not_there(rig: Rigs) -> None:
     client = rig().client
     for path in ("/v1/nothing", "/v1/", "/v1/search/", "/v1/../etc/passwd", "/nothing", "/../gate.py"):
         refused(client.get(path), 404)
+    refused(client.get("/v1/nothing"), 404, "no such route; /docs lists every one")
     reply = client.get("/v1/search")
-    refused(reply, 405)
+    refused(reply, 405, "not by this method; allowed: POST")
     assert reply.headers["allow"] == "POST"
 
 
