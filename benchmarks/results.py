@@ -46,6 +46,7 @@ COMMANDS = {  # section: the command that prints it
     "faults": "benchmarks/faults.py",
     "nodes": "benchmarks/nodes.py",
     "scale": "benchmarks/scale.py",
+    "scale_filters": "benchmarks/scale.py --filters 60000",
     "half": "benchmarks/half.py indexes/scale-1000000 indexes/scale-1000000-int4",
     "nearness": "benchmarks/nearness.py indexes/scale-real indexes/scale-20000 indexes/scale-100000",
     "plan": "benchmarks/planned.py",

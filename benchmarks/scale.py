@@ -10,6 +10,10 @@ scan's ten among those of the default mode. Stage one of drawn indexes compares 
 is measured with those and, as a job has it by default, with whitened class tokens. Memory is that process's
 (smaps_rollup): anonymous is its own, the rest are pages of files, which the system takes back when it needs
 them. The first run takes 25 minutes of two free cores for 10^6 views, and 6 GB of disk.
+
+    python benchmarks/scale.py --filters 60000
+
+prints what filters cost and keep (benchmarks/scale_filters.py), in a minute, of an index that it makes up.
 """
 
 from __future__ import annotations
@@ -42,6 +46,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="processes an index is measured in, in turns")
     parser.add_argument("--cgroup", type=Path, help="a memory cgroup's folder that was made for this")
     parser.add_argument("--write", help="write one drawn index, and no more", **number)
+    parser.add_argument(
+        "--filters", help="what filters cost and keep in an index of so many, and no more", **number
+    )
     parser.add_argument("--stage-one", help="build stage one of a written one, and no more", **number)
     options = parser.parse_args()
     if options.write is not None:
@@ -49,8 +56,12 @@ def main() -> None:
     elif options.stage_one:
         print(json.dumps(built(options.stage_one, options)))
     else:
+        import scale_filters
+
         versions = {name: version(name) for name in ("torch", "faiss-cpu")}
-        show(measured(options), options, **versions)
+        filters = options.filters
+        report = scale_filters.measured(filters, options.threads) if filters else measured(options)
+        show(report, options, **versions)
 
 
 def measured(options: Any) -> Report:
