@@ -53,7 +53,7 @@ def columns(o: MosaicOptions, *, recognise: bool = False) -> Columns:
         names["lon"],
         names["diameter"],
         published=base is not None and not by_hand,
-        recognise=recognise,
+        recognise=recognise or (base is not None and base.recognise),
     )
 
 

@@ -113,3 +113,14 @@ def test_boxes(catalogue: Write) -> None:
     assert found.inside((-180, -90, 180, 90)).all()
     assert found.inside((0, -90, 360, 90)).all()
     assert found.inside((-10, -5, 10, 5)).tolist() == [False, False, True, False]
+
+
+@pytest.mark.real
+def test_the_martian_preset_reads_a_copy_with_short_names(moon_data: Path) -> None:
+    path = moon_data.parent / "mars" / "mars_craters_robbins_sample.csv"
+    found = read_catalogue(path, PRESETS["robbins_mars"])
+    rows = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
+    of = {str(row["CRATER_ID"]): row for row in rows}
+    assert len(found) == len(of) >= 669
+    for id, lat, diameter in zip(found.ids, found.lat, found.diameter, strict=True):
+        assert (lat, diameter) == (of[id]["LAT_CIRC_IMG"], of[id]["DIAM_CIRC_IMG"])

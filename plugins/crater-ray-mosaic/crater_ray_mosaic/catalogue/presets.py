@@ -28,8 +28,13 @@ class Columns:
 
 
 PRESETS: dict[str, Columns] = {
-    "robbins_mars": Columns(
-        "CRATER_ID", "LATITUDE_CIRCLE_IMAGE", "LONGITUDE_CIRCLE_IMAGE", "DIAM_CIRCLE_IMAGE", published=True
+    "robbins_mars": Columns(  # copies of it have the short names of the Moon's
+        "CRATER_ID",
+        "LATITUDE_CIRCLE_IMAGE",
+        "LONGITUDE_CIRCLE_IMAGE",
+        "DIAM_CIRCLE_IMAGE",
+        published=True,
+        recognise=True,
     ),
     "robbins_moon": Columns("CRATER_ID", "LAT_CIRC_IMG", "LON_CIRC_IMG", "DIAM_CIRC_IMG", published=True),
     "head_povilaitis": Columns("crater_id", "lat", "lon_e180", "diam_km", published=True),
