@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -84,14 +84,12 @@ def score(
     step = _images(k, width * min(together, max(count, 1)), road)
     buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=road.products)
     for start, stop, left in _chunks(codes, scales, keeper, k, dim, step, road):
-        there: Tensor | None = None
-        for number, group in enumerate(groups):
+        which = cache(partial(_present, codes[start:stop], k))
+        for group in groups:
             shape = (stop - start, k, *group.scales.shape)
             products = buffer[: math.prod(shape)]
             road.multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
-            if not number:  # now the codes are in the cache
-                there = _present(codes[start:stop], k)
-            out[start:stop, group.place] = compare(products.view(shape), group.scales, there)
+            out[start:stop, group.place] = compare(products.view(shape), group.scales, which)
     scores: Floats = out.numpy().T
     return np.ascontiguousarray(scores * scales[:, 0] if road.scaled else scores)
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-# Products (n, K, B, Q) int32 or float, query scales (B, Q) float, 0 where a query token is absent, and which
-# gallery tokens are present (n, K) bool, None: all. Products times query scales are the similarities of n
-# images' K tokens to B queries' Q tokens, up to one positive factor an image that the kernel applies
-# afterwards. Products of absent gallery tokens may be overwritten.
-OfProducts = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # -> scores (n, B) float32
+Present = Callable[[], Tensor | None]  # tells which gallery tokens are present (n, K) bool, None: all
+# Products (n, K, B, Q) int32 or float, query scales (B, Q) float, 0 where a query token is absent, and what
+# tells the present gallery tokens, for whoever needs to know. Products times query scales are the
+# similarities of n images' K tokens to B queries' Q tokens, up to one positive factor an image that the
+# kernel applies afterwards. Products of absent gallery tokens are 0 and may be overwritten.
+OfProducts = Callable[[Tensor, Tensor, Present], Tensor]  # -> scores (n, B) float32
 # similarities (n, K, Q) float, asked (Q,) bool and present (n, K) bool -> (n, K, Q), each one's weight in the
 # score
 Weights = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -43,9 +44,12 @@ class Matching:
     )
 
 
-def maxsim(products: Tensor, scales: Tensor, present: Tensor | None = None) -> Tensor:
+def maxsim(products: Tensor, scales: Tensor, which: Present) -> Tensor:
     """Mean over the query's tokens of the best gallery token (s_LI, CraterBench-R)."""
-    best = _best(_hidden(products, present))  # in the integers: query scales are >= 0 and change no maximum
+    best = _best(products)  # in the integers: query scales are >= 0 and change no maximum
+    present = None
+    if best.min().item() <= 0 and (present := which()) is not None:  # else no absent token was the best
+        best = _best(_hidden(products, present))
     return _of_some((best * scales).mean(-1), present)
 
 
@@ -56,8 +60,9 @@ def maxsim_weights(similarities: Tensor, asked: Tensor, present: Tensor) -> Tens
     return _marked(nearest, there, similarities.shape[1]).transpose(1, 2) / len(asked)
 
 
-def chamfer(products: Tensor, scales: Tensor, present: Tensor | None = None) -> Tensor:
+def chamfer(products: Tensor, scales: Tensor, which: Present) -> Tensor:
     """Mean of both directions: the query's tokens to their best, and the gallery's to theirs."""
+    present = which()
     similarity = _hidden(products, present) * scales
     asked = scales > 0  # (B, Q)
     best = similarity.amax(1).mean(-1)
@@ -77,13 +82,13 @@ def chamfer_weights(similarities: Tensor, asked: Tensor, present: Tensor) -> Ten
     return (maxsim_weights(similarities, asked, present) + back) / 2
 
 
-def mutual(products: Tensor, scales: Tensor, present: Tensor | None = None) -> Tensor:
+def mutual(products: Tensor, scales: Tensor, which: Present) -> Tensor:
     """Mean similarity of the pairs of tokens that are each other's nearest, of equals the first.
 
     Where both sides have tokens there is always one: among the pairs of highest similarity, that of the first
     gallery token.
     """
-    asked = scales > 0  # (B, Q)
+    present, asked = which(), scales > 0  # (B, Q)
     similarity = _hidden(products, present) * scales
     if not bool(asked.all()):
         similarity = _lowered(similarity, ~asked)

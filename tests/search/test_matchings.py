@@ -186,11 +186,11 @@ def test_the_same_without_int_mm(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_of_equal_pairs_the_first_are_mutual() -> None:
     one = torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.9, 0.9]])  # (K, Q): 0 is nearest to 0, and 1 to 1
-    scores = mutual(one[None, :, None], torch.ones(1, 3))
+    scores = mutual(one[None, :, None], torch.ones(1, 3), lambda: None)
     assert scores.item() == pytest.approx((0.5 + 0.9) / 2)
     for seed in range(50):  # small integers: ties everywhere
         products = torch.randint(-2, 3, (2, 5, 1, 9), generator=torch.Generator().manual_seed(seed))
-        scores = mutual(products.int(), torch.ones(1, 9))
+        scores = mutual(products.int(), torch.ones(1, 9), lambda: None)
         for image, score_ in zip(products[:, :, 0], scores[:, 0], strict=True):
             nearest, back = image.argmax(0).tolist(), image.argmax(1).tolist()
             pairs = [float(image[k, q]) for q, k in enumerate(nearest) if back[k] == q]
