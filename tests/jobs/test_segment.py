@@ -193,9 +193,10 @@ def test_parts_that_come_later_share_what_was_learnt(tmp_path: Path) -> None:
         segment.probes = segment.lists
     rows, scores = index.shortlist(index.vectors()[:40], 12, mask)
     expected = slow(index, mask)[:40]
-    near = 0.1  # a byte a dimension, of the range of those that taught it: a vector held out may lie outside
-    np.testing.assert_allclose(scores, -np.sort(-expected, 1)[:, :12], atol=near)
-    np.testing.assert_allclose(np.take_along_axis(expected, rows, 1), scores, atol=near)
+    for exact in (-np.sort(-expected, 1)[:, :12], np.take_along_axis(expected, rows, 1)):
+        off = np.abs(scores - exact)
+        assert np.quantile(off, 0.99) < 0.06  # a byte a dimension
+        assert off.max() < 0.1  # of the range of those that taught it: a vector held out may lie outside
     outgrown = parts(tmp_path, [1600, 1600, 1600, 1600], "p")
     segments = put(tmp_path, (*first, *few, *many, *outgrown))
     assert [(s.factory, s.rows) for s in segments] == [("IVF256,SQ8", 7950)]
