@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,12 @@ ROWS = (
         "names with white space, `#` and other scripts",
         "read",
         _folder(["#1 é.png", "月 1.png"], "#1 é.png", "月 1.png"),
+    ),
+    Row(
+        "a name that is not UTF-8",
+        "read: the other images",
+        _folder(["a.jpg"], "a.jpg", os.fsdecode(b"caf\xe9.jpg")),
+        "are not indexed, since their names are not UTF-8",
     ),
     Row("hidden files and folders", "read: without them", _folder(["a.png"], "a.png", ".b.png", ".c/d.png")),
     Row("a folder without an image", "set root or pattern to where they are", _folder([], "notes.txt")),

@@ -43,13 +43,20 @@ class Folder:
         self.root = Path(root)
         self.pattern = pattern
         self._unread: Counter[str] = Counter()
+        self._unnamed: list[str] = []
 
     def parts(self) -> list[str]:
         """Names by content. Raises ReaderError when there is no folder, or no image in it.
 
-        Warns of pictures that are not listed since their format is not decoded.
+        Warns of pictures that are not listed since their format is not decoded, or their name is not UTF-8.
         """
         parts = list(self._parts)
+        if self._unnamed:
+            warnings.warn(
+                f"{len(self._unnamed)} files below {self.root} are not indexed, since their names are not "
+                f"UTF-8 (such as {os.fsencode(self._unnamed[0])!r}); rename them",
+                stacklevel=2,
+            )
         if self._unread:
             kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self._unread.items()))
             warnings.warn(
@@ -81,7 +88,7 @@ class Folder:
             raise ReaderError(f"{self.root} {what}; set root to the folder that holds the images")
         wanted = self.pattern.split("/")
         by_extension = "." not in wanted[-1]
-        ids, self._unread = [], Counter[str]()
+        ids, self._unread, self._unnamed = [], Counter[str](), []
         for path in _walk(self.root):
             extension = os.path.splitext(path)[1].lower()
             if by_extension and extension not in EXTENSIONS and extension not in UNREAD:
@@ -90,11 +97,15 @@ class Folder:
                 continue
             if by_extension and extension in UNREAD:
                 self._unread[extension] += 1
+            elif not _is_text(path):
+                self._unnamed.append(path)
             else:
                 ids.append(path)
         ids.sort()
         if not ids:
             unread = f"; {sum(self._unread.values())} files of other formats" if self._unread else ""
+            if self._unnamed:
+                unread += f"; {len(self._unnamed)} names are not UTF-8"
             known = ", ".join(sorted(EXTENSIONS)) if by_extension else "any extension"
             raise ReaderError(
                 f"no image below {self.root} matches {self.pattern!r} ({known}{unread}); "
@@ -120,6 +131,15 @@ def _walk(root: Path) -> Iterator[str]:
                         yield prefix + entry.name
         except OSError as error:
             raise ReaderError(f"{folder} cannot be listed: {error.strerror or error}") from error
+
+
+def _is_text(path: str) -> bool:
+    """Whether the name can be kept: bytes that are not UTF-8 arrive as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
