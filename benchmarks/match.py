@@ -25,7 +25,6 @@ import numpy as np
 from table import Report, arguments, show
 
 from crater_ray_catalogue import MatchOptions
-from crater_ray_catalogue.asking import CANDIDATES, SIZE, VIEWS
 from crater_ray_catalogue.candidates import find
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries
@@ -33,6 +32,7 @@ from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.match import MOST
 from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene
+from crater_ray_catalogue.window_queries import CANDIDATES, SIZE, VIEWS
 from crater_ray_mosaic.bodies import system
 from crater_ray_mosaic.covisible import project
 from crater_ray_mosaic.pose import Pose
@@ -47,7 +47,7 @@ SCALES = (0.55, 1.1)  # km a pixel
 LEAST, CRATERS, NEAR = 20.0, 5, 0.25
 DEGREES = (20.0, 40.0)  # of an optical scene's side
 SLOPES, STEEPEST = 16, 35.0  # pixels a degree of the raster of slopes; degrees that are white
-BRIGHT = {"look": "bright", "pixels": 6.0, "width": 4.0, "rotations": 36, "windows": 1080}
+HIGH_SUN = {"illumination": "high_sun", "pixels": 6.0, "width": 4.0, "rotations": 36, "windows": 1080}
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def error(outcome: Outcome, shot: Shot, everything: Entries) -> float:
         return math.nan
     rows, x, y = inside(shot.pose, shot.scene.width, everything)
     p = everything.places
-    found = outcome.placed.pixels(p.lat[rows], p.lon[rows])
-    off = np.hypot(found[0] - x, found[1] - y) * shot.scale / p.diameter[rows]
+    pixels = outcome.placed.pixels(p.lat[rows], p.lon[rows])
+    off = np.hypot(pixels[0] - x, pixels[1] - y) * shot.scale / p.diameter[rows]
     return float(np.median(np.where(np.isfinite(off), off, 99.0)))
 
 
@@ -214,9 +214,9 @@ def measure(
 
 def one_scene(index: Any, everything: Entries, shot: Shot, options: MatchOptions, control: bool) -> Told:
     started = time.perf_counter()
-    found = find(shot.scene, options.pixels, MOST, options.look)
+    detections = find(shot.scene, options.pixels, MOST, options.illumination)
     ask = Asking(index, shot.scene)
-    outcome = match(shot.scene, found, Ground(everything, system("moon")), ask, options)
+    outcome = match(shot.scene, detections, Ground(everything, system("moon")), ask, options)
     seconds, windows = time.perf_counter() - started, len(ask.encoded)
     refused = None
     if control:
@@ -224,7 +224,7 @@ def one_scene(index: Any, everything: Entries, shot: Shot, options: MatchOptions
         ground = Ground(everything, system("moon"))
         there[ground.near(shot.pose.lat, shot.pose.lon, 1.2 * math.sqrt(2) * shot.pose.half_width_km)] = False
         ask.gone = np.isin(np.array(index.groups), np.array(everything.ids)[~there])
-        other = match(shot.scene, found, Ground(part(everything, there), system("moon")), ask, options)
+        other = match(shot.scene, detections, Ground(part(everything, there), system("moon")), ask, options)
         refused = other.placed is None
     off = error(outcome, shot, everything)
     return Told(None if math.isnan(off) else round(off, 4), windows, round(seconds, 2), refused)
@@ -268,9 +268,17 @@ def main() -> None:
         ways.append(("frozen", "the same, frozen backbone", options.frozen, options.scenes, turned))
     if options.optical:
         with redirect_stdout(sys.stderr):
-            walls = slopes_indexed()
-        bright = turned.model_copy(update=BRIGHT)
-        ways.append(("optical", "optical mosaic by slopes, backbone walls", walls, options.optical, bright))
+            slopes = slopes_indexed()
+        high_sun = turned.model_copy(update=HIGH_SUN)
+        ways.append(
+            (
+                "optical",
+                "optical mosaic by slopes, backbone difference_of_gaussians",
+                slopes,
+                options.optical,
+                high_sun,
+            )
+        )
     for slug, name, path, count, asked in ways:
         if not count:
             continue

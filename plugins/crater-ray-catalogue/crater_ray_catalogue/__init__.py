@@ -78,25 +78,25 @@ class AnaloguesOptions(Options):
 class MatchOptions(Options):
     image: File  # anything GDAL opens
     candidates: File | None = None  # CSV x,y,diameter in pixels, of another detector; None: found here
-    look: Literal["shaded", "bright"] = (
-        "shaded"  # how craters are found: by their shading, or by bright walls
-    )
+    illumination: Literal["low_sun", "high_sun"] = "low_sun"  # craters show as shading, or as bright rings
     pixels: float = Field(16.0, ge=6)  # across a crater that is looked for, at least
     scale: tuple[float, float] | None = None  # kilometres a pixel that are possible
-    up: tuple[float, float] | None = None  # where the image's up may point, degrees clockwise from north
+    north_tolerance: tuple[float, float] | None = (
+        None  # bearing of the image's up: degrees clockwise from north
+    )
     rotations: int = Field(12, ge=1)  # of each window, over a whole turn
     windows: int = Field(240, ge=1)  # asked to find candidates' entries, at most
     width: float = Field(2.5, gt=1)  # of a window, in diameters: between those of the index's views
-    false: float = Field(0.01, gt=0, lt=1)  # matches that chance makes, expected of each image, at most
+    max_false_alarm: float = Field(0.01, gt=0, lt=1)  # expected false matches an image, at most
     catalogue: str | None = None  # "a" or "b" of an index of two catalogues
     body: str | None = None  # None: as the index's items say
 
     def unused(self) -> Iterator[tuple[str, str]]:
         if self.candidates is not None:
-            yield "look", "candidates says where craters are, and none is looked for"
+            yield "illumination", "candidates says where craters are, and none is detected"
 
 
-class WallsOptions(Options):
+class DifferenceOfGaussiansOptions(Options):
     size: int = Field(48, ge=8, le=96)  # pixels a side that are compared
 
 
@@ -113,10 +113,10 @@ def register_readers() -> Iterable[Label]:
 @hookimpl
 def register_backbones() -> Iterable[Label]:
     yield Label(
-        "walls",
-        "bright walls: optical images under a high sun against maps of slope; nothing is learnt",
+        "difference_of_gaussians",
+        "band-passed grey values: optical images under a high sun against maps of slope; not learned",
         "crater_ray_catalogue.walls:Walls",
-        WallsOptions,
+        DifferenceOfGaussiansOptions,
     )
 
 

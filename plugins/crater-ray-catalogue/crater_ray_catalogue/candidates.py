@@ -1,9 +1,8 @@
-"""Craters found in an image by their shading: where they may be and how wide, no more.
+"""Crater candidates detected in an image by template matching: centres and diameters.
 
-A crater's template is the light on its walls. To first order light is the slope towards the sun, so that
-the response to a sun from anywhere is made of those to two: the sun that all craters of an image share is
-the one that the strongest responses agree on. Images without shading (a full Moon's) show walls as bright
-rings.
+Under a low sun the template is a shaded crater. To first order, shading is the slope towards the sun, so the
+responses to two suns at right angles give the response to any. The sun's azimuth is estimated from the
+strongest responses. Under a high sun (a full Moon's) the template is a bright ring: the crater's walls.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from crater_ray_catalogue.scene import Scene
 from crater_ray_mosaic.catalogue import numbers, read_table
 
 Floats = NDArray[np.float64]
-Look = Literal["shaded", "bright"]
+Illumination = Literal["low_sun", "high_sun"]
 RADIUS = 10  # pixels of the template; the image is resized to fit it
 REACH = 1.4  # of the template, in radii
 STEP = 2**0.25  # from one radius to the next
@@ -34,8 +33,8 @@ SHARE = 0.5  # of the larger one's radius, within which two candidates are one
 
 
 @dataclass(frozen=True)
-class Found:
-    """N candidates, the best first: pixels, and a score in 0..1."""
+class Detections:
+    """N crater candidates by falling score: pixels, and a score in 0..1."""
 
     x: Floats
     y: Floats
@@ -45,19 +44,19 @@ class Found:
     def __len__(self) -> int:
         return len(self.x)
 
-    def first(self, count: int) -> Found:
+    def first(self, count: int) -> Detections:
         some = slice(0, count)
-        return Found(self.x[some], self.y[some], self.diameter[some], self.score[some])
+        return Detections(self.x[some], self.y[some], self.diameter[some], self.score[some])
 
 
-def find(scene: Scene, least: float, most: int, look: Look) -> Found:
+def find(scene: Scene, least: float, most: int, illumination: Illumination) -> Detections:
     """At most `most` candidates of `least` pixels across or more."""
     image = scene.filled
     widest = min(image.shape) / 2
     count = max(1, int(math.log(widest / least) / math.log(STEP)) + 1) if widest > least else 1
     radii = [least / 2 * STEP**number for number in range(-1, count + 1)]
-    pairs = [_responses(image, radius, look) for radius in radii]
-    if look == "shaded":
+    pairs = [_responses(image, radius, illumination) for radius in radii]
+    if illumination == "low_sun":
         sun = _sun(pairs)
         maps = [pair[0] * math.cos(sun) + pair[1] * math.sin(sun) for pair in pairs]
     else:
@@ -92,8 +91,8 @@ def find(scene: Scene, least: float, most: int, look: Look) -> Found:
     return _apart(rows, most)
 
 
-def read_found(path: Path) -> Found:
-    """Candidates of another detector: CSV x,y,diameter[,score], pixels from the middle of the upper left one.
+def read_detections(path: Path) -> Detections:
+    """Detections of another program: CSV x,y,diameter[,score], pixels from the middle of the upper left one.
 
     Raises UserError for a file or a row that does not fit.
     """
@@ -115,14 +114,14 @@ def read_found(path: Path) -> Found:
     return _apart(rows, len(rows))
 
 
-def _templates(look: Look) -> list[Floats]:
+def _templates(illumination: Illumination) -> list[Floats]:
     """Of a crater of RADIUS pixels: walls lit from the right and from above; or bright walls."""
     half = math.ceil(REACH * RADIUS)
     across = np.arange(-half, half + 1) / RADIUS
     right, down = across[None, :], across[:, None]
     r = np.hypot(right, down)
     inside = r <= REACH
-    if look == "bright":
+    if illumination == "high_sun":
         ring = np.exp(-(((r - 0.88) / 0.16) ** 2)) * inside
         return [np.where(inside, ring - ring[inside].mean(), 0.0)]
     slope = np.exp(-(((r - 0.8) / 0.2) ** 2)) - 0.35 * np.exp(-(((r - 1.2) / 0.12) ** 2))
@@ -130,12 +129,14 @@ def _templates(look: Look) -> list[Floats]:
     return [towards * right, towards * -down]
 
 
-def _responses(image: NDArray[np.float32], radius: float, look: Look) -> list[NDArray[np.float32]]:
+def _responses(
+    image: NDArray[np.float32], radius: float, illumination: Illumination
+) -> list[NDArray[np.float32]]:
     """Normalised correlations with the templates, of the image resized so that `radius` is RADIUS pixels."""
     shape = tuple(max(8, round(side * RADIUS / radius)) for side in image.shape)
     small = resize(image, shape, anti_aliasing=radius > RADIUS, preserve_range=True).astype(np.float64)
     small = (small - small.mean()) / max(float(small.std()), 1e-12)
-    templates = _templates(look)
+    templates = _templates(illumination)
     disc = (
         np.hypot(*np.meshgrid(*[np.arange(side) - side // 2 for side in templates[0].shape]))
         <= REACH * RADIUS
@@ -176,7 +177,7 @@ def _vertex(before: float, here: float, after: float) -> float:
     return float(np.clip((before - after) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
 
 
-def _apart(rows: list[tuple[float, float, float, float]], most: int) -> Found:
+def _apart(rows: list[tuple[float, float, float, float]], most: int) -> Detections:
     """The best first, none within another."""
     rows = sorted(rows, reverse=True)
     kept = np.zeros((0, 4))
@@ -187,4 +188,4 @@ def _apart(rows: list[tuple[float, float, float, float]], most: int) -> Found:
             kept = np.vstack([kept, row])
         if len(kept) == most:
             break
-    return Found(kept[:, 1], kept[:, 2], kept[:, 3], kept[:, 0])
+    return Detections(kept[:, 1], kept[:, 2], kept[:, 3], kept[:, 0])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from crater_ray_catalogue.candidates import Found
+from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Complex, Ground
 
 NEAR, RATIO = 0.25, 1.35  # an inlier's distance in diameters and its ratio of diameters, at most
@@ -43,19 +43,19 @@ class Guess:
 
 
 def follow(
-    seed: Seed, found: Found, ground: Ground, scale: tuple[float, float] | None = None
+    seed: Seed, detections: Detections, ground: Ground, scale: tuple[float, float] | None = None
 ) -> Guess | None:
     """The best transform that this candidate, this entry and a second crater give; None without a second.
 
     scale: kilometres a pixel that are possible.
     """
-    w = found.x - 1j * found.y
-    one, width = seed.candidate, float(found.diameter[seed.candidate])
+    w = detections.x - 1j * detections.y
+    one, width = seed.candidate, float(detections.diameter[seed.candidate])
     rough = ground.diameter[seed.entry] / width
     if scale is not None and not (scale[0] / 1.2 <= rough <= scale[1] * 1.2):
         return None
-    some = np.arange(min(COUNTED, len(found)))
-    away, widths = (w - w[one])[some], found.diameter[some]
+    some = np.arange(min(COUNTED, len(detections)))
+    away, widths = (w - w[one])[some], detections.diameter[some]
     a = rough * np.exp(1j * np.radians(seed.angle))
     reach = np.exp(GROWTH) * rough * float(np.abs(away).max(initial=0.0)) + ground.diameter[seed.entry]
     rows, place = ground.about(seed.entry, reach)
@@ -137,11 +137,11 @@ def _by_chance(scale: float, widths: NDArray[np.float64], sizes: NDArray[np.floa
     return float(np.clip(covered, 1e-4, 0.5).mean())
 
 
-def distinct(guesses: Sequence[Guess], ground: Ground, found: Found, most: int) -> list[Guess]:
+def distinct(guesses: Sequence[Guess], ground: Ground, detections: Detections, most: int) -> list[Guess]:
     """The likeliest first, those that say the same place once."""
     kept: list[Guess] = []
     spots: list[tuple[NDArray[np.float64], float, float]] = []
-    middle = complex(np.mean(found.x), -np.mean(found.y))
+    middle = complex(np.mean(detections.x), -np.mean(detections.y))
     for guess in sorted(guesses, key=lambda one: (one.chance, -one.agreeing)):
         spot = ground.spots[guess.seed.entry]
         told = spot, abs(guess.a), float(np.angle(guess.a))

@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from crater_ray.images import turned
-from crater_ray_catalogue.candidates import Found
+from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.matching import Outcome
 from crater_ray_catalogue.registration import Placed, Ties
@@ -24,14 +24,14 @@ from crater_ray_catalogue.stage import whole
 
 
 def tie_table(
-    placed: Placed, ties: Ties, found: Found, ground: Ground, judged: dict[int, int | None]
+    placed: Placed, ties: Ties, detections: Detections, ground: Ground, judged: dict[int, int | None]
 ) -> pd.DataFrame:
     """A row a tie point. x, y from the middle of the upper left pixel; residuals after the fit.
 
     judged: entry -> its rank among the index's answers, where it was asked for.
     """
     places = ground.entries.places
-    x, y = found.x[ties.found], found.y[ties.found]
+    x, y = detections.x[ties.detections], detections.y[ties.detections]
     expected = placed.pixels(places.lat[ties.entry], places.lon[ties.entry])
     off = np.hypot(x - expected[0], y - expected[1])
     rank = [judged.get(entry) for entry in ties.entry.tolist()]
@@ -40,7 +40,7 @@ def tie_table(
             "id": [ground.entries.names[entry] for entry in ties.entry.tolist()],
             "x": np.round(x, 2),
             "y": np.round(y, 2),
-            "diameter_px": np.round(found.diameter[ties.found], 2),
+            "diameter_px": np.round(detections.diameter[ties.detections], 2),
             "lat": places.lat[ties.entry],
             "lon": places.lon[ties.entry],
             "diameter_km": ground.diameter[ties.entry],

@@ -15,8 +15,7 @@ from rich.progress import Progress
 from crater_ray.errors import UserError
 from crater_ray.plugins import Index
 from crater_ray_catalogue import MatchOptions, control
-from crater_ray_catalogue.asking import Asked
-from crater_ray_catalogue.candidates import Found, find, read_found
+from crater_ray_catalogue.candidates import Detections, find, read_detections
 from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.ground import Ground
@@ -25,6 +24,7 @@ from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene, read_scene
 from crater_ray_catalogue.stage import alone, whole
 from crater_ray_catalogue.tables import write_tables
+from crater_ray_catalogue.window_queries import WindowQueries
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -62,23 +62,23 @@ class Match:
             everything = chosen(entries(index), o.catalogue)
             ground = Ground(everything, sphere(everything, o.body))
             scene = read_scene(o.image)
-            found = candidates(scene, o)
-            asked = Asked(index, scene, out, everything.ids, RANK)
+            detections = candidates(scene, o)
+            queries = WindowQueries(index, scene, out, everything.ids, RANK)
             with Progress(console=Console(stderr=True), transient=True) as bar:
                 task = bar.add_task(f"candidates of {scene.name} asked", total=None)
                 outcome = match(
                     scene,
-                    found,
+                    detections,
                     ground,
-                    asked,
+                    queries,
                     o,
                     lambda done, total: bar.update(task, completed=done, total=total),
                 )
-            asked.save()
+            queries.save()
             for name in WRITTEN:  # of an earlier run that came to something else
                 (out / name).unlink(missing_ok=True)
-            table = write(index, scene, found, ground, outcome, o, out)
-            text = report(scene, found, ground, outcome, table, len(asked))
+            table = write(index, scene, detections, ground, outcome, o, out)
+            text = report(scene, detections, ground, outcome, table, len(queries))
             return whole(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -97,24 +97,24 @@ def chosen(everything: Entries, catalogue: str | None) -> Entries:
     return part(everything, np.array([one == catalogue for one in everything.catalogue], bool))
 
 
-def candidates(scene: Scene, options: MatchOptions) -> Found:
+def candidates(scene: Scene, options: MatchOptions) -> Detections:
     """Those of another detector, or found here. Raises UserError where there are too few to match."""
     if options.candidates is not None:
-        found = read_found(options.candidates)
+        detections = read_detections(options.candidates)
     else:
-        found = find(scene, options.pixels, MOST, options.look)
-    if len(found) < 3:
+        detections = find(scene, options.pixels, MOST, options.illumination)
+    if len(detections) < 3:
         raise UserError(
-            f"{len(found)} craters were found in {scene.name}, and a match takes three; give a larger "
-            "piece, fewer `pixels`, the other `look`, or `candidates` of another detector"
+            f"{len(detections)} craters were found in {scene.name}, and a match takes three; give a larger "
+            "piece, fewer `pixels`, the other `illumination`, or `candidates` of another detector"
         )
-    return found
+    return detections
 
 
 def write(
     index: Index,
     scene: Scene,
-    found: Found,
+    detections: Detections,
     ground: Ground,
     outcome: Outcome,
     options: MatchOptions,
@@ -125,24 +125,29 @@ def write(
     if placed is None or ties is None:
         return None
     ranks = {one.entry: one.rank for one in outcome.judged}
-    table = control.tie_table(placed, ties, found, ground, ranks)
+    table = control.tie_table(placed, ties, detections, ground, ranks)
     body = options.body or ground.entries.body
     net = control.network(table, scene.name, body, ground.radius)
     write_tables(out, "match", {"tie_points": table}, ground.body)
     whole(out / "control_network.csv", lambda path: net.to_csv(path, index=False))
     control.write_transform(out / "transform.json", placed, outcome, (scene.width, scene.height))
     control.georeference(options.image, placed, out / "georeferenced.tif")
-    draw(index, scene, found, ground, placed, ties, options.pixels, out / "match.png")
+    draw(index, scene, detections, ground, placed, ties, options.pixels, out / "match.png")
     return table
 
 
 def report(
-    scene: Scene, found: Found, ground: Ground, outcome: Outcome, table: pd.DataFrame | None, windows: int
+    scene: Scene,
+    detections: Detections,
+    ground: Ground,
+    outcome: Outcome,
+    table: pd.DataFrame | None,
+    windows: int,
 ) -> str:
     """Markdown: where the image lies and how well, or why it was not found."""
     right = sum(one.rank is not None for one in outcome.judged)
     effort = [
-        f"- candidates: {len(found)}, of them asked: {outcome.asked}; windows: {windows}; "
+        f"- candidates: {len(detections)}, of them asked: {outcome.asked}; windows: {windows}; "
         f"transforms judged: {outcome.tried}"
     ]
     if outcome.placed is None or table is None:

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, Polygon
 
 from crater_ray.errors import QueryError
 from crater_ray.plugins import Index
-from crater_ray_catalogue.candidates import Found
+from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.registration import Placed, Ties, in_view
 from crater_ray_catalogue.scene import Scene
@@ -23,7 +23,7 @@ TIE, OTHER = "tab:orange", "tab:cyan"
 def draw(
     index: Index,
     scene: Scene,
-    found: Found,
+    detections: Detections,
     ground: Ground,
     placed: Placed,
     ties: Ties,
@@ -36,15 +36,15 @@ def draw(
     left.imshow(
         scene.filled, cmap="gray", vmin=np.percentile(scene.filled, 1), vmax=np.percentile(scene.filled, 99)
     )
-    for x, y, width in zip(found.x, found.y, found.diameter, strict=True):
+    for x, y, width in zip(detections.x, detections.y, detections.diameter, strict=True):
         left.add_patch(Circle((x, y), width / 2, fill=False, color=OTHER, lw=0.5, alpha=0.5))
     size = scene.width, scene.height
     names = {entry: ground.entries.names[entry] for entry in ties.entry.tolist()}
     places = ground.entries.places
     xs, ys = placed.pixels(places.lat[ties.entry], places.lon[ties.entry])
-    for number, entry, x, y in zip(ties.found.tolist(), ties.entry.tolist(), xs, ys, strict=True):
-        at = found.x[number], found.y[number]
-        left.add_patch(Circle(at, found.diameter[number] / 2, fill=False, color=TIE, lw=1.4))
+    for number, entry, x, y in zip(ties.detections.tolist(), ties.entry.tolist(), xs, ys, strict=True):
+        at = detections.x[number], detections.y[number]
+        left.add_patch(Circle(at, detections.diameter[number] / 2, fill=False, color=TIE, lw=1.4))
         left.plot(x, y, "+", color=TIE, ms=6)
         left.annotate(names[entry], at, color="white", fontsize=7, ha="center")
     left.set(

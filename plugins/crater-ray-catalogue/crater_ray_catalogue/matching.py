@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binom
 
 from crater_ray_catalogue import MatchOptions
-from crater_ray_catalogue.candidates import Found
+from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.constellations import Guess, Seed, distinct, follow
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.registration import Placed, Ties, in_view, register
@@ -56,7 +56,7 @@ class Outcome:
 
 def match(
     scene: Scene,
-    found: Found,
+    detections: Detections,
     ground: Ground,
     ask: Ask,
     options: MatchOptions,
@@ -70,8 +70,11 @@ def match(
     angles = turns(options)
     shown = [
         number
-        for number in range(len(found))
-        if scene.inside(found.x[number], found.y[number], options.width * found.diameter[number]) >= HELD
+        for number in range(len(detections))
+        if scene.inside(
+            detections.x[number], detections.y[number], options.width * detections.diameter[number]
+        )
+        >= HELD
     ][: max(1, options.windows // len(angles))]
     guesses: list[Guess] = []
     judged_before: list[Guess] = []
@@ -81,23 +84,23 @@ def match(
     )  # transforms that are judged: a match must stand out among so many
     for start in range(0, len(shown), TOGETHER):
         some = shown[start : start + TOGETHER]
-        for seed in seeds(some, found, angles, rows, ask, options):
-            guess = follow(seed, found, ground, options.scale)
+        for seed in seeds(some, detections, angles, rows, ask, options):
+            guess = follow(seed, detections, ground, options.scale)
             if guess is not None and guess.agreeing >= AGREEING:
                 guesses.append(guess)
         progress(start + len(some), len(shown))
         fresh = [
             guess
-            for guess in distinct(guesses, ground, found, TRIES + len(judged_before))
+            for guess in distinct(guesses, ground, detections, TRIES + len(judged_before))
             if guess not in judged_before
         ]
         for guess in fresh[:TRIES]:
             judged_before.append(guess)
-            outcome = judge(guess, scene, found, ground, ask, options, most)
+            outcome = judge(guess, scene, detections, ground, ask, options, most)
             if outcome is None:
                 continue
             outcome = _told(outcome, start + len(some), len(judged_before))
-            if outcome.chance <= options.false:
+            if outcome.chance <= options.max_false_alarm:
                 progress(len(shown), len(shown))
                 return outcome
             best = min(best, outcome, key=lambda one: one.chance)
@@ -107,16 +110,16 @@ def match(
 def turns(options: MatchOptions) -> list[float]:
     """Angles at which windows are cut: where north may be, degrees clockwise from the image's up."""
     step = 360.0 / options.rotations
-    if options.up is None:
+    if options.north_tolerance is None:
         return [number * step for number in range(options.rotations)]
-    low, high = options.up  # where the image's up points, clockwise from north
+    low, high = options.north_tolerance  # where the image's up points, clockwise from north
     count = max(1, round(((high - low) % 360.0 or 360.0) / step) + 1)
     return [-(low + share * ((high - low) % 360.0)) for share in np.linspace(0, 1, count)]
 
 
 def seeds(
     some: Sequence[int],
-    found: Found,
+    detections: Detections,
     angles: Sequence[float],
     rows: dict[str, int],
     ask: Ask,
@@ -124,7 +127,7 @@ def seeds(
 ) -> Iterator[Seed]:
     """What the windows of some candidates look like."""
     for number in some:
-        x, y, width = (float(values[number]) for values in (found.x, found.y, found.diameter))
+        x, y, width = (float(values[number]) for values in (detections.x, detections.y, detections.diameter))
         for angle in angles:
             for group in ask(x, y, options.width * width, angle)[:SEEDS]:
                 if group in rows:
@@ -134,7 +137,7 @@ def seeds(
 def judge(
     guess: Guess,
     scene: Scene,
-    found: Found,
+    detections: Detections,
     ground: Ground,
     ask: Ask,
     options: MatchOptions,
@@ -142,7 +145,7 @@ def judge(
 ) -> Outcome | None:
     """A guess fitted, and its entries in view asked for; None where the fit finds too few craters."""
     size = scene.width, scene.height
-    fitted = register(guess, found, ground, size, options.pixels)
+    fitted = register(guess, detections, ground, size, options.pixels)
     if fitted is None:
         return None
     placed, ties = fitted

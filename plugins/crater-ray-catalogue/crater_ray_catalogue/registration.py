@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skimage.measure import ransac
 from skimage.transform import SimilarityTransform
 
-from crater_ray_catalogue.candidates import Found
+from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.constellations import Guess
 from crater_ray_catalogue.ground import Complex, Ground, Ints, Plane
 
@@ -61,12 +61,12 @@ class Placed:
 class Ties:
     """T tie points: candidates, entries, and how far apart a transform leaves them, in diameters."""
 
-    found: Ints
+    detections: Ints
     entry: Ints
     off: NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.detections)
 
 
 class _InDiameters:
@@ -85,7 +85,7 @@ class _InDiameters:
 
 
 def register(
-    guess: Guess, found: Found, ground: Ground, size: tuple[int, int], least: float
+    guess: Guess, detections: Detections, ground: Ground, size: tuple[int, int], least: float
 ) -> tuple[Placed, Ties] | None:
     """The transform that a guess leads to, and its tie points; None where too few agree.
 
@@ -100,11 +100,11 @@ def register(
         if centred is None:
             return None
         placed = centred
-        pairs = nearest(placed, found, ground, size, least, reach, ratio)
+        pairs = nearest(placed, detections, ground, size, least, reach, ratio)
         if len(pairs) < LEAST:
             return None
         target = placed.plane.of(places.lat[pairs.entry], places.lon[pairs.entry])
-        source = found.x[pairs.found] - 1j * found.y[pairs.found]
+        source = detections.x[pairs.detections] - 1j * detections.y[pairs.detections]
         data = _points(source), _points(target), ground.diameter[pairs.entry]
         model, agree = ransac(data, _InDiameters, 2, threshold, max_trials=TRIALS, rng=0)
         if model is None or agree is None or int(agree.sum()) < LEAST:
@@ -112,7 +112,7 @@ def register(
         a, b = _complex(model.transform)
         placed = Placed(placed.plane, a, b)
         off = np.abs(a * source + b - target) / ground.diameter[pairs.entry]
-        ties = Ties(pairs.found[agree], pairs.entry[agree], off[agree])
+        ties = Ties(pairs.detections[agree], pairs.entry[agree], off[agree])
     return (placed, ties) if ties is not None else None
 
 
@@ -146,7 +146,7 @@ def in_view(
 
 def nearest(
     placed: Placed,
-    found: Found,
+    detections: Detections,
     ground: Ground,
     size: tuple[int, int],
     least: float,
@@ -156,8 +156,8 @@ def nearest(
     """Candidates and entries in view, one-to-one, the nearest first."""
     rows, x, y = in_view(placed, ground, size, least)
     width = ground.diameter[rows] / placed.scale
-    off = np.hypot(found.x[:, None] - x, found.y[:, None] - y) / width
-    like = np.abs(np.log(found.diameter[:, None] / width))
+    off = np.hypot(detections.x[:, None] - x, detections.y[:, None] - y) / width
+    like = np.abs(np.log(detections.diameter[:, None] / width))
     cost = np.where((off <= reach) & (like <= np.log(ratio)), off + like, np.inf)
     ones, others, offs = [], [], []
     while cost.size and np.isfinite(cost.min()):

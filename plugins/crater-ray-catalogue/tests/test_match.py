@@ -22,9 +22,9 @@ from crater_ray.errors import UserError
 from crater_ray.testing import FakeIndex, check_backbone
 from crater_ray.types import Hit
 from crater_ray_catalogue import MatchOptions
-from crater_ray_catalogue.asking import Asked
-from crater_ray_catalogue.candidates import Found, find, read_found
+from crater_ray_catalogue.candidates import Detections, find, read_detections
 from crater_ray_catalogue.constellations import Seed, follow
+from crater_ray_catalogue.difference_of_gaussians import DifferenceOfGaussians
 from crater_ray_catalogue.entries import Entries
 from crater_ray_catalogue.ground import Ground, Plane
 from crater_ray_catalogue.match import Match
@@ -32,7 +32,7 @@ from crater_ray_catalogue.matching import turns
 from crater_ray_catalogue.proposals import Places
 from crater_ray_catalogue.registration import Placed, register
 from crater_ray_catalogue.scene import Scene, read_scene
-from crater_ray_catalogue.walls import Walls
+from crater_ray_catalogue.window_queries import WindowQueries
 from crater_ray_mosaic.bodies import system
 from crater_ray_mosaic.mosaic import Mosaic
 from crater_ray_mosaic.options import MosaicOptions
@@ -206,7 +206,7 @@ def test_craters_are_found_under_any_sun() -> None:
     for azimuth in (20.0, 110.0, 200.0, 290.0):
         a = np.radians(azimuth)
         light = np.clip(0.5 - across * np.sin(a) * 0.87 + down * np.cos(a) * 0.87, 0, None)
-        found = find(Scene(light.astype(np.float32), "made up"), 20.0, 12, "shaded")
+        found = find(Scene(light.astype(np.float32), "made up"), 20.0, 12, "low_sun")
         off = np.hypot(found.x[:, None] - craters[:, 0], found.y[:, None] - craters[:, 1]) / craters[:, 2]
         like = np.abs(np.log(found.diameter[:, None] / craters[:, 2]))
         assert ((off < 0.1) & (like < 0.25)).any(0).sum() >= 8, azimuth
@@ -226,7 +226,7 @@ def test_windows_are_cut_at_an_angle() -> None:
     assert scene.inside(-0.5, 39.5, 40.0) == pytest.approx(0.5)
 
 
-def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Placed, Found]:
+def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Placed, Detections]:
     """A catalogue, a transform, and candidates it puts on entries, with half as many that are none."""
     draw = np.random.default_rng(seed)
     lat, lon, diameter = (
@@ -249,7 +249,7 @@ def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Placed, Found]:
     x, y = placed.pixels(entries.places.lat, entries.places.lon)
     seen = (x > 0) & (x < 600) & (y > 0) & (y < 600)
     spare = int(seen.sum()) // 2
-    found = Found(
+    found = Detections(
         np.r_[x[seen] + draw.normal(0, 0.5, seen.sum()), draw.uniform(0, 600, spare)],
         np.r_[y[seen] + draw.normal(0, 0.5, seen.sum()), draw.uniform(0, 600, spare)],
         np.r_[diameter[seen] / 0.8 * np.exp(draw.normal(0, 0.05, seen.sum())), draw.uniform(20, 70, spare)],
@@ -272,7 +272,9 @@ def test_one_crater_that_looks_right_leads_to_the_transform() -> None:
     assert placed.rotation == pytest.approx(truth.rotation, abs=0.3)
     corners = np.array([0.0, 599.0, 599.0, 0.0]), np.array([0.0, 0.0, 599.0, 599.0])
     assert np.hypot(*(np.array(placed.place(*corners)) - truth.place(*corners))).max() < 0.1  # degrees
-    assert (np.hypot(x[ties.entry] - found.x[ties.found], y[ties.entry] - found.y[ties.found]) < 4).all()
+    assert (
+        np.hypot(x[ties.entry] - found.x[ties.detections], y[ties.entry] - found.y[ties.detections]) < 4
+    ).all()
     wrong = follow(Seed(0, (entry + 1) % len(ground), 40.0), found, ground)
     assert wrong is None or wrong.chance > guess.chance
 
@@ -294,15 +296,15 @@ def test_a_plane_is_pyprojs() -> None:
     )
 
 
-def test_walls_are_a_backbone_that_sees_slopes_in_bright_walls() -> None:
-    walls = Walls(size=32)
-    check_backbone(walls)
+def test_a_difference_of_gaussians_ignores_tone() -> None:
+    backbone = DifferenceOfGaussians(size=32)
+    check_backbone(backbone)
     draw = np.random.default_rng(0)
     pictures = [draw.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(6)]
     pictures = [np.kron(one, np.ones((12, 12, 1), np.uint8)) for one in pictures]
     darker = [(one * 0.5 + np.linspace(0, 60, 96)[None, :, None]).astype(np.uint8) for one in pictures]
-    ready = [torch.stack([walls.preprocess(one) for one in some]) for some in (pictures, darker)]
-    first, second = (walls(some).cls for some in ready)
+    ready = [torch.stack([backbone.preprocess(one) for one in some]) for some in (pictures, darker)]
+    first, second = (backbone(some).cls for some in ready)
     assert first is not None
     assert second is not None
     assert (first @ second.T).argmax(1).tolist() == list(range(6))
@@ -310,23 +312,23 @@ def test_walls_are_a_backbone_that_sees_slopes_in_bright_walls() -> None:
 
 def test_candidates_of_another_detector(tmp_path: Path) -> None:
     (tmp_path / "found.csv").write_text("x,y,diameter,score\n1,2,30,0.5\n200,100,40,0.9\n201,100,41,0.8\n")
-    found = read_found(tmp_path / "found.csv")
+    found = read_detections(tmp_path / "found.csv")
     assert found.x.tolist() == [200.0, 1.0]  # the best first, doubles gone
     (tmp_path / "found.csv").write_text("x,y\n1,2\n")
     with pytest.raises(UserError, match="no column 'diameter'"):
-        read_found(tmp_path / "found.csv")
+        read_detections(tmp_path / "found.csv")
 
 
 def test_answers_are_of_one_catalogue_and_kept(planet: Path, tmp_path: Path) -> None:
     index = seeing(planet, max_diameter_km=25.0)
     scene = Scene(np.random.default_rng(0).uniform(0, 255, (100, 100)).astype(np.float32), "noise")
     groups = list(index.items(["group"])["group"].to_pylist())
-    every = Asked(index, scene, tmp_path, groups, 4)(50, 50, 40, 0)
-    some = Asked(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
+    every = WindowQueries(index, scene, tmp_path, groups, 4)(50, 50, 40, 0)
+    some = WindowQueries(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
     assert some(50, 50, 40, 0)[:3] == every[1:]
     some.save()
     asked = index.asked
-    again = Asked(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
+    again = WindowQueries(index, scene, tmp_path, [group for group in groups if group != every[0]], 4)
     assert len(again) == 1
     assert again(50, 50, 40, 360)[:3] == every[1:]
     assert index.asked == asked
@@ -335,7 +337,7 @@ def test_answers_are_of_one_catalogue_and_kept(planet: Path, tmp_path: Path) -> 
 def test_rotations_are_asked_where_the_image_may_point(tmp_path: Path) -> None:
     options = MatchOptions(image=tmp_path / "x.png", rotations=12)
     assert turns(options) == [30.0 * number for number in range(12)]
-    narrow = turns(options.model_copy(update={"up": (-10.0, 20.0)}))
+    narrow = turns(options.model_copy(update={"north_tolerance": (-10.0, 20.0)}))
     assert narrow == pytest.approx([10.0, -20.0])
 
 

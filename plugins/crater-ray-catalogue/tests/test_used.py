@@ -23,7 +23,12 @@ TWO = {"raster": "r.tif", "catalogue": "a.csv", "second_catalogue": "b.csv"}
             "unlike is not used: like names no example",
         ),
         ("consumer", "analogues", {"like": ["a"], "seed": 3}, "seed is not used: nothing is sorted"),
-        ("consumer", "match", {"image": "i", "candidates": "c", "look": "bright"}, "look is not used"),
+        (
+            "consumer",
+            "match",
+            {"image": "i", "candidates": "c", "illumination": "high_sun"},
+            "illumination is not used",
+        ),
         ("reader", "catalogues", {**TWO, "sun_elevation": 9.0}, "sun_elevation is not used"),
         ("reader", "catalogues", {**TWO, "second_sun_elevation": 9.0}, "second_sun_elevation is not used"),
     ],

@@ -16,7 +16,7 @@ CANDIDATES = 100  # reranked
 EVERY = 50  # windows between two writings
 
 
-class Asked:
+class WindowQueries:
     """Entries by window, the likest first: at most `count` of `groups`. len(): the windows that are known."""
 
     def __init__(self, index: Index, scene: Scene, folder: Path, groups: Collection[str], count: int) -> None:
