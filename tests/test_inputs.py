@@ -1,4 +1,4 @@
-"""docs/inputs.md is true: every form of input is made, tried, and comes to what its row says."""
+"""docs/reference/inputs.md is true: every form of input is made, tried, and comes to what its row says."""
 
 from __future__ import annotations
 

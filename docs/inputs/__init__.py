@@ -1,4 +1,4 @@
-"""What every form of input comes to: the rows of docs/inputs.md, each of them tried by tests/test_inputs.py.
+"""What every form of input comes to: the rows of docs/reference/inputs.md, tried by tests/test_inputs.py.
 
 To add rows: a module of this folder with ROWS, and its line in TABLES.
 """

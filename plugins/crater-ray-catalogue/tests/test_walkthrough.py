@@ -1,4 +1,4 @@
-"""docs/walkthrough.md prints what it says it prints."""
+"""docs/tutorial/merge.md prints what it says it prints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_walkthrough_prints_what_it_says(moon_data: Path, tmp_path: Path) ->
     done = subprocess.run(
         [
             sys.executable,
-            str(DOCS / "walkthrough.py"),
+            str(DOCS / "walk.py"),
             "--check",
             "--moon",
             str(moon_data),

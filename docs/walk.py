@@ -1,7 +1,6 @@
-"""Runs docs/walkthrough.md: its job files are written, its commands run, and what they print is put below
-them.
+"""Runs docs/tutorial/merge.md: writes its job files, runs its commands, and puts what they print below them.
 
-    python docs/walkthrough.py [--check] [--moon ../shared/data/moon] [--keep FOLDER]
+    python docs/walk.py [--check] [--moon ../shared/data/moon] [--keep FOLDER]
 
 --check compares instead, exit 1. A block that begins with `# name` is the file of that name; of a `console`
 block, lines that begin with `$ ` are run in the shell, one after the other, in a new folder beside which
@@ -22,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE / "walkthrough.md"
+PAGE = HERE / "tutorial" / "merge.md"
 MOON = HERE.parents[1] / "shared" / "data" / "moon"
 PICTURES = {  # beside the page: what it is made of
     "walkthrough-merge.png": "merge/consumed/dedup/report.png",
@@ -77,11 +76,11 @@ def main() -> None:
         if not options.check:
             PAGE.write_text(after, encoding="utf-8")
             for name, made in PICTURES.items():
-                Image.open(folder / made).convert("RGB").save(PAGE.parent / "pictures" / name, quality=85)
+                Image.open(folder / made).convert("RGB").save(HERE / "pictures" / name, quality=85)
             return
     if after != before:
         lines = difflib.unified_diff(
-            before.splitlines(), after.splitlines(), "walkthrough.md", "printed now", "", "", 1
+            before.splitlines(), after.splitlines(), PAGE.name, "printed now", "", "", 1
         )
         sys.exit("\n".join(lines))
 
