@@ -70,7 +70,7 @@ WAYS = {
     "mean": Way('name = "mean"'),
     "gem": Way('name = "gem"'),
     "cls whitened": Way('name = "whitened"\nof = "cls"\ndim = 128'),
-    "VLAD, 32 words": Way('name = "vlad"'),
+    "VLAD, 32 clusters": Way('name = "vlad"'),
     "instance tokens, K = 64": Way('name = "instance_tokens"\nk = 64'),
     FROZEN: Way('name = "whitened_tokens"\nof_options = { k = 64, seeds = "farthest" }'),
     "DiVLAD, trained": Way(trained="divlad"),

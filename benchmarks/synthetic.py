@@ -37,7 +37,7 @@ from crater_ray.index.recipe import Recipe, create_or_check
 from crater_ray.index.versions import Version, latest, numbers, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import build, segments_for
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.search.codecs import codec
 from crater_ray.types import Item
 
@@ -325,7 +325,7 @@ def _copy(opened: Snapshot, out: Path, recipe: Recipe, number: int) -> None:
         publish(out, Version(number, number - 1, tuple(entries), (), opened.version.readers))
 
 
-def reader(out: Path) -> Ref:
+def reader(out: Path) -> PluginRef:
     """What would load the images, if there were any."""
     return registry().ref("reader", "folder", {"root": str(out.resolve() / "images")})
 

@@ -50,7 +50,7 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         from crater_ray.plugins import registry
 
-        return sorted(registry().labels("command"))  # the core's own among them
+        return sorted(registry().specs("command"))  # the core's own among them
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
@@ -58,11 +58,11 @@ class _Group(click.Group):
             return own
         from crater_ray.plugins import registry
 
-        label = registry().labels("command").get(cmd_name)
-        if label is None:
+        spec = registry().specs("command").get(cmd_name)
+        if spec is None:
             return None
         if ctx.resilient_parsing:
-            return click.Command(cmd_name, help=label.summary)
+            return click.Command(cmd_name, help=spec.summary)
         found = registry().factory(registry().find("command", cmd_name))
         if not isinstance(found, click.Command):
             raise click.ClickException(
@@ -84,13 +84,13 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from crater_ray.plugins import registry
 
-        plugins = {n: label for n, label in registry().labels("command").items() if n not in self.commands}
+        plugins = {n: spec for n, spec in registry().specs("command").items() if n not in self.commands}
         own = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(own.items()))
         if plugins:
             with formatter.section("Commands of plugins"):
-                formatter.write_dl([(name, label.summary) for name, label in plugins.items()])
+                formatter.write_dl([(name, spec.summary) for name, spec in plugins.items()])
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -171,7 +171,7 @@ def plugins(as_json: bool) -> None:
     from crater_ray.plugins import registry
 
     names = ("kind", "name", "distribution", "version", "path", "status", "reason")
-    rows = [{name: getattr(row, name) for name in names} for row in registry().rows()]
+    rows = [{name: getattr(row, name) for name in names} for row in registry().statuses()]
 
     def text() -> str:
         shown = [("kind", "name", "distribution", "version", "status", "path or reason")]

@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read, told, url_of
-from crater_ray.plugins.labels import Kind, Ref
 from crater_ray.plugins.paths import absolute
 from crater_ray.plugins.registry import explain, registry
+from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
 from crater_ray.types import candidates_in
 
@@ -138,7 +138,7 @@ class ServeTable(Table):
 
 
 class Job(Table):
-    """One job file, checked. Paths are absolute; plugins are Refs with validated options."""
+    """One job file, checked. Paths are absolute; plugins are PluginRefs with validated options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
     out: Path  # a folder, or s3://bucket/folder
@@ -154,7 +154,7 @@ class Job(Table):
     serve: ServeTable = ServeTable()
     path: Path = Field(exclude=True)  # of the job file, for messages and relative paths
 
-    def _ref(self, kind: Kind, table: str, part: PluginTable) -> Ref:
+    def _ref(self, kind: Kind, table: str, part: PluginTable) -> PluginRef:
         return registry().ref(
             kind,
             part.name,
@@ -164,25 +164,25 @@ class Job(Table):
             words=type(part).model_fields,
         )
 
-    def reader_ref(self) -> Ref:
+    def reader_ref(self) -> PluginRef:
         return self._ref("reader", "reader", self.reader)
 
-    def queries_ref(self) -> Ref:
+    def queries_ref(self) -> PluginRef:
         """Raises ConfigError when the job has no [queries]."""
         if self.queries is None:
             raise ConfigError(f"{self.path.name} has no [queries] table; name a reader there, as in [reader]")
         return self._ref("reader", "queries", self.queries)
 
-    def backbone_ref(self) -> Ref:
+    def backbone_ref(self) -> PluginRef:
         return self._ref("backbone", "backbone", self.backbone)
 
-    def shortlist_ref(self) -> Ref:
+    def shortlist_ref(self) -> PluginRef:
         return self._ref("aggregator", "shortlist", self.shortlist)
 
-    def rerank_ref(self) -> Ref:
+    def rerank_ref(self) -> PluginRef:
         return self._ref("aggregator", "rerank", self.rerank)
 
-    def consumer_ref(self, name: str) -> Ref:
+    def consumer_ref(self, name: str) -> PluginRef:
         return registry().ref(
             "consumer",
             name,

@@ -10,7 +10,7 @@ import numpy as np
 
 from crater_ray.errors import BadImage, ConfigError, PluginError
 from crater_ray.index.recipe import Recipe
-from crater_ray.plugins import Aggregator, Backbone, Ref, registry
+from crater_ray.plugins import Aggregator, Backbone, PluginRef, registry
 from crater_ray.types import Side
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def embed(
 
 def _encoder(
     backbone: Backbone,
-    shortlist: Ref,
-    rerank: Ref,
+    shortlist: PluginRef,
+    rerank: PluginRef,
     batch: int,
     precision: str,
     device: str,

@@ -36,7 +36,7 @@ def _pages(group: click.Group, context: click.Context, before: str) -> Iterator[
 
 
 def plugins() -> str:
-    """Every label and its options, by kind."""
+    """Every spec and its options, by kind."""
     pages = [f"# Readers, backbones, aggregators, consumers\n\n{NOTE}"]
     found = registry()
     for kind in KINDS:
@@ -44,9 +44,9 @@ def plugins() -> str:
             f"\n## {kind.capitalize()}s\n\n| name | package | what it is | options (default) |\n"
             "|---|---|---|---|\n"
         )
-        for name, label in found.labels(kind).items():
+        for name, spec in found.specs(kind).items():
             package = found.find(kind, name).distribution
-            pages.append(f"| `{name}` | {package} | {label.summary} | {_options(label.options)} |\n")
+            pages.append(f"| `{name}` | {package} | {spec.summary} | {_options(spec.options)} |\n")
     return "".join(pages)
 
 

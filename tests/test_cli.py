@@ -38,10 +38,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_the_cores_own_commands_are_registered_so_that_no_plugin_takes_them() -> None:
-    labels = registry().labels("command")
+    specs = registry().specs("command")
     assert set(COMMANDS) == set(app.commands)
     for name, command in app.commands.items():
-        assert labels[name].factory == f"crater_ray.cli:{name}"
+        assert specs[name].factory == f"crater_ray.cli:{name}"
         assert command.help
 
 
@@ -55,7 +55,7 @@ def test_plugins_as_json_names_every_field(capsys: pytest.CaptureFixture[str]) -
 
 def test_plugins_as_text_has_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = call(capsys, "plugins")
-    assert len(out.splitlines()) == len(registry().rows()) + 1
+    assert len(out.splitlines()) == len(registry().statuses()) + 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import How
 from crater_ray.jobs.segment import build as stage_one
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 from crater_ray.types import Item
 
 MOON = Path(__file__).parents[1] / "indexes" / "moon20k"
@@ -64,8 +64,8 @@ class Craters:
         raise OSError(uri)
 
 
-def ref(kind: Any, name: str) -> Ref:
-    return Ref(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
+def ref(kind: Any, name: str) -> PluginRef:
+    return PluginRef(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
 
 
 def build(root: Path, reader: Craters, factory: str) -> None:

@@ -16,7 +16,7 @@ from crater_ray.index.token_cache import CachedTokens, TokenCache
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.cluster import cluster
 from crater_ray.jobs.part import TOKEN_FIELDS, cache_key
-from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.plugins import PluginRef, Reader, registry
 from crater_ray.types import Item, Side, Tokens, TokenShape
 
 if TYPE_CHECKING:
@@ -123,13 +123,13 @@ def _read(job: Job) -> tuple[Cached, Cached] | None:
     return found[0], found[1]
 
 
-def _where(job: Job, side: Side) -> tuple[Path, Ref]:
+def _where(job: Job, side: Side) -> tuple[Path, PluginRef]:
     if side == "gallery":
         return job.out, job.reader_ref()
     return index_job.queries_folder(job), job.queries_ref()
 
 
-def _parts(recipe: Recipe, ref: Ref, cache: TokenCache) -> Cached | None:
+def _parts(recipe: Recipe, ref: PluginRef, cache: TokenCache) -> Cached | None:
     reader: Reader = registry().build(ref)
     items: list[Item] = []
     parts: list[CachedTokens] = []

@@ -17,7 +17,7 @@ from crater_ray.bench.plan import Configuration
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError
 from crater_ray.jobs.fit import sampled
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.types import Item, Side, Tokens
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,7 @@ class Suite:
 
     gallery: Cached
     queries: Cached
-    shortlist: Ref  # of the two stages
+    shortlist: PluginRef  # of the two stages
     sample: int  # items that fits learn from
     seed: int
     device: str = "cpu"  # where tokens are joined
@@ -146,7 +146,7 @@ def rate(k: int, dim: int) -> float:
     return 32 * 128 * k * k / min(seconds)
 
 
-def _built(suite: Suite, ref: Ref) -> Any:
+def _built(suite: Suite, ref: PluginRef) -> Any:
     """The aggregator, fitted where it learns: on the gallery's items of lowest hashed id."""
     aggregator = registry().build(ref, suite.gallery.shape)
     if hasattr(aggregator, "fit"):

@@ -15,7 +15,7 @@ import xxhash
 
 from crater_ray.errors import ConfigError, UserError
 from crater_ray.index.sealed import canonical
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.plugins.discovery import CORE
 from crater_ray.types import TokenShape
 
@@ -37,7 +37,7 @@ class Configuration:
     candidates: int = 0  # images whose tokens are read, after the job's shortlist; 0: all
     few: bool = field(default=False, compare=False)  # dear, and not of the default's own curve
 
-    def ref(self) -> Ref:
+    def ref(self) -> PluginRef:
         """Raises ConfigError when the options do not hold here."""
         given = {key: dict(value) if key == OF else value for key, value in self.options}
         return registry().ref("aggregator", self.aggregator, given)
@@ -132,7 +132,7 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
     from crater_ray.search.codecs import NAMES
     from crater_ray.search.matchings import MATCHINGS
 
-    model = registry().labels("aggregator")["instance_tokens"].options.model_fields
+    model = registry().specs("aggregator")["instance_tokens"].options.model_fields
     named = {name: tuple(get_args(model[name].annotation)) for name in ("seeds", "assign", "heads")}
     first = SEEDS if shape.heads else SEEDS_WITHOUT_ATTENTION
 
@@ -219,7 +219,7 @@ def _poolings(shape: TokenShape, left_out: dict[str, str]) -> Iterator[str]:
 
     Those of plugins may be untrained by theirs.
     """
-    for name in registry().labels("aggregator"):
+    for name in registry().specs("aggregator"):
         if registry().find("aggregator", name).distribution != CORE:
             continue
         built = _built(name, name, {}, shape, left_out)

@@ -27,7 +27,7 @@ from crater_ray.index.bucket import only_on_disk
 from crater_ray.index.sealed import canonical
 from crater_ray.index.token_cache import token_key
 from crater_ray.jobs.cluster import cluster
-from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.plugins import PluginRef, Reader, registry
 
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 LARGEST = 400.0  # million parameters
@@ -197,12 +197,12 @@ def _poolings(
     return {name: ledger.results[key] for name, key in keys.items()}
 
 
-def _ids(ref: Ref) -> Iterator[str]:
+def _ids(ref: PluginRef) -> Iterator[str]:
     reader: Reader = registry().build(ref)
     return (item.id for part in reader.parts() for item in reader.read(part))
 
 
-def _listed(job: Job, ref: Ref, digest: str) -> str:
+def _listed(job: Job, ref: PluginRef, digest: str) -> str:
     """A digest of one side's items and all that their tokens depend on."""
     reader: Reader = registry().build(ref)
     keys = [

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 Heads = Literal["mean", "max"]  # how the attention of several heads becomes one
 Seeds = Literal["attention", "norm_attention", "norm", "random", "farthest", "medoids", "grid"]
@@ -49,7 +49,7 @@ class GemOptions(Options):
 
 
 class VladOptions(Options):
-    words: int = Field(32, ge=1)
+    clusters: int = Field(32, ge=1)
     whiten: int | None = Field(None, ge=1)  # dimensions to keep
 
 
@@ -92,17 +92,17 @@ class PairsOptions(Options):
 
 
 @hookimpl
-def register_readers() -> Iterable[Label]:
-    yield Label(
+def register_readers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "folder", "every image below a folder", "crater_ray.builtin.readers.folder:Folder", FolderOptions
     )
-    yield Label(
+    yield PluginSpec(
         "manifest",
         "images and groups listed in a CSV or Parquet table",
         "crater_ray.builtin.readers.manifest:Manifest",
         ManifestOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "craterbench",
         "a folder in the CraterBench-R layout",
         "crater_ray.builtin.readers.craterbench:CraterBench",
@@ -111,41 +111,43 @@ def register_readers() -> Iterable[Label]:
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label(
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "timm", "any ViT or CNN of timm", "crater_ray.builtin.backbones.timm_model:TimmBackbone", TimmOptions
     )
 
 
 @hookimpl
-def register_aggregators() -> Iterable[Label]:
-    yield Label("cls", "the class token", "crater_ray.builtin.poolings:Cls")
-    yield Label("mean", "the mean of the patch tokens", "crater_ray.builtin.poolings:Mean")
-    yield Label("max", "the maximum over the patch tokens", "crater_ray.builtin.poolings:Max")
-    yield Label("gem", "generalised mean of the patch tokens", "crater_ray.builtin.poolings:Gem", GemOptions)
-    yield Label(
+def register_aggregators() -> Iterable[PluginSpec]:
+    yield PluginSpec("cls", "the class token", "crater_ray.builtin.poolings:Cls")
+    yield PluginSpec("mean", "the mean of the patch tokens", "crater_ray.builtin.poolings:Mean")
+    yield PluginSpec("max", "the maximum over the patch tokens", "crater_ray.builtin.poolings:Max")
+    yield PluginSpec(
+        "gem", "generalised mean of the patch tokens", "crater_ray.builtin.poolings:Gem", GemOptions
+    )
+    yield PluginSpec(
         "whitened",
         "one of cls, mean, max and gem, PCA-whitened",
         "crater_ray.builtin.poolings:Whitened",
         WhitenedOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "vlad", "VLAD over a k-means vocabulary of tokens", "crater_ray.builtin.vlad:Vlad", VladOptions
     )
-    yield Label("all", "every patch token", "crater_ray.builtin.selections:All")
-    yield Label(
+    yield PluginSpec("all", "every patch token", "crater_ray.builtin.selections:All")
+    yield PluginSpec(
         "topk",
         "K patch tokens, chosen by attention or one of six other ways",
         "crater_ray.builtin.selections:TopK",
         TopKOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "instance_tokens",
         "K attention seeds with residual aggregation (CraterBench-R)",
         "crater_ray.builtin.selections:InstanceTokens",
         InstanceTokensOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "whitened_tokens",
         "tokens centred and whitened, then another aggregator of them",
         "crater_ray.builtin.whitened_tokens:WhitenedTokens",
@@ -154,16 +156,16 @@ def register_aggregators() -> Iterable[Label]:
 
 
 @hookimpl
-def register_consumers() -> Iterable[Label]:
-    yield Label(
+def register_consumers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "pairs", "image pairs for COLMAP, one 'a b' a line", "crater_ray.builtin.pairs:Pairs", PairsOptions
     )
 
 
 @hookimpl
-def register_commands() -> Iterable[Label]:
+def register_commands() -> Iterable[PluginSpec]:
     for name, summary in COMMANDS.items():
-        yield Label(name, summary, f"crater_ray.cli:{name}")
+        yield PluginSpec(name, summary, f"crater_ray.cli:{name}")
 
 
 COMMANDS = {  # registered so that no plugin can take one of these names unseen

@@ -15,8 +15,8 @@ from crater_ray.index.copies import refresh
 from crater_ray.index.sealed import FORMAT, canonical, seal, unseal
 from crater_ray.index.store import RECIPE, check_root, make_folder, sum_of, write_new, write_whole
 from crater_ray.jobfile import told
-from crater_ray.plugins.labels import Ref
 from crater_ray.plugins.registry import registry
+from crater_ray.plugins.specs import PluginRef
 from crater_ray.types import Side
 
 Role = Literal["backbone", "shortlist", "rerank"]
@@ -30,13 +30,13 @@ class Recipe:
     """Everything part bytes depend on, and nothing of where or when they are made."""
 
     side: Side
-    backbone: Ref
+    backbone: PluginRef
     backbone_digest: str  # of the weights in force
     grid: tuple[int, int]  # rows, columns of patch tokens
-    shortlist: Ref
+    shortlist: PluginRef
     shortlist_m: int  # vectors an image
     shortlist_dim: int  # G
-    rerank: Ref
+    rerank: PluginRef
     k: int  # tokens an image
     dim: int  # D of a stored token
     codec: str
@@ -56,7 +56,7 @@ class Recipe:
         """xxh3_128 hex; where a file option lies does not enter, what it holds does."""
         return str(xxhash.xxh3_128_hexdigest(canonical(self._identity())))
 
-    def ref(self, role: Role) -> Ref:
+    def ref(self, role: Role) -> PluginRef:
         return {"backbone": self.backbone, "shortlist": self.shortlist, "rerank": self.rerank}[role]
 
     def _identity(self) -> dict[str, Any]:
@@ -76,15 +76,15 @@ class Recipe:
         return plain
 
 
-def file_digests(**refs: Ref) -> dict[str, str]:
+def file_digests(**refs: PluginRef) -> dict[str, str]:
     """What the file options of the named roles hold: "rerank.weights" -> xxh3_128 hex.
 
     A backbone's are "": its own digest covers its weights. Raises IndexMismatch for a file it cannot read.
     """
     found: dict[str, str] = {}
     for role, ref in sorted(refs.items()):
-        label = registry().labels(ref.kind).get(ref.name)
-        for option in sorted(label.options.files() if label else ()):
+        spec = registry().specs(ref.kind).get(ref.name)
+        for option in sorted(spec.options.files() if spec else ()):
             path = ref.options.get(option)
             if role == "backbone":
                 found[f"{role}.{option}"] = ""
@@ -157,17 +157,17 @@ def find_recipe(root: Path) -> Recipe | None:
     payload.pop("what", None)
     try:
         for role in ROLES:
-            payload[role] = Ref(**payload[role])
+            payload[role] = PluginRef(**payload[role])
         payload["grid"] = tuple(payload["grid"])
         return Recipe(**payload)
     except (TypeError, KeyError) as error:
         raise DamagedIndex(f"{path} lacks or has too many fields ({error}); restore it from a copy") from None
 
 
-def without_paths(ref: Ref) -> Ref:
+def without_paths(ref: PluginRef) -> PluginRef:
     """The ref with its file options left out."""
-    label = registry().labels(ref.kind).get(ref.name)
-    names = label.options.files() if label else frozenset()
+    spec = registry().specs(ref.kind).get(ref.name)
+    names = spec.options.files() if spec else frozenset()
     return replace(ref, options={key: value for key, value in ref.options.items() if key not in names})
 
 

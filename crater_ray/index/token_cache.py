@@ -22,7 +22,7 @@ from crater_ray.index.parts import Array, part_digest
 from crater_ray.index.recipe import without_paths
 from crater_ray.index.sealed import canonical, seal, unseal
 from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
-from crater_ray.plugins.labels import Ref
+from crater_ray.plugins.specs import PluginRef
 from crater_ray.types import Item, TokenShape
 
 TOKENS = "tokens.json"
@@ -38,8 +38,8 @@ _TYPES: dict[str, type[np.generic]] = {
 def token_key(
     items: Iterable[Item],
     *,
-    reader: Ref,
-    backbone: Ref,
+    reader: PluginRef,
+    backbone: PluginRef,
     backbone_digest: str,
     precision: str,
     batch: int,

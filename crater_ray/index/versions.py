@@ -20,7 +20,7 @@ from crater_ray.index.sealed import seal, unseal
 from crater_ray.index.segments import read_segment
 from crater_ray.index.store import VERSIONS, listed, write_new
 from crater_ray.jobfile import told
-from crater_ray.plugins.labels import Ref
+from crater_ray.plugins.specs import PluginRef
 
 _WHAT = "a version of the index"
 _TEXT = pa.large_string()
@@ -38,7 +38,7 @@ class Version:
     parent: int  # 0: none
     parts: tuple[PartEntry, ...]
     segments: tuple[str, ...] = ()
-    readers: tuple[Ref, ...] = ()
+    readers: tuple[PluginRef, ...] = ()
     allow_missing: tuple[str, ...] = ()  # parts the readers list and the caller agreed to go without
 
     @property
@@ -80,7 +80,7 @@ def read_file(path: Path, number: int) -> Version:
     plain = unseal(path, _WHAT)
     try:
         parts = tuple(PartEntry(**part) for part in plain["parts"])
-        readers = tuple(Ref(**ref) for ref in plain["readers"])
+        readers = tuple(PluginRef(**ref) for ref in plain["readers"])
         version = Version(
             plain["number"],
             plain["parent"],

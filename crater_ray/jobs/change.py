@@ -20,10 +20,10 @@ from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import read_segment
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, publish
 from crater_ray.jobs.segment import asked, build, segments_for
-from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.plugins import PluginRef, Reader, registry
 
 Mode = Literal["all", "add", "replace"]  # what a job lists: the whole index, more of it, or in place of it
-Held = dict[str, tuple[PartEntry, Ref]]  # by name; never a pack
+Held = dict[str, tuple[PartEntry, PluginRef]]  # by name; never a pack
 Segments = Callable[[tuple[PartEntry, ...], Version | None], tuple[str, ...]]
 
 
@@ -84,9 +84,11 @@ def put(
         )
 
 
-def _numbered(now: Mapping[str, tuple[PartEntry, Ref]]) -> tuple[list[PartEntry], tuple[Ref, ...]]:
+def _numbered(
+    now: Mapping[str, tuple[PartEntry, PluginRef]],
+) -> tuple[list[PartEntry], tuple[PluginRef, ...]]:
     """The parts with the numbers of their readers, and these, in the order of their first part."""
-    readers: list[Ref] = []
+    readers: list[PluginRef] = []
     parts: list[PartEntry] = []
     for name in sorted(now):
         part, ref = now[name]
@@ -100,7 +102,7 @@ def refuse_clashes(
     root: Path,
     version: Version | None,
     reader: Reader,
-    ref: Ref,
+    ref: PluginRef,
     parts: Collection[str],
     drop: Sequence[str],
     mode: Mode,
@@ -178,9 +180,9 @@ def _listed(reader: Reader, parts: Collection[str]) -> Iterator[tuple[str, pa.Ar
         yield part, pa.array([item.id for item in reader.read(part)], pa.string())
 
 
-def _source(ref: Ref) -> tuple[object, ...]:
+def _source(ref: PluginRef) -> tuple[object, ...]:
     return ref.name, ref.distribution, registry().chosen(ref).options
 
 
-def _told(ref: Ref) -> str:
+def _told(ref: PluginRef) -> str:
     return ", ".join([ref.name, *(f"{key} = {value}" for key, value in sorted(ref.options.items())[:3])])

@@ -28,7 +28,7 @@ from crater_ray.jobs.pool import Outcome, work_through
 from crater_ray.jobs.preflight import Found, preflight, unfit
 from crater_ray.jobs.progress import Counter
 from crater_ray.jobs.segment import on_cluster, segments_for
-from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.plugins import PluginRef, Reader, registry
 from crater_ray.types import Side
 
 
@@ -166,7 +166,7 @@ def run(
         )
 
 
-def _wanted(reader: Reader, ref: Ref, only: Sequence[str]) -> list[str]:
+def _wanted(reader: Reader, ref: PluginRef, only: Sequence[str]) -> list[str]:
     """The parts to read. Raises ReaderError where there is none, or none of a name."""
     listed = reader.parts()
     if not listed:
@@ -251,7 +251,7 @@ def _copy_fits(gallery: Path, queries: Path, fits: Mapping[str, str]) -> None:
 
 
 def _publish(
-    out: Path, work: Work, outcome: Outcome, reader: Ref, job: Job, mode: Mode, drop: Sequence[str]
+    out: Path, work: Work, outcome: Outcome, reader: PluginRef, job: Job, mode: Mode, drop: Sequence[str]
 ) -> Changed:
     def change(parent: Version | None, before: Held) -> tuple[Held, set[str]]:
         new = {part: (done.entry, reader) for part, done in outcome.done.items()}

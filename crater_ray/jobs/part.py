@@ -19,7 +19,7 @@ from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.behind import Behind
 from crater_ray.jobs.journal import Careful, Journal
-from crater_ray.plugins import Reader, Ref, registry
+from crater_ray.plugins import PluginRef, Reader, registry
 from crater_ray.types import Item, Tokens
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Work:
 
     root: str
     recipe: Recipe
-    reader: Ref
+    reader: PluginRef
     cache: str | None
     decoders: int
     threads: int
@@ -269,7 +269,7 @@ class PartWorker:
         self.encoded += 1
 
 
-def cache_key(recipe: Recipe, reader: Ref, items: list[Item]) -> str:
+def cache_key(recipe: Recipe, reader: PluginRef, items: list[Item]) -> str:
     """Where the token cache keeps a part of these items."""
     return token_key(
         items,

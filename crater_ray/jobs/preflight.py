@@ -20,7 +20,7 @@ from crater_ray.index.store import TMP, make_folder, room
 from crater_ray.jobs.answers import DEATHS, answer, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.nodes import Checked, roomy
-from crater_ray.plugins import Aggregator, Backbone, Ref, registry
+from crater_ray.plugins import Aggregator, Backbone, PluginRef, registry
 from crater_ray.types import TokenShape
 
 PATIENCE = 120.0  # seconds for all nodes to try their GPUs: torch may come from a slow disk
@@ -43,7 +43,12 @@ class Found:
 
 
 def preflight(
-    root: Path, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref, job: str = "the job"
+    root: Path,
+    reader: PluginRef,
+    backbone: PluginRef,
+    shortlist: PluginRef,
+    rerank: PluginRef,
+    job: str = "the job",
 ) -> Found:
     """What every node agrees on.
 
@@ -126,7 +131,9 @@ def _fault(look: Any) -> str | None:
 
 
 @ray.remote(num_cpus=0, max_retries=1)
-def _look(mark: str, job: str, reader: Ref, backbone: Ref, shortlist: Ref, rerank: Ref) -> Found:
+def _look(
+    mark: str, job: str, reader: PluginRef, backbone: PluginRef, shortlist: PluginRef, rerank: PluginRef
+) -> Found:
     node = os.uname().nodename
     if not _sees(Path(mark), node):
         raise ClusterError(

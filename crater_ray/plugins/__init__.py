@@ -1,16 +1,16 @@
 """The seam: what a plugin author imports. Importing it imports neither torch nor ray.
 
-from crater_ray.plugins import Label, Options, hookimpl
+from crater_ray.plugins import PluginSpec, Options, hookimpl
 
 @hookimpl
 def register_readers():
-    yield Label("meteorites", "finds from a table", "my_package.reader:Meteorites", MyOptions)
+    yield PluginSpec("meteorites", "finds from a table", "my_package.reader:Meteorites", MyOptions)
 """
 
 from crater_ray.plugins.hookspecs import GROUP, hookimpl
-from crater_ray.plugins.labels import KINDS, File, Kind, Label, Options, Ref
 from crater_ray.plugins.protocols import Aggregator, Backbone, Consumer, Fitted, Index, Located, Reader
-from crater_ray.plugins.registry import Registry, Row, registry
+from crater_ray.plugins.registry import PluginStatus, Registry, registry
+from crater_ray.plugins.specs import KINDS, File, Kind, Options, PluginRef, PluginSpec
 
 __all__ = [
     "GROUP",
@@ -22,13 +22,13 @@ __all__ = [
     "Fitted",
     "Index",
     "Kind",
-    "Label",
     "Located",
     "Options",
+    "PluginRef",
+    "PluginSpec",
+    "PluginStatus",
     "Reader",
-    "Ref",
     "Registry",
-    "Row",
     "hookimpl",
     "registry",
 ]

@@ -1,6 +1,6 @@
-"""What is installed: every plugin's labels, and a row for each plugin that cannot be had.
+"""What is installed: every plugin's specs, and the status of each plugin that cannot be had.
 
-A plugin is loaded in its own `try`: all of its labels count, or none. Imports no factory.
+A plugin is loaded in its own `try`: all of its specs count, or none. Imports no factory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal
 import pluggy
 
 from crater_ray.plugins import hookspecs
-from crater_ray.plugins.labels import KINDS, Kind, Label
+from crater_ray.plugins.specs import KINDS, Kind, PluginSpec
 
 ALLOWLIST = "CRATER_RAY_PLUGINS"  # unset: all; empty: none; "a,b": those distributions
 CORE = "crater-ray"
@@ -29,10 +29,10 @@ Status = Literal["ok", "failed", "conflict", "disabled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PluginStatus:
     """One line of `crater-ray plugins`."""
 
-    kind: str  # of the label, or "-" for a plugin none of whose labels is known
+    kind: str  # of the spec, or "-" for a plugin none of whose specs is known
     name: str
     distribution: str
     version: str
@@ -44,9 +44,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One label and who registered it."""
+    """One spec and who registered it."""
 
-    label: Label
+    spec: PluginSpec
     kind: Kind
     module: str
     distribution: str
@@ -63,12 +63,12 @@ class _Installed:
     fault: str = ""  # of its metadata
 
 
-def discover() -> tuple[list[Entry], list[Row]]:
+def discover() -> tuple[list[Entry], list[PluginStatus]]:
     """Everything usable, and a row for every plugin that is disabled or failed; warns of each failure."""
     builtin = importlib.import_module(BUILTIN_MODULE)
     entries = _entries_of(builtin, CORE, _version(CORE), str(Path(__file__).parents[2]))
-    own = {(entry.kind, entry.label.name) for entry in entries}
-    rows: list[Row] = []
+    own = {(entry.kind, entry.spec.name) for entry in entries}
+    rows: list[PluginStatus] = []
     allowed = _allowlist()
     names: set[str] = set()
     for found in _installed():
@@ -76,14 +76,14 @@ def discover() -> tuple[list[Entry], list[Row]]:
             continue  # a second copy further down sys.path is shadowed, as imports are
         names.add(_normal(found.distribution))
         if allowed is not None and _normal(found.distribution) not in allowed:
-            rows.append(_row(found, "disabled", f"not in {ALLOWLIST}"))
+            rows.append(_status(found, "disabled", f"not in {ALLOWLIST}"))
             continue
         try:
             entries += _load(found, own)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # it may fail in any way, sys.exit included; the text is kept
-            rows.append(_row(found, "failed", _reason(error)))
+            rows.append(_status(found, "failed", _reason(error)))
             warnings.warn(
                 f"plugin {found.distribution} {found.version} is not usable: {rows[-1].reason}", stacklevel=2
             )
@@ -92,8 +92,8 @@ def discover() -> tuple[list[Entry], list[Row]]:
     return entries, rows
 
 
-def collect(plugin: object) -> list[tuple[Kind, Label]]:
-    """All labels of one plugin module. Raises for a plugin that breaks any promise: never half of it."""
+def collect(plugin: object) -> list[tuple[Kind, PluginSpec]]:
+    """All specs of one plugin module. Raises for a plugin that breaks any promise: never half of it."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     if not isinstance(plugin, ModuleType):  # a worker finds it again by its module's name
@@ -104,22 +104,22 @@ def collect(plugin: object) -> list[tuple[Kind, Label]]:
     except pluggy.PluginValidationError as error:
         said = " ".join(str(error).partition(" in plugin <")[0].split())  # without the module's path
         raise ValueError(f"{said}; the hooks are {HOOKS}, without arguments") from None
-    labels: list[tuple[Kind, Label]] = []
+    specs: list[tuple[Kind, PluginSpec]] = []
     for kind in KINDS:
         for answer in getattr(manager.hook, f"register_{kind}s")():
-            for label in answer:
-                if not isinstance(label, Label):
+            for spec in answer:
+                if not isinstance(spec, PluginSpec):
                     raise TypeError(
-                        f"register_{kind}s yields {type(label).__name__}, not crater_ray.plugins.Label"
+                        f"register_{kind}s yields {type(spec).__name__}, not crater_ray.plugins.PluginSpec"
                     )
-                labels.append((kind, label))
-    if not labels:
+                specs.append((kind, spec))
+    if not specs:
         raise ValueError(f"it registers nothing; the hooks are {HOOKS}")
-    names = [(kind, label.name) for kind, label in labels]
+    names = [(kind, spec.name) for kind, spec in specs]
     twice = next((pair for pair in names if names.count(pair) > 1), None)
     if twice:
         raise ValueError(f"it registers {twice[0]} {twice[1]!r} twice")
-    return labels
+    return specs
 
 
 def _installed() -> Iterator[_Installed]:
@@ -153,21 +153,21 @@ def _load(found: _Installed, own: set[tuple[Kind, str]]) -> list[Entry]:
         for entry in _entries_of(point.load(), found.distribution, found.version, found.path)
     ]
     for entry in entries:
-        if (entry.kind, entry.label.name) in own:
-            raise ValueError(f"{entry.kind} {entry.label.name!r} is a name of {CORE} itself")
+        if (entry.kind, entry.spec.name) in own:
+            raise ValueError(f"{entry.kind} {entry.spec.name!r} is a name of {CORE} itself")
     return entries
 
 
 def _entries_of(plugin: object, distribution: str, version: str, path: str) -> list[Entry]:
     return [
-        Entry(label, kind, str(getattr(plugin, "__name__", "")), distribution, version, path)
-        for kind, label in collect(plugin)
+        Entry(spec, kind, str(getattr(plugin, "__name__", "")), distribution, version, path)
+        for kind, spec in collect(plugin)
     ]
 
 
-def _row(found: _Installed, status: Status, reason: str) -> Row:
+def _status(found: _Installed, status: Status, reason: str) -> PluginStatus:
     name = found.points[0].name if found.points else found.distribution
-    return Row("-", name, found.distribution, found.version, found.path, status, reason)
+    return PluginStatus("-", name, found.distribution, found.version, found.path, status, reason)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Names to objects: checks what a job names, makes the Ref that travels, and builds it where it runs.
+"""Names to objects: checks what a job names, makes the PluginRef that travels, and builds it where it runs.
 
 Imports neither torch nor ray: a factory is imported in `build`.
 """
@@ -19,30 +19,30 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from crater_ray.errors import ConfigError, PluginError
-from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, Row, Status, collect, discover
-from crater_ray.plugins.labels import Kind, Label, Options, Ref
+from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, PluginStatus, Status, collect, discover
 from crater_ray.plugins.paths import absolute
+from crater_ray.plugins.specs import Kind, Options, PluginRef, PluginSpec
 
-__all__ = ["ALLOWLIST", "CORE", "Registry", "Row", "absolute", "explain", "registry"]
+__all__ = ["ALLOWLIST", "CORE", "PluginStatus", "Registry", "absolute", "explain", "registry"]
 
 
 class Registry:
-    """Every label there is, by kind and name, and a row for everything that could not be had."""
+    """Every spec there is, by kind and name, and a status for everything that could not be had."""
 
-    def __init__(self, entries: list[Entry], failed: list[Row]) -> None:
+    def __init__(self, entries: list[Entry], failed: list[PluginStatus]) -> None:
         self._failed = failed
         self._entries: dict[tuple[Kind, str], list[Entry]] = {}
         for entry in entries:
-            self._entries.setdefault((entry.kind, entry.label.name), []).append(entry)
+            self._entries.setdefault((entry.kind, entry.spec.name), []).append(entry)
 
-    def rows(self) -> list[Row]:
-        """All labels and all failures, sorted by kind and name."""
+    def statuses(self) -> list[PluginStatus]:
+        """All specs and all failures, sorted by kind and name."""
         rows = list(self._failed)
         for (kind, name), claims in self._entries.items():
             status: Status = "ok" if len(claims) == 1 else "conflict"
             reason = "" if len(claims) == 1 else _conflict(kind, name, claims)
             rows += [
-                Row(
+                PluginStatus(
                     kind,
                     name,
                     claim.distribution,
@@ -50,16 +50,16 @@ class Registry:
                     claim.path,
                     status,
                     reason,
-                    claim.label.summary,
+                    claim.spec.summary,
                 )
                 for claim in claims
             ]
         return sorted(rows, key=lambda row: (row.kind, row.name, row.distribution))
 
-    def labels(self, kind: Kind) -> dict[str, Label]:
-        """The usable labels of one kind by name."""
+    def specs(self, kind: Kind) -> dict[str, PluginSpec]:
+        """The usable specs of one kind by name."""
         return {
-            name: claims[0].label
+            name: claims[0].spec
             for (k, name), claims in sorted(self._entries.items())
             if k == kind and len(claims) == 1
         }
@@ -90,29 +90,29 @@ class Registry:
         base: Path | None = None,
         where: str = "",
         words: Iterable[str] = (),
-    ) -> Ref:
-        """A Ref with validated options, paths made absolute against `base`.
+    ) -> PluginRef:
+        """A PluginRef with validated options, paths made absolute against `base`.
 
         Raises PluginError for an unknown name, ConfigError for options that do not hold; `where` names the
         place ("[reader] in moon.toml") and `words` the keys that the job file itself knows there.
         """
         entry = self.find(kind, name, where)
-        model = _validated(entry.label.options, dict(options or {}), f"{where or kind} {name!r}", words)
+        model = _validated(entry.spec.options, dict(options or {}), f"{where or kind} {name!r}", words)
         plain = model.model_dump(mode="json")
         for key in model.files():
             plain[key] = _absolute_all(plain[key], base or Path.cwd())
-        return Ref(
+        return PluginRef(
             kind,
             name,
             plain,
             entry.module,
             entry.distribution,
             entry.version,
-            entry.label.algorithm_version,
+            entry.spec.algorithm_version,
         )
 
-    def build(self, ref: Ref, *args: Any) -> Any:
-        """The object a Ref names: `factory(*args, **options)`.
+    def build(self, ref: PluginRef, *args: Any) -> Any:
+        """The object a PluginRef names: `factory(*args, **options)`.
 
         Raises PluginError when the package is missing here, has another version, or cannot be imported.
         """
@@ -124,12 +124,12 @@ class Registry:
                 f"was made, but from {entry.distribution} {entry.version} on node {platform.node()}; install "
                 f"{ref.distribution}=={ref.version} there"
             )
-        model = _validated(entry.label.options, ref.options, f"{ref.kind} {ref.name!r}")
+        model = _validated(entry.spec.options, ref.options, f"{ref.kind} {ref.name!r}")
         factory = self.factory(entry)
         return factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
 
-    def current(self, ref: Ref) -> Ref:
-        """The Ref as this installation spells it: any release that computes the same will do.
+    def current(self, ref: PluginRef) -> PluginRef:
+        """The PluginRef as this installation spells it: any release that computes the same will do.
 
         Raises PluginError for another algorithm version or another distribution of that name.
         """
@@ -141,22 +141,22 @@ class Registry:
         other = "or index again into another `out`"
         if entry.distribution != ref.distribution:
             raise PluginError(f"{made}, and here is {here}; install {ref.distribution}, {other}")
-        if entry.label.algorithm_version != ref.algorithm_version:
+        if entry.spec.algorithm_version != ref.algorithm_version:
             raise PluginError(
                 f"{made}, algorithm version {ref.algorithm_version}, and {here} has "
-                f"{entry.label.algorithm_version}; install '{ref.distribution}=={ref.version}', {other}"
+                f"{entry.spec.algorithm_version}; install '{ref.distribution}=={ref.version}', {other}"
             )
         return replace(ref, module=entry.module, version=entry.version)
 
-    def chosen(self, ref: Ref) -> Ref:
-        """The Ref with those options alone that differ from their defaults.
+    def chosen(self, ref: PluginRef) -> PluginRef:
+        """The PluginRef with those options alone that differ from their defaults.
 
         For keys of caches and comparisons, which an option that a plugin gains should not upset. A key has
         the version too, so that a default that a release changed is not mistaken for the one before.
         """
         if (ref.kind, ref.name) not in self._entries:
             return ref
-        fields = self.find(ref.kind, ref.name).label.options.model_fields
+        fields = self.find(ref.kind, ref.name).spec.options.model_fields
         usual = {
             name: json.loads(json.dumps(field.get_default(call_default_factory=True), default=str))
             for name, field in fields.items()
@@ -167,17 +167,17 @@ class Registry:
 
     def factory(self, entry: Entry) -> Any:
         """The imported factory. Raises PluginError with the pip line when its import fails in any way."""
-        module, _, attribute = entry.label.factory.partition(":")
+        module, _, attribute = entry.spec.factory.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:  # a plugin's module may run anything; the text is kept
             raise PluginError(
-                f"{entry.kind} {entry.label.name!r} of {entry.distribution} {entry.version} cannot be "
+                f"{entry.kind} {entry.spec.name!r} of {entry.distribution} {entry.version} cannot be "
                 f"imported: {type(error).__name__}: {error}; try: pip install --force-reinstall "
                 f"{entry.distribution}"
             ) from error
 
-    def _fallback(self, ref: Ref) -> Entry:
+    def _fallback(self, ref: PluginRef) -> Entry:
         """On a worker that sees the module but not the entry points (working_dir, py_modules folder)."""
         need = f"{ref.kind} {ref.name!r} needs {ref.distribution} {ref.version}, which node {platform.node()}"
         pip = f"try: pip install {ref.distribution}=={ref.version}"
@@ -187,12 +187,12 @@ class Registry:
         if importlib.util.find_spec(ref.module.split(".")[0]) is None:
             raise PluginError(f"{need} does not have; {pip}")
         try:
-            labels = collect(importlib.import_module(ref.module))
+            specs = collect(importlib.import_module(ref.module))
         except (Exception, SystemExit) as error:  # as at discovery
             raise PluginError(f"{need} cannot load: {type(error).__name__}: {error}; {pip}") from error
-        for kind, label in labels:
-            if (kind, label.name) == (ref.kind, ref.name):
-                return Entry(label, kind, ref.module, ref.distribution, ref.version, "")
+        for kind, spec in specs:
+            if (kind, spec.name) == (ref.kind, ref.name):
+                return Entry(spec, kind, ref.module, ref.distribution, ref.version, "")
         raise PluginError(f"{need} has without that name; {pip}")
 
 
@@ -260,7 +260,7 @@ def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel
     return model
 
 
-def _verb(row: Row) -> str:
+def _verb(row: PluginStatus) -> str:
     return "is disabled" if row.status == "disabled" else "failed to load"
 
 

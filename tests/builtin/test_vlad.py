@@ -1,4 +1,4 @@
-"""What is learnt from a sample: VLAD's words and PCA-whitening, against NumPy."""
+"""What is learnt from a sample: VLAD's centres and PCA-whitening, against NumPy."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def unit(rows):
     return np.where(length > 0, rows / np.maximum(length, 1e-12), 0.0)
 
 
-def slow_vlad(patches, words):
+def slow_vlad(patches, centres):
     """Of one image (T, D)."""
-    sums = np.zeros(words.shape)
+    sums = np.zeros(centres.shape)
     for token in unit(patches):
-        word = int(np.argmax([token @ word for word in words]))
-        sums[word] += token - words[word]
+        nearest = int(np.argmax([token @ centre for centre in centres]))
+        sums[nearest] += token - centres[nearest]
     return unit(unit(sums).reshape(-1))
 
 
@@ -51,8 +51,8 @@ def learnt(aggregator, sample):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("vlad", {"words": 5}),
-        ("vlad", {"words": 5, "whiten": 7}),
+        ("vlad", {"clusters": 5}),
+        ("vlad", {"clusters": 5, "whiten": 7}),
         *(("whitened", {"of": of, "dim": 6}) for of in ("cls", "mean", "max", "gem")),
     ],
 )
@@ -61,23 +61,23 @@ def test_the_registered_name_builds_and_keeps_its_promises(name, options):
     check_aggregator(lambda shape: known.build(known.ref("aggregator", name, options), shape), SHAPE)
 
 
-@pytest.mark.parametrize("words", [1, 3, 16])
-def test_vlad_equals_numpy_a_token_at_a_time(words):
+@pytest.mark.parametrize("clusters", [1, 3, 16])
+def test_vlad_equals_numpy_a_token_at_a_time(clusters):
     tokens = fake_tokens(SHAPE)
-    aggregator = Vlad(SHAPE, words)
+    aggregator = Vlad(SHAPE, clusters)
     state = aggregator.fit(iter(a_sample()), seed=0)
-    np.testing.assert_allclose(np.linalg.norm(state["words"], axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(state["centres"], axis=1), 1, atol=1e-5)
     aggregator.load(state)
-    expected = [slow_vlad(patches, state["words"]) for patches in tokens.patches.double().numpy()]
+    expected = [slow_vlad(patches, state["centres"]) for patches in tokens.patches.double().numpy()]
     np.testing.assert_allclose(aggregator(tokens, "query")[:, 0], expected, atol=2e-5)
 
 
 def test_whitened_vlad_is_vlad_whitened():
     sample, tokens = a_sample(), fake_tokens(SHAPE, 6)
     aggregator = learnt(Vlad(SHAPE, 4, whiten=9), sample)
-    words = aggregator.fit(iter(sample), seed=0)["words"]
+    centres = aggregator.fit(iter(sample), seed=0)["centres"]
     learnt_from, asked = (
-        np.stack([slow_vlad(patches, words) for patches in many.half().double().numpy()])
+        np.stack([slow_vlad(patches, centres) for patches in many.half().double().numpy()])
         for many in (torch.cat([tokens.patches for tokens in sample]), tokens.patches)
     )
     expected = unit(slow_whitened(learnt_from, asked, 9))
@@ -109,16 +109,16 @@ def test_whitened_is_the_pooling_whitened(of):
     np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, atol=1e-4)
 
 
-def test_words_are_the_directions_that_tokens_come_from():
+def test_centres_are_the_directions_that_tokens_come_from():
     random = np.random.default_rng(0)
     directions = unit(random.normal(size=(6, 24)))
     tokens = directions[random.integers(6, size=600)] + 0.05 * random.normal(size=(600, 24))
     lengths = random.uniform(0.1, 9, (600, 1))  # cosine: these do not matter
-    words = vocabulary((tokens * lengths).astype(np.float16), 24, seed=0)
-    assert (words @ directions.T).max(0).min() > 0.99
+    centres = vocabulary((tokens * lengths).astype(np.float16), 24, seed=0)
+    assert (centres @ directions.T).max(0).min() > 0.99
 
 
-def test_a_words_tokens_are_bounded_and_the_kept_images_drawn_from_all():
+def test_a_centre_s_tokens_are_bounded_and_the_kept_images_drawn_from_all():
     shape = TokenShape(2, (1, 2), 0, False)
     stream = [Tokens(torch.full((10, 2, 2), float(at)), shape.grid) for at in range(100)]
     few = kept(iter(stream), 0, most_bytes=50 * 8)
@@ -142,11 +142,11 @@ def test_images_that_are_not_finite_teach_nothing():
 
 
 def test_what_cannot_be_learnt_is_said():
-    with pytest.raises(ConfigError, match="whiten is 61, but 5 words of 12 give 60 dimensions"):
+    with pytest.raises(ConfigError, match="whiten is 61, but 5 clusters of 12 give 60 dimensions"):
         Vlad(SHAPE, 5, whiten=61)
     with pytest.raises(ConfigError, match="dim is 13, but the backbone gives 12"):
         Whitened(SHAPE, "mean", 13)
-    with pytest.raises(ConfigError, match="words is 900, but the sample has 800 tokens"):
+    with pytest.raises(ConfigError, match="clusters is 900, but the sample has 800 tokens"):
         Vlad(SHAPE, 900).fit(iter(a_sample()), 0)
     with pytest.raises(
         ConfigError, match=r"takes more than 40 images, but the sample has 40; raise \[index\]"

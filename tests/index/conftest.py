@@ -16,14 +16,14 @@ from crater_ray.index.recipe import Recipe, create_or_check
 from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 from crater_ray.types import Item
 
 COLUMNS = pa.schema([("lat", pa.float64()), ("body", pa.string())])
 
 
-def ref(kind: Any, name: str, **options: Any) -> Ref:
-    return Ref(kind, name, options, "crater_ray.builtin", "crater-ray", "0.1.0")
+def ref(kind: Any, name: str, **options: Any) -> PluginRef:
+    return PluginRef(kind, name, options, "crater_ray.builtin", "crater-ray", "0.1.0")
 
 
 @pytest.fixture

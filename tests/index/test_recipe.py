@@ -7,7 +7,7 @@ import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.recipe import create_or_check, file_digests, find_recipe, read_recipe, without_paths
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 
 
 def test_what_is_written_is_read_back(tmp_path, recipe):
@@ -21,7 +21,7 @@ def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
     moved = replace(recipe, backbone=replace(recipe.backbone, options={"model": "vit", "weights": "/w"}))
     assert moved.digest() == recipe.digest()
     assert replace(recipe, backbone_digest="abd").digest() != recipe.digest()
-    rerank = Ref("aggregator", "vocabulary", {"words": "/a"}, "m", "d", "1")
+    rerank = PluginRef("aggregator", "vocabulary", {"words": "/a"}, "m", "d", "1")
     one = replace(recipe, rerank=rerank, files={"rerank.words": "123"})
     assert one.digest() == replace(one, rerank=replace(rerank, options={"words": "/b"})).digest()
     assert one.digest() != replace(one, files={"rerank.words": "124"}).digest()
@@ -124,7 +124,7 @@ def test_file_digests_ask_the_registry(tmp_path, recipe):
     assert file_digests(backbone=recipe.backbone, shortlist=recipe.shortlist) == {"backbone.weights": ""}
     assert without_paths(recipe.backbone).options == {"model": "vit"}
     options = {"path": str(tmp_path / "a.csv"), "root": None}
-    reader = Ref("reader", "manifest", options, "m", "crater-ray", "1")
+    reader = PluginRef("reader", "manifest", options, "m", "crater-ray", "1")
     (tmp_path / "a.csv").write_text("id")
     found = file_digests(rerank=reader)  # any plugin with a file option does
     assert list(found) == ["rerank.path"]

@@ -25,7 +25,7 @@ from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.change import drop
 from crater_ray.jobs.compact import compact
 from crater_ray.jobs.segment import How, build, learn, segments_for, shares
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 from crater_ray.retrieve import Index
 from crater_ray.search import factories
 from crater_ray.search.whitening import whiten
@@ -40,8 +40,8 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factories, "FEW", FEW)
 
 
-def ref(kind: Any, name: str) -> Ref:
-    return Ref(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
+def ref(kind: Any, name: str) -> PluginRef:
+    return PluginRef(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
 
 
 RECIPE = Recipe(

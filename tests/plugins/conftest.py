@@ -12,7 +12,7 @@ import pytest
 
 from crater_ray.plugins import Registry, registry
 
-HEAD = "from crater_ray.plugins import File, Label, Options, hookimpl\n"
+HEAD = "from crater_ray.plugins import File, PluginSpec, Options, hookimpl\n"
 SITES = Path(__file__).parents[1] / "plugins_site"
 
 

@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 READER = """
 @hookimpl
 def register_readers():
-    yield Label("{name}", "made for a test", "{module}:Reader")
+    yield PluginSpec("{name}", "made for a test", "{module}:Reader")
 """
 READERS = "@hookimpl\ndef register_readers():"
 REASONS = {
@@ -27,7 +27,7 @@ REASONS = {
     "broken-exit": "SystemExit: 3 (broken_exit.py:5)",
     "broken-hook": "RuntimeError: no weights folder (broken_hook.py:18)",
     "broken-name": "ValueError: unknown hook 'register_reader'; the hooks are register_readers",
-    "broken-label": "TypeError: register_aggregators yields dict, not crater_ray.plugins.Label",
+    "broken-spec": "TypeError: register_aggregators yields dict, not crater_ray.plugins.PluginSpec",
     "broken-claim": "ValueError: aggregator 'instance_tokens' is a name of crater-ray itself",
 }
 
@@ -35,16 +35,16 @@ REASONS = {
 def test_six_broken_plugins_are_listed_and_stop_nothing(installed: Install, sites: Path) -> None:
     with pytest.warns(UserWarning, match="is not usable") as caught:
         found = installed(sites / "broken", sites / "healthy")
-    failed = {row.distribution: row for row in found.rows() if row.status == "failed"}
+    failed = {row.distribution: row for row in found.statuses() if row.status == "failed"}
     assert failed.keys() == REASONS.keys()
     for distribution, reason in REASONS.items():
         row = failed[distribution]
         assert row.reason.startswith(reason), row.reason
         assert (row.version, row.path) == ("1.0", str(sites / "broken"))
         assert any(distribution in str(warning.message) for warning in caught)
-    assert "fake" in found.labels("backbone")
-    assert "instance_tokens" in found.labels("aggregator")
-    assert not [row for row in found.rows() if row.name.startswith("broken") and row.status == "ok"]
+    assert "fake" in found.specs("backbone")
+    assert "instance_tokens" in found.specs("aggregator")
+    assert not [row for row in found.statuses() if row.name.startswith("broken") and row.status == "ok"]
 
 
 def test_a_broken_plugin_that_is_named_is_the_error(installed: Install, sites: Path) -> None:
@@ -63,16 +63,18 @@ def test_a_broken_plugin_that_is_named_is_the_error(installed: Install, sites: P
         ),
         (READERS + " yield from ()", "ValueError: it registers nothing"),
         ("", "ValueError: it registers nothing"),
-        (READERS + " return Label('made', '', 'a:B')", "TypeError: 'Label' object is not iterable"),
-        (READER.format(name="Made", module="made_odd"), "ValueError: label name 'Made': use lower-case"),
+        (READERS + " return PluginSpec('made', '', 'a:B')", "TypeError: 'PluginSpec' object is not iterable"),
+        (READER.format(name="Made", module="made_odd"), "ValueError: spec name 'Made': use lower-case"),
         (READER.format(name="made", module="made_odd.Reader; x"), "ValueError: factory"),
         (
-            "class Mine(Options):\n    cache: int = 0\n" + READERS + " yield Label('made', '', 'a:B', Mine)",
+            "class Mine(Options):\n    cache: int = 0\n"
+            + READERS
+            + " yield PluginSpec('made', '', 'a:B', Mine)",
             "ValueError: option 'cache' of 'made' is a word of the job file",
         ),
-        (READERS + " yield Label('made', '', 'a:B', dict)", "ValueError: options of 'made'"),
+        (READERS + " yield PluginSpec('made', '', 'a:B', dict)", "ValueError: options of 'made'"),
         (
-            READERS + " yield Label('made', '', 'a:B'); yield Label('made', '', 'a:C')",
+            READERS + " yield PluginSpec('made', '', 'a:B'); yield PluginSpec('made', '', 'a:C')",
             "ValueError: it registers reader 'made' twice",
         ),
     ],
@@ -82,9 +84,9 @@ def test_each_way_to_be_wrong_has_its_reason(
 ) -> None:
     with pytest.warns(UserWarning, match=r"made-odd 1\.0 is not usable"):
         found = installed(make("made-odd", "1.0", source), sites / "healthy")
-    (row,) = [row for row in found.rows() if row.status == "failed"]
+    (row,) = [row for row in found.statuses() if row.status == "failed"]
     assert row.reason.startswith(reason), row.reason
-    assert "fake" in found.labels("reader")
+    assert "fake" in found.specs("reader")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_each_way_to_be_wrong_has_its_reason(
         ("[crater_ray]\nnothing after the name\n", "metadata cannot be read"),
         ("[crater_ray]\nmade = made_absent\n", "No module named 'made_absent'"),
         ("[crater_ray]\nmade = made_odd:absent\n", "has no attribute 'absent'"),
-        ("[crater_ray]\nmade = made_odd:Label\n", "the entry point gives a type, not the module"),
+        ("[crater_ray]\nmade = made_odd:PluginSpec\n", "the entry point gives a type, not the module"),
     ],
 )
 def test_an_entry_point_that_leads_nowhere(
@@ -101,9 +103,9 @@ def test_an_entry_point_that_leads_nowhere(
 ) -> None:
     with pytest.warns(UserWarning, match="is not usable"):
         found = installed(make("made-odd", "1.0", "", points=points), sites / "healthy")
-    (row,) = [row for row in found.rows() if row.status == "failed"]
+    (row,) = [row for row in found.statuses() if row.status == "failed"]
     assert reason in row.reason
-    assert "fake" in found.labels("reader")
+    assert "fake" in found.specs("reader")
 
 
 def test_a_dist_info_without_metadata(installed: Install, make: Make, sites: Path) -> None:
@@ -111,9 +113,9 @@ def test_a_dist_info_without_metadata(installed: Install, make: Make, sites: Pat
     (site / "made_odd-1.0.dist-info" / "METADATA").unlink()
     with pytest.warns(UserWarning, match="is not usable"):
         found = installed(site, sites / "healthy")
-    (row,) = [row for row in found.rows() if row.status == "failed"]
+    (row,) = [row for row in found.statuses() if row.status == "failed"]
     assert "metadata cannot be read" in row.reason
-    assert "fake" in found.labels("reader")
+    assert "fake" in found.specs("reader")
 
 
 def test_two_claims_on_one_name_are_an_error_naming_both(installed: Install, make: Make) -> None:
@@ -121,9 +123,9 @@ def test_two_claims_on_one_name_are_an_error_naming_both(installed: Install, mak
         make("made-one", "1.0", READER.format(name="made", module="made_one")),
         make("made-two", "2.5", READER.format(name="made", module="made_two")),
     )
-    rows = [row for row in found.rows() if row.name == "made"]
+    rows = [row for row in found.statuses() if row.name == "made"]
     assert [row.status for row in rows] == ["conflict", "conflict"]
-    assert "made" not in found.labels("reader")
+    assert "made" not in found.specs("reader")
     for row in rows:
         assert "made-one 1.0 and made-two 2.5" in row.reason
     with pytest.raises(PluginError, match=r"claimed by made-one 1\.0 and made-two 2\.5; uninstall one, or"):
@@ -139,7 +141,7 @@ def test_one_name_in_two_kinds_is_no_conflict(installed: Install, sites: Path) -
 def test_a_second_copy_further_down_the_path_is_shadowed(installed: Install, make: Make) -> None:
     source = READER.format(name="made", module="made_one")
     found = installed(make("made-one", "2.0", source), make("made-one", "1.0", source))
-    (row,) = [row for row in found.rows() if row.name == "made"]
+    (row,) = [row for row in found.statuses() if row.name == "made"]
     assert (row.version, row.status) == ("2.0", "ok")
 
 
@@ -168,10 +170,10 @@ def test_the_allowlist(
     if value is not None:
         monkeypatch.setenv("CRATER_RAY_PLUGINS", value)
     found = installed(*sites)
-    rows = found.rows()
+    rows = found.statuses()
     assert {row.distribution for row in rows if row.status == "ok"} == {"crater-ray", *usable}
     assert {row.distribution for row in rows if row.status == "disabled"} == disabled
-    assert "folder" in found.labels("reader")  # the core's own always work
+    assert "folder" in found.specs("reader")  # the core's own always work
 
 
 def test_a_disabled_plugin_is_not_imported(
@@ -188,7 +190,7 @@ def test_a_name_in_the_allowlist_that_is_not_installed_warns(
     monkeypatch.setenv("CRATER_RAY_PLUGINS", "crater-ray-fake,crater-ray-mosiac")
     with pytest.warns(UserWarning, match="names 'crater-ray-mosiac', which is not installed"):
         found = installed(sites / "healthy")
-    assert "fake" in found.labels("reader")
+    assert "fake" in found.specs("reader")
 
 
 def test_the_allowlist_settles_a_conflict(
@@ -206,7 +208,7 @@ FRESH = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 from crater_ray.plugins import registry
-rows = registry().rows()
+rows = registry().statuses()
 loaded = {name.partition(".")[0] for name in sys.modules}
 heavy = sorted(loaded & {"torch", "ray", "timm", "faiss", "pyarrow", "PIL"})
 print(json.dumps({"heavy": heavy, "status": {f"{row.kind} {row.name}": row.status for row in rows}}))
@@ -224,11 +226,13 @@ def test_a_fresh_interpreter_lists_everything_and_imports_neither_torch_nor_ray(
     assert list(answer["status"].values()).count("failed") == len(REASONS)
 
 
-def test_every_hook_has_a_healthy_label_and_a_place_in_the_template_s_readme(
+def test_every_hook_has_a_healthy_spec_and_a_place_in_the_template_s_readme(
     installed: Install, sites: Path
 ) -> None:
     hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
     found = installed(sites / "healthy")
-    assert hooks == {f"register_{row.kind}s" for row in found.rows() if row.distribution == "crater-ray-fake"}
+    assert hooks == {
+        f"register_{row.kind}s" for row in found.statuses() if row.distribution == "crater-ray-fake"
+    }
     readme = (sites.parents[1] / "plugins" / "template" / "README.md").read_text(encoding="utf-8")
     assert not [hook for hook in sorted(hooks) if hook not in readme]

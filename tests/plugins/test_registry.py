@@ -15,7 +15,7 @@ import pytest
 
 import crater_ray.plugins
 from crater_ray.errors import ConfigError, PluginError
-from crater_ray.plugins import KINDS, Label, Options, Ref, Registry
+from crater_ray.plugins import KINDS, Options, PluginRef, PluginSpec, Registry
 
 Install = Callable[..., Registry]
 Make = Callable[..., Path]
@@ -163,7 +163,7 @@ def test_another_algorithm_version_is_refused_by_both_numbers(found: Registry) -
 
 
 def test_a_package_that_this_node_lacks_names_the_pip_line(found: Registry) -> None:
-    ref = Ref("backbone", "elsewhere", {}, "module_elsewhere.inner", "dist-elsewhere", "3.1")
+    ref = PluginRef("backbone", "elsewhere", {}, "module_elsewhere.inner", "dist-elsewhere", "3.1")
     with pytest.raises(
         PluginError,
         match=r"needs dist-elsewhere 3\.1, which node .* does not have; "
@@ -178,7 +178,7 @@ def test_a_worker_that_sees_the_module_but_not_the_entry_points_builds_it(
     ref = installed(sites / "healthy").ref("backbone", "fake", {"dim": 4})
     (tmp_path / "crater_ray_fake.py").write_text((sites / "healthy" / "crater_ray_fake.py").read_text())
     bare = installed(tmp_path)  # as a working_dir: importable, no dist-info
-    assert "fake" not in bare.labels("backbone")
+    assert "fake" not in bare.specs("backbone")
     assert bare.build(ref).shape.dim == 4
     with pytest.raises(PluginError, match="has without that name"):
         bare.build(replace(ref, name="fake_other"))
@@ -188,7 +188,7 @@ def test_the_worker_s_fallback_steps_round_neither_allowlist_nor_conflict(
     installed: Install, make: Make, sites: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = installed(sites / "healthy").ref("backbone", "fake")
-    source = '@hookimpl\ndef register_backbones():\n    yield Label("fake", "", "a:B")\n'
+    source = '@hookimpl\ndef register_backbones():\n    yield PluginSpec("fake", "", "a:B")\n'
     rival = make("made-rival", "1.0", source)
     with pytest.raises(PluginError, match=r"claimed by crater-ray-fake 1\.0 and made-rival 1\.0"):
         installed(sites / "healthy", rival).build(ref)
@@ -202,7 +202,7 @@ def test_a_module_that_breaks_on_the_worker_alone_says_so(
 ) -> None:
     (tmp_path / "made_fragile.py").write_text("raise OSError('libcuda.so.1 is not here')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    ref = Ref("backbone", "fragile", {}, "made_fragile", "made-fragile", "1.0")
+    ref = PluginRef("backbone", "fragile", {}, "made_fragile", "made-fragile", "1.0")
     with pytest.raises(PluginError, match=r"needs made-fragile 1\.0, .*OSError: libcuda.so.1 is not here"):
         found.build(ref)
 
@@ -213,10 +213,10 @@ def test_options_are_checked_again_where_it_is_built(found: Registry) -> None:
         found.build(replace(ref, options={**ref.options, "colour": 1}))
 
 
-def test_every_label_of_the_core_names_a_factory_that_is_there(installed: Install) -> None:
+def test_every_spec_of_the_core_names_a_factory_that_is_there(installed: Install) -> None:
     found = installed()
     for kind in KINDS:
-        for name in found.labels(kind):
+        for name in found.specs(kind):
             assert callable(found.factory(found.find(kind, name))), name
 
 
@@ -228,7 +228,7 @@ def test_a_nested_and_an_optional_file_is_found() -> None:
         several: tuple[crater_ray.plugins.File, ...] = ()
 
     assert Nested.files() == {"one", "maybe", "several"}
-    assert Label("a", "", "b:C", Nested).options is Nested
+    assert PluginSpec("a", "", "b:C", Nested).options is Nested
 
 
 def test_the_public_names_of_the_seam() -> None:
@@ -242,13 +242,13 @@ def test_the_public_names_of_the_seam() -> None:
         "Index",
         "KINDS",
         "Kind",
-        "Label",
+        "PluginSpec",
         "Located",
         "Options",
         "Reader",
-        "Ref",
+        "PluginRef",
         "Registry",
-        "Row",
+        "PluginStatus",
         "hookimpl",
         "registry",
     }

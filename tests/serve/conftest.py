@@ -23,7 +23,7 @@ from crater_ray.index.recipe import Recipe, create_or_check, read_recipe
 from crater_ray.index.segments import StageOne, write_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.retrieve import Index
 from crater_ray.search import whitening
 from crater_ray.search.codecs import codec
@@ -53,7 +53,7 @@ def painted() -> Iterator[None]:
     registry.cache_clear()
 
 
-def _ref(kind: Any, name: str, **options: Any) -> Ref:
+def _ref(kind: Any, name: str, **options: Any) -> PluginRef:
     return registry().ref(kind, name, options, base=Path("/"), where="the tests")
 
 
@@ -92,7 +92,7 @@ def make_index(
     encoder = build_encoder(root, recipe, threads=1, batch=1)
     parts: list[PartEntry] = []
     shas: list[str] = []
-    readers: list[Ref] = []
+    readers: list[PluginRef] = []
     fitted = None
     for first, count in segments:
         reader_ref = _ref("reader", "painted", first=first, items=count)

@@ -14,7 +14,7 @@ from crater_ray.index.segments import read_segment
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import How, build
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 from crater_ray.ranking import stored
 from crater_ray.retrieve import Index
 from crater_ray.search import filtered
@@ -30,8 +30,8 @@ COLUMNS = pa.schema(
 )
 
 
-def ref(kind: str, name: str) -> Ref:
-    return Ref(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")  # type: ignore[arg-type]
+def ref(kind: str, name: str) -> PluginRef:
+    return PluginRef(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")  # type: ignore[arg-type]
 
 
 RECIPE = Recipe(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 from crater_ray_mosaic.options import MosaicOptions, Preset, unread
 
 
@@ -101,8 +101,8 @@ class DifferenceOfGaussiansOptions(Options):
 
 
 @hookimpl
-def register_readers() -> Iterable[Label]:
-    yield Label(
+def register_readers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "catalogues",
         "crater views of two catalogues of one body, over one raster or two",
         "crater_ray_catalogue.catalogues:catalogues",
@@ -111,8 +111,8 @@ def register_readers() -> Iterable[Label]:
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label(
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "difference_of_gaussians",
         "band-passed grey values: optical images under a high sun against maps of slope; not learned",
         "crater_ray_catalogue.walls:Walls",
@@ -121,20 +121,20 @@ def register_backbones() -> Iterable[Label]:
 
 
 @hookimpl
-def register_consumers() -> Iterable[Label]:
-    yield Label(
+def register_consumers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "dedup",
         "two catalogues merged, or one cleared of doubles: a probability and a reason for each pair",
         "crater_ray_catalogue.dedup:Dedup",
         DedupOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "analogues",
         "craters of one form as some examples, and a catalogue sorted into classes of form",
         "crater_ray_catalogue.analogues:Analogues",
         AnaloguesOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "match",
         "an image of unknown place, rotation, scale and sun, put on the ground by an indexed catalogue",
         "crater_ray_catalogue.match:Match",

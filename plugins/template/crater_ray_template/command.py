@@ -10,6 +10,6 @@ from crater_ray.plugins import registry
 @click.command()
 def hello() -> None:
     """Say what this plugin offers."""
-    for row in registry().rows():
+    for row in registry().statuses():
         if row.distribution == "crater-ray-template":
             click.echo(f"{row.kind} {row.name}: {row.summary}")

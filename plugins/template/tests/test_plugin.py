@@ -68,5 +68,5 @@ def test_it_is_listed_once_it_is_installed() -> None:
         metadata.distribution("crater-ray-template")
     except metadata.PackageNotFoundError:
         pytest.skip("not installed: pip install -e .")
-    rows = [row for row in registry().rows() if row.distribution == "crater-ray-template"]
+    rows = [row for row in registry().statuses() if row.distribution == "crater-ray-template"]
     assert [row.status for row in rows] == ["ok"] * 5, rows

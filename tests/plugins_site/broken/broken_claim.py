@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crater_ray.plugins import Label, hookimpl
+from crater_ray.plugins import PluginSpec, hookimpl
 
 
 @hookimpl
-def register_aggregators() -> Iterable[Label]:
-    yield Label("broken_claim", "must not be listed as usable", "broken_claim:Aggregator")
-    yield Label("instance_tokens", "a name of the core", "broken_claim:Aggregator")
+def register_aggregators() -> Iterable[PluginSpec]:
+    yield PluginSpec("broken_claim", "must not be listed as usable", "broken_claim:Aggregator")
+    yield PluginSpec("instance_tokens", "a name of the core", "broken_claim:Aggregator")

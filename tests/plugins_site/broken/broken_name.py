@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crater_ray.plugins import Label, hookimpl
+from crater_ray.plugins import PluginSpec, hookimpl
 
 
 @hookimpl
-def register_reader() -> Iterable[Label]:
-    yield Label("broken_name", "the hook is called register_readers", "broken_name:Reader")
+def register_reader() -> Iterable[PluginSpec]:
+    yield PluginSpec("broken_name", "the hook is called register_readers", "broken_name:Reader")

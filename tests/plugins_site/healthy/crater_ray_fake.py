@@ -1,4 +1,4 @@
-"""A healthy plugin over crater_ray.testing: one label of each kind, and a factory that cannot be imported."""
+"""A healthy plugin over crater_ray.testing: one spec of each kind, and a factory that cannot be imported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 
 class BackboneOptions(Options):
@@ -29,29 +29,31 @@ class PathOptions(Options):
 
 
 @hookimpl
-def register_readers() -> Iterable[Label]:
-    yield Label("fake", "painted images in memory", "crater_ray.testing:FakeReader", ReaderOptions)
-    yield Label("fake_paths", "hands its options back", "crater_ray_fake_factories:Paths", PathOptions)
-    yield Label("fake_absent", "its module is not there", "crater_ray_fake_absent:Reader")
-    yield Label("fake_nameless", "its module lacks the name", "crater_ray_fake_factories:Nothing")
-    yield Label("fake_exit", "its module exits", "crater_ray_fake_exit:Reader")
+def register_readers() -> Iterable[PluginSpec]:
+    yield PluginSpec("fake", "painted images in memory", "crater_ray.testing:FakeReader", ReaderOptions)
+    yield PluginSpec("fake_paths", "hands its options back", "crater_ray_fake_factories:Paths", PathOptions)
+    yield PluginSpec("fake_absent", "its module is not there", "crater_ray_fake_absent:Reader")
+    yield PluginSpec("fake_nameless", "its module lacks the name", "crater_ray_fake_factories:Nothing")
+    yield PluginSpec("fake_exit", "its module exits", "crater_ray_fake_exit:Reader")
 
 
 @hookimpl
-def register_backbones() -> Iterable[Label]:
-    yield Label("fake", "mean and contrast of each patch", "crater_ray.testing:FakeBackbone", BackboneOptions)
+def register_backbones() -> Iterable[PluginSpec]:
+    yield PluginSpec(
+        "fake", "mean and contrast of each patch", "crater_ray.testing:FakeBackbone", BackboneOptions
+    )
 
 
 @hookimpl
-def register_aggregators() -> Iterable[Label]:
-    yield Label("fake_first", "the first patch token", "crater_ray_fake_factories:First")
+def register_aggregators() -> Iterable[PluginSpec]:
+    yield PluginSpec("fake_first", "the first patch token", "crater_ray_fake_factories:First")
 
 
 @hookimpl
-def register_consumers() -> Iterable[Label]:
-    yield Label("fake_count", "how many rows there are", "crater_ray_fake_factories:Count")
+def register_consumers() -> Iterable[PluginSpec]:
+    yield PluginSpec("fake_count", "how many rows there are", "crater_ray_fake_factories:Count")
 
 
 @hookimpl
-def register_commands() -> Iterable[Label]:
-    yield Label("fake-hello", "says hello", "crater_ray_fake_factories:hello")
+def register_commands() -> Iterable[PluginSpec]:
+    yield PluginSpec("fake-hello", "says hello", "crater_ray_fake_factories:hello")

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from crater_ray.errors import ConfigError
 from crater_ray.jobfile import PluginTable, Table, read
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.plugins.registry import absolute, explain
 from crater_ray.precision import Precision
 
@@ -205,15 +205,17 @@ class TrainJob(Table):
     def cache(self) -> Path:
         return self.train.cache or self.out / "trunk"
 
-    def ref(self, kind: Literal["reader", "backbone", "aggregator"], table: PluginTable, where: str) -> Ref:
+    def ref(
+        self, kind: Literal["reader", "backbone", "aggregator"], table: PluginTable, where: str
+    ) -> PluginRef:
         return registry().ref(
             kind, table.name, table.options, base=self.path.parent, where=f"[{where}] in {self.path.name}"
         )
 
-    def backbone_ref(self) -> Ref:
+    def backbone_ref(self) -> PluginRef:
         return self.ref("backbone", self.backbone, "backbone")
 
-    def aggregator_ref(self) -> Ref:
+    def aggregator_ref(self) -> PluginRef:
         return self.ref("aggregator", self.aggregator, "aggregator")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from crater_ray.errors import ReaderError
-from crater_ray.plugins import Ref, registry
+from crater_ray.plugins import PluginRef, registry
 from crater_ray.types import Item
 from crater_ray_supscene.overlap.files import stamp
 from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 class Listing:
     """Images and edges as they are collected."""
 
-    readers: list[Ref] = field(default_factory=list)
+    readers: list[PluginRef] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=lambda: {key: [] for key in SCHEMA.names})
     edges: list[Edges] = field(default_factory=list)
     unknown: list[Edges] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Listing:
     def __len__(self) -> int:
         return len(self.columns["id"])
 
-    def reader(self, ref: Ref) -> int:
+    def reader(self, ref: PluginRef) -> int:
         if ref not in self.readers:
             self.readers.append(ref)
         return self.readers.index(ref)
@@ -179,7 +179,7 @@ def _moved(edges: Edges, first: int) -> Edges:
     return Edges(edges.rows + first, edges.columns + first, edges.weights)
 
 
-def items_of(ref: Ref) -> list[Item]:
+def items_of(ref: PluginRef) -> list[Item]:
     reader = registry().build(ref)
     return [item for part in reader.parts() for item in reader.read(part)]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from crater_ray.bench.metrics import group_codes, relevance
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.plugins import Ref
+from crater_ray.plugins import PluginRef
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
 from crater_ray_supscene.training.job import TrainJob
 from crater_ray_supscene.training.listing import (
@@ -42,7 +42,7 @@ FILE = "plan.json"
 class Plan:
     """N images by row, and their overlaps; `unit` is what a subgraph is drawn from, by row."""
 
-    readers: Sequence[Ref]
+    readers: Sequence[PluginRef]
     images: pa.Table  # id, reader, uri, stamp, group, relevant, unit, role
     graph: OverlapGraph
 
@@ -212,7 +212,7 @@ def read_plan(folder: Path) -> Plan:
         raise ReaderError(f"the plan {folder} cannot be read ({error}); run the job again") from None
     unknown = Edges(*pairs, np.zeros(len(pairs[0]), np.float32))
     graph = overlap_graph(images.num_rows, edges, unknown)
-    return Plan([Ref(**ref) for ref in told["readers"]], images, graph)
+    return Plan([PluginRef(**ref) for ref in told["readers"]], images, graph)
 
 
 def digest(plan: Plan) -> str:

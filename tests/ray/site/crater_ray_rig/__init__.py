@@ -1,6 +1,6 @@
 """A test rig as a stranger's plugin: coloured images from nowhere, and readers that misbehave on demand."""
 
-from crater_ray.plugins import File, Label, Options, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
 
 class DisksOptions(Options):
@@ -52,21 +52,23 @@ class WhitenedOptions(Options):
 
 @hookimpl
 def register_readers():
-    yield Label("disks", "coloured disks", "crater_ray_rig.disks:Disks", DisksOptions)
-    yield Label("faulty", "disks that fail", "crater_ray_rig.faulty:Faulty", FaultyOptions)
-    yield Label("listed", "what a JSON file lists", "crater_ray_rig.listed:Listed", ListedOptions)
+    yield PluginSpec("disks", "coloured disks", "crater_ray_rig.disks:Disks", DisksOptions)
+    yield PluginSpec("faulty", "disks that fail", "crater_ray_rig.faulty:Faulty", FaultyOptions)
+    yield PluginSpec("listed", "what a JSON file lists", "crater_ray_rig.listed:Listed", ListedOptions)
 
 
 @hookimpl
 def register_backbones():
-    yield Label("fake", "colours through a fixed projection", "crater_ray.testing:FakeBackbone", FakeOptions)
-    yield Label(
+    yield PluginSpec(
+        "fake", "colours through a fixed projection", "crater_ray.testing:FakeBackbone", FakeOptions
+    )
+    yield PluginSpec(
         "faulty_backbone",
         "breaks its promises",
         "crater_ray_rig.faulty:FaultyBackbone",
         FaultyBackboneOptions,
     )
-    yield Label(
+    yield PluginSpec(
         "failing_backbone",
         "on a device that fails",
         "crater_ray_rig.faulty:failing_backbone",
@@ -76,8 +78,8 @@ def register_backbones():
 
 @hookimpl
 def register_aggregators():
-    yield Label("wrong_k", "a token more than promised", "crater_ray_rig.faulty:WrongK")
-    yield Label(
+    yield PluginSpec("wrong_k", "a token more than promised", "crater_ray_rig.faulty:WrongK")
+    yield PluginSpec(
         "whitened_mean",
         "the mean token, PCA-whitened",
         "crater_ray_rig.whitened:WhitenedMean",

@@ -1,6 +1,6 @@
 """A stranger's plugin for the tests of serving: painted craters at places on a body."""
 
-from crater_ray.plugins import Label, Options, hookimpl
+from crater_ray.plugins import Options, PluginSpec, hookimpl
 
 
 class PaintedOptions(Options):
@@ -16,9 +16,9 @@ class FakeOptions(Options):
 
 @hookimpl
 def register_readers():
-    yield Label("painted", "painted craters", "crater_ray_painted.painted:Painted", PaintedOptions)
+    yield PluginSpec("painted", "painted craters", "crater_ray_painted.painted:Painted", PaintedOptions)
 
 
 @hookimpl
 def register_backbones():
-    yield Label("painted_fake", "a small projection", "crater_ray.testing:FakeBackbone", FakeOptions)
+    yield PluginSpec("painted_fake", "a small projection", "crater_ray.testing:FakeBackbone", FakeOptions)

@@ -51,7 +51,7 @@ def _is_file(annotation: Any, metadata: list[Any]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class PluginSpec:
     """One thing a plugin offers.
 
     name: lower-case letters, digits and underscores (a command may use hyphens);
@@ -69,7 +69,7 @@ class Label:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
-            raise ValueError(f"label name {self.name!r}: use lower-case letters, digits and underscores")
+            raise ValueError(f"spec name {self.name!r}: use lower-case letters, digits and underscores")
         if not re.fullmatch(r"[\w.]+:\w+", self.factory):
             raise ValueError(f"factory {self.factory!r} of {self.name!r}: write it as 'package.module:Name'")
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
@@ -84,7 +84,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Ref:
+class PluginRef:
     """A plugin by name: what travels to a worker and what a recipe stores. Plain data."""
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""Yields something else than labels."""
+"""Yields something else than specs."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from crater_ray.plugins import hookimpl
 
 @hookimpl
 def register_aggregators() -> Any:
-    yield {"name": "broken_label", "factory": "broken_label:Aggregator"}
+    yield {"name": "broken_spec", "factory": "broken_spec:Aggregator"}
