@@ -2,7 +2,7 @@
 
     python benchmarks/any_sun.py benchmarks/moon_box.toml --sun any \
         --sun near:queries.query_azimuth=[225.0,315.0] --backbone trained=artefacts/moon/model \
-        [--backbone NAME=FOLDER …] [--trained-alone] [--joined] [--queries 1153] [--json]
+        [--backbone NAME=FOLDER …] [--trained-alone] [--queries 1153] [--json]
 
 Tokens come from the job's cache, encoded once where they are missing. Tokens are int8, every query is scored
 against every view; relevant are the crater's own views. Intervals are 95 % bootstraps, craters drawn whole.
@@ -11,29 +11,51 @@ against every view; relevant are the crater's own views. Intervals are 95 % boot
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out import SAMPLE, Way, average_precisions, blocks, coded, fitted, suns
 from table import Report, arguments, show
 
 FROZEN = "frozen"
-ONE = "one vector"
-JOINED = "Joined: asked again with its first hit's tokens among its own (`--expand 1`)."
+Array = np.ndarray[Any, Any]
+SAMPLE, TOGETHER = 400, 8  # images a fit sees; queries a call
+
+
+@dataclass(frozen=True)
+class Way:
+    """A [rerank] to measure."""
+
+    label: str
+    name: str
+    options: dict[str, Any]
+    learns: bool = False
+
+
+@dataclass(frozen=True)
+class Sun:
+    """The queries under one sun."""
+
+    name: str
+    cached: Any
+    rows: Array  # of its items that are asked
+    groups: list[str]
 
 
 def ways(folder: Path | None) -> list[Way]:
     """What is measured of a backbone: trained ones have a vector of their own."""
-    one = Way(ONE, "cls", {}, 0)
+    one = Way("one vector", "cls", {})
     if folder is not None:
-        one = Way(ONE, "cls_mean", {"path": str(folder)}, 0)
+        one = Way("one vector", "cls_mean", {"path": str(folder)})
     spread = {"k": 32, "seeds": "farthest"}
     return [
         one,
-        Way("K = 16", "instance_tokens", {"k": 16}, 0),
-        Way("K = 64", "instance_tokens", {"k": 64}, 0),
-        Way("whitened, farthest, K = 32", "whitened_tokens", {"of_options": spread}),
+        Way("K = 16", "instance_tokens", {"k": 16}),
+        Way("K = 64", "instance_tokens", {"k": 64}),
+        Way("whitened, farthest, K = 32", "whitened_tokens", {"of_options": spread}, learns=True),
     ]
 
 
@@ -44,7 +66,6 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", default=[], help="NAME=FOLDER of a trained model")
     parser.add_argument("--queries", type=int, default=100_000, help="asked under each sun at most")
     parser.add_argument("--trained-alone", action="store_true", help="leave the frozen backbone out")
-    parser.add_argument("--joined", action="store_true", help="trained ones also joined by the first hit")
     options = parser.parse_args()
     import torch
 
@@ -62,21 +83,19 @@ def main() -> None:
         gallery, found = suns(options.job, named, options.queries)
         learn = {f"{lat} {lon}" for lat in range(-3, 3) for lon in range(-6, 6) if lon not in (2, 3)}
         for way in ways(folder):
-            aggregator = fitted(way, gallery, learn if way.splits else None)
-            [kept] = coded(aggregator, gallery, [codec("int8")])
+            aggregator = fitted(way, gallery, learn if way.learns else None)
+            kept = coded(aggregator, gallery)
             size = codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4
             asked = [np.concatenate(list(blocks(aggregator, s.cached, "query", s.rows))) for s in found]
-            for expand in (0, 1) if folder and options.joined else (0,):
-                told = f"{way.label}, joined by its first hit" if expand else way.label
-                row: list[Any] = [label, told, size]
-                craters: list[str] = []
-                for sun, queries in zip(found, asked, strict=True):
-                    ap = average_precisions(queries, sun.groups, kept, "int8", aggregator, gallery, expand)
-                    here = interval(ap["image_ap"], clusters=sun.groups)
-                    row.append(f"{here.mean:.3f} ({here.low:.3f}–{here.high:.3f})")
-                    craters.append(f"{np.nanmean(ap['id_ap']):.3f}")
-                    keys[f"{label}, {told}, {sun.name}"] = here.mean
-                table.append(row + craters)
+            row: list[Any] = [label, way.label, size]
+            craters: list[str] = []
+            for sun, queries in zip(found, asked, strict=True):
+                ap = average_precisions(queries, sun.groups, kept, aggregator, gallery)
+                here = interval(ap["image_ap"], clusters=sun.groups)
+                row.append(f"{here.mean:.3f} ({here.low:.3f}–{here.high:.3f})")
+                craters.append(f"{np.nanmean(ap['id_ap']):.3f}")
+                keys[f"{label}, {way.label}, {sun.name}"] = here.mean
+            table.append(row + craters)
     count = ", ".join(f"{len(sun.rows):,} queries {sun.name}" for sun in found)
     show(
         Report(
@@ -92,7 +111,6 @@ def main() -> None:
             keys=keys,
             notes=(
                 f"{len(gallery.items):,} views, {count}; int8, every view scored.",
-                *([JOINED] if options.joined else []),
                 "Craters: mAP over craters in place of views, each where its best view stands.",
                 f"Whitening is fitted on {SAMPLE} views from other longitudes.",
             ),
@@ -100,6 +118,84 @@ def main() -> None:
         options,
         torch=torch.__version__,
     )
+
+
+def suns(job_path: Path, asked: Sequence[str], count: int) -> tuple[Any, list[Sun]]:
+    """The gallery's cached tokens, and each sun's: `NAME` or `NAME:override;…` of the job."""
+    from crater_ray.bench.cached import encoded
+    from crater_ray.config import load_job
+
+    found = []
+    for text in asked:
+        name, _, overrides = text.partition(":")
+        gallery, queries = encoded(
+            load_job(job_path, [one for one in overrides.split(";") if one]), quiet=True
+        )
+        rows = np.sort(np.random.default_rng(0).permutation(len(queries.items))[:count])
+        found.append(Sun(name, queries, rows, [queries.items[row].group for row in rows]))
+    return gallery, found
+
+
+def region(item: Any) -> str:
+    """The 30-degree field it lies in."""
+    lat, lon = (float(item.columns[name]) for name in ("lat", "lon"))
+    return f"{floor(lat / 30)} {floor(lon / 30)}"
+
+
+def fitted(way: Way, gallery: Any, learn: set[str] | None) -> Any:
+    """The aggregator, fitted on the gallery images of lowest hashed id in the regions `learn`."""
+    from crater_ray.jobs.fit import sampled
+    from crater_ray.plugins import registry
+
+    here = registry()
+    built = here.build(here.ref("aggregator", way.name, way.options), gallery.shape)
+    if learn is not None and hasattr(built, "fit"):
+        there = (item for item in gallery.items if region(item) in learn)
+        chosen = {item.id for item in sampled(there, SAMPLE)}
+        rows = [row for row, item in enumerate(gallery.items) if item.id in chosen]
+        built.load(built.fit((tokens for _, tokens in gallery.tokens(rows)), 0))
+    return built
+
+
+def blocks(aggregator: Any, cached: Any, side: str, wanted: Any = None) -> Iterator[Array]:
+    """(n, K, D) float32, a batch at a time."""
+    import torch
+
+    for _, tokens in cached.tokens(wanted):
+        with torch.inference_mode():
+            yield aggregator(tokens, side).numpy()
+
+
+def coded(aggregator: Any, gallery: Any) -> tuple[Array, Array]:
+    """The gallery's int8 codes and scales."""
+    from crater_ray.search.codecs import codec
+
+    pairs = [codec("int8").encode(rows) for rows in blocks(aggregator, gallery, "gallery")]
+    return np.concatenate([codes for codes, _ in pairs]), np.concatenate([scales for _, scales in pairs])
+
+
+def average_precisions(
+    queries: Array, groups: Sequence[str], kept: tuple[Array, Array], aggregator: Any, gallery: Any
+) -> dict[str, Array]:
+    """(B,) each of the exact scan of queries (B, Q, D); NaN where the gallery has nothing relevant.
+
+    image_ap is over views, id_ap over craters, each where its best view stands.
+    """
+    from crater_ray.bench.measure import fast_float32
+    from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
+    from crater_ray.search.kernel import score
+
+    held, names = group_codes([item.group for item in gallery.items])
+    codes, scales = kept
+    found = []
+    for start in range(0, len(queries), TOGETHER):
+        some = slice(start, start + TOGETHER)
+        with fast_float32():
+            scores = score(queries[some], codes, scales, codec="int8", k=aggregator.k, dim=aggregator.dim)
+        order = np.argsort(-scores, 1, kind="stable")
+        found.append(score_queries(order, relevance(held, names, [{g: 1.0} for g in groups[some]]), held))
+    every = concatenate(found)
+    return {name: every.get(name, np.empty(0)) for name in ("image_ap", "id_ap")}
 
 
 def _with(sun: str, label: str, folder: Path | None, job: Path) -> str:

@@ -9,9 +9,9 @@ what they were), and moved by noise. Its shortlist vector is the mean of its kep
 `[shortlist] name = "whitened_tokens"`, `of = "mean"` gives it (of all of them): nothing is assumed of how it
 and the tokens hang together.
 Queries are other views of craters of which the index has one. `Process` has the numbers;
-benchmarks/nearness.py prints how far the nearest views are, drawn and real. Seeded: the same command gives
-the same bytes. Run it again after a stop: parts that are done stay. Memory holds the real index and one part,
-whatever the number of views. With `--copy` the real views themselves get that shortlist vector.
+docs/benchmarks/scale.md compares how far the nearest views are, drawn and real. Seeded: the same command
+gives the same bytes. Run it again after a stop: parts that are done stay. Memory holds the real index and one
+part, whatever the number of views. With `--copy` the real views themselves get that shortlist vector.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Process:
-    """The numbers that were set so that the nearest views are as far as real ones: see nearness.py."""
+    """The numbers that were set so that the nearest views are as far as real ones: see scale.md."""
 
     parents: int = 3  # real craters that a drawn one takes its tokens from
     alike: int = 100  # the first is any, the others are among so many that are most like it

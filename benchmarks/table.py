@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """A parser with --json, --markdown and --threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one object instead of the table")
-    parser.add_argument("--markdown", action="store_true", help="print the table as docs/results.md has it")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/benchmarks has it")
     parser.add_argument(
         "--threads", type=int, default=1, help="threads of torch and of the peers (default 1)"
     )
@@ -81,6 +82,22 @@ def machine() -> dict[str, Any]:
     }
 
 
+def commit() -> str:
+    """The commit that is checked out here, and whether files were changed since."""
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--exclude=*", "--dirty"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def footer(command: str, **versions: str) -> str:
+    """The line below a table: CPU, versions, date, commit, command."""
+    here = machine()
+    lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
+    cpu = f"{here['processor']}, {here['cores']} cores{lacks}"
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{cpu}. {packages}. {date.today()}, commit {commit()}. `{command}`"
+
+
 def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
     """Prints the table, or one object with the keys, machine, date and command."""
     here = {**machine(), **versions}
@@ -95,14 +112,12 @@ def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
         for key, value in report.keys.items()
         if not options.markdown or key in report.wanted or len(report.keys) < 9
     ]
-    lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    machine_line = f"{here['processor']}, {here['cores']} cores{lacks}. {told}. {date.today()}."
+    made = footer(command, **versions)
     if options.markdown:
         lines = [report.columns, ["---", *["---:"] * (len(report.columns) - 1)], *cells]
         print("\n".join("| " + " | ".join(line) + " |" for line in lines))
         print("\n" + "\n".join(f"- {line}" for line in [*found, *report.notes]))
-        print(f"\n{machine_line} `{command}`")
+        print(f"\n{made}")
         return
     from rich.console import Console
     from rich.table import Table
@@ -114,5 +129,5 @@ def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
     for row in cells:
         table.add_row(*row)
     console.print(table)
-    for line in [*found, *report.notes, f"{machine_line} {command}"]:
+    for line in [*found, *report.notes, made]:
         console.print(line, highlight=False)

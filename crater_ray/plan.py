@@ -21,7 +21,7 @@ from crater_ray.jobs.segment import BLOCK, MOST_ROWS
 from crater_ray.plugins import Aggregator, Backbone, Reader, registry
 
 IMAGES_PER_SECOND = (
-    20.0  # of one encoder: DINOv2 ViT-S/14 at 224 px in bf16 on two CPU cores (docs/results.md)
+    20.0  # of one encoder: DINOv2 ViT-S/14 at 224 px in bf16 on two CPU cores (docs/benchmarks/encoding.md)
 )
 SAMPLED = 3  # parts whose items are looked at
 NPY_HEADER = 128

@@ -2,8 +2,8 @@
 
 Vectors of a frozen backbone differ along few axes, and those tell light and texture rather than place. On
 20,000 views of the Moon a whitened class token finds more of what a late interaction would than the means,
-signs and low-dimensional tokens it was compared with, in no more bytes. benchmarks/stages.py sets it beside
-centroid codes and fixed-dimensional encodings too.
+signs and low-dimensional tokens it was compared with, in no more bytes. docs/benchmarks/search.md compares it
+with centroid codes and fixed-dimensional encodings too.
 """
 
 from __future__ import annotations
