@@ -80,7 +80,7 @@ def truth(case: Case, limit: int, keep: Path) -> tuple[Array, Array]:
     if begin == len(opened):
         return rows, best
     _, tokens = queries.some(0, len(queries))
-    how: dict[str, Any] = {"codec": recipe.codec, "k": recipe.k, "dim": recipe.dim, "match": recipe.match}
+    how: dict[str, Any] = {"codec": recipe.codec, "k": recipe.k, "dim": recipe.dim, "scoring": recipe.scoring}
     started, since = time.monotonic(), begin
     for first, codes, scales in opened.blocks(4096):
         last = first + len(codes)
@@ -138,7 +138,7 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
         **memory(),
         "factory": segments[0].factory,
         "told": [segment.told() for segment in segments],
-        "probed": segments[0].probed,
+        "tuning": segments[0].tuning,
         "faiss_bytes": sum(
             segment.sum.bytes if segment.sum else 4 * segment.rows * segment.m * segment.dim
             for segment in segments

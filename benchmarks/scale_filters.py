@@ -117,7 +117,7 @@ def _recipe() -> Any:
         codec=kept.name,
         record_bytes=kept.record_bytes(1, DIM),
         scales=kept.scales,
-        match="maxsim",
+        scoring="maxsim",
         batch=1,
         precision="fp32",
         max_pixels=1,

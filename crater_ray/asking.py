@@ -25,7 +25,7 @@ from crater_ray.options import (
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True)
 @search_options("shortlist")
-@click.option("--matches", is_flag=True, help="Which pairs of tokens each score is made of.")
+@click.option("--explain", is_flag=True, help="Which pairs of tokens each score is made of.")
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
 )
@@ -39,7 +39,7 @@ def query(
     mode: str,
     candidates: int | None,
     expand: int,
-    matches: bool,
+    explain: bool,
     sheet: Path | None,
     device: str,
     as_json: bool,
@@ -59,7 +59,7 @@ def query(
         mode=mode,
         candidates=candidates,
         expand=expand,
-        explain=matches,
+        explain=explain,
         sheet=sheet,
         device=device,
     )

@@ -17,7 +17,7 @@ from crater_ray.precision import Precision
 from crater_ray.types import candidates_in
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
-Matching = Literal["maxsim", "chamfer", "mutual", "mean_token"]
+Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 Mode = Literal["exact", "shortlist"]
 WHITENED = "whitened_tokens"
 GPU_BATCH, GPU_DECODERS = 64, 8  # where a job does not say: a GPU takes what eight threads decode
@@ -49,7 +49,7 @@ class RerankTable(PluginTable):
 
     name: str = WHITENED
     codec: Codec = "int8"  # int4 for whitened tokens, to which 4 bits do nothing that could be measured
-    match: Matching = "maxsim"
+    scoring: Scoring = "maxsim"
 
     @model_validator(mode="before")
     @classmethod

@@ -10,13 +10,13 @@ import numpy as np
 
 from crater_ray.errors import QueryError
 from crater_ray.retrieve import Index, open_index
-from crater_ray.types import Hit, Match, candidates_in
+from crater_ray.types import Hit, TokenPair, candidates_in
 
 if TYPE_CHECKING:
     from crater_ray.sheet import SheetRow
 
 SHEET_HITS = 5
-SHEET_LINES = 10  # the best token matches of each hit are drawn
+SHEET_LINES = 10  # the best pairs of tokens of each hit are drawn
 
 
 def ask(
@@ -74,11 +74,11 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
         for hit in answer["hits"]:
             lines.append(f"{hit['rank']:>4}  {hit['score']:.4f}  {hit['id']}  ({hit['group']})")
             lines += [
-                f"          token {match['query_token']:>3} -> {match['gallery_token']:>3}  "
-                f"{match['similarity']:.3f}"
-                for match in hit.get("matches", [])[:SHEET_LINES]
+                f"          token {pair['query_token']:>3} -> {pair['gallery_token']:>3}  "
+                f"{pair['similarity']:.3f}"
+                for pair in hit.get("explanation", [])[:SHEET_LINES]
             ]
-            if hit.get("matches") == []:
+            if hit.get("explanation") == []:
                 lines.append("          no pairs of tokens make up this score")
     return "\n".join(lines)
 
@@ -100,7 +100,7 @@ def sheet_row(
     hits: Sequence[Hit],
     relevant: Collection[str] | None = None,
 ) -> SheetRow:
-    """One query and its hits with the best token matches; `relevant` groups are framed as correct."""
+    """One query and its hits with the best pairs of tokens; `relevant` groups are framed as correct."""
     from crater_ray.sheet import SheetHit, SheetRow
 
     here = index.places(picture, "query")
@@ -109,22 +109,22 @@ def sheet_row(
         image = index.image(hit.id)
         there = index.places(image, "gallery")
         correct = None if relevant is None else hit.group in relevant
-        shown.append(SheetHit(image, hit.id, hit.score, correct, _lines(hit.matches, here, there)))
+        shown.append(SheetHit(image, hit.id, hit.score, correct, _lines(hit.explanation, here, there)))
     return SheetRow(picture, label, shown)
 
 
 def _lines(
-    matches: Sequence[Match], here: np.ndarray[Any, Any] | None, there: np.ndarray[Any, Any] | None
+    pairs: Sequence[TokenPair], here: np.ndarray[Any, Any] | None, there: np.ndarray[Any, Any] | None
 ) -> list[tuple[tuple[float, float], tuple[float, float], float]]:
     if here is None or there is None:
         return []
     return [
         (
-            (float(here[m.query_token][0]), float(here[m.query_token][1])),
-            (float(there[m.gallery_token][0]), float(there[m.gallery_token][1])),
-            m.similarity,
+            (float(here[pair.query_token][0]), float(here[pair.query_token][1])),
+            (float(there[pair.gallery_token][0]), float(there[pair.gallery_token][1])),
+            pair.similarity,
         )
-        for m in matches[:SHEET_LINES]
+        for pair in pairs[:SHEET_LINES]
     ]
 
 
@@ -138,13 +138,13 @@ def _bytes(path: Path) -> bytes:
 def _plain(hit: Hit, explain: bool) -> dict[str, Any]:
     plain: dict[str, Any] = {"rank": hit.rank, "id": hit.id, "group": hit.group, "score": round(hit.score, 6)}
     if explain:
-        plain["matches"] = [
+        plain["explanation"] = [
             {
-                "query_token": match.query_token,
-                "gallery_token": match.gallery_token,
-                "similarity": round(match.similarity, 6),
-                "contribution": round(match.contribution, 9),
+                "query_token": pair.query_token,
+                "gallery_token": pair.gallery_token,
+                "similarity": round(pair.similarity, 6),
+                "contribution": round(pair.contribution, 9),
             }
-            for match in hit.matches
+            for pair in hit.explanation
         ]
     return plain

@@ -15,7 +15,7 @@ from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
 from crater_ray.jobfile import told
 from crater_ray.plugins import Located, Reader, registry
-from crater_ray.types import Hit, Match, Side, Tokens, candidates_in
+from crater_ray.types import Hit, Side, TokenPair, Tokens, candidates_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +140,7 @@ class Index:
 
         An item of the index is not its own hit. `candidates`: images that mode shortlist reranks, CANDIDATES
         if left out. `expand`: so many first hits join the query, which is asked again. `explain` fills
-        Hit.matches.
+        Hit.explanation.
         Raises QueryError for an image that cannot be used, an unknown id, a number below 1, or candidates in
         mode exact, which has none.
         """
@@ -203,12 +203,12 @@ class Index:
             expand=expand,
             mask=mask,
         )[0]
-        matches = self.explain(tokens, rows) if explain else [()] * len(rows)
+        explanations = self.explain(tokens, rows) if explain else [()] * len(rows)
         # Arrow's: a million strings of Python's are 0.1 GB
         ids, groups = self.snapshot.ids, self.snapshot.groups
         return [
             Hit(rank, ids[int(row)].as_py(), groups[int(row)].as_py(), float(score), pairs)
-            for rank, (row, score, pairs) in enumerate(zip(rows, scores, matches, strict=True), 1)
+            for rank, (row, score, pairs) in enumerate(zip(rows, scores, explanations, strict=True), 1)
         ]
 
     def encode(self, image: bytes | Array) -> Rows:
@@ -243,7 +243,7 @@ class Index:
         rows, columns = tokens.grid
         return np.stack([(patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows], 1)
 
-    def explain(self, tokens: Array, rows: Array) -> list[tuple[Match, ...]]:
+    def explain(self, tokens: Array, rows: Array) -> list[tuple[TokenPair, ...]]:
         """For each row, the pairs of tokens whose contributions sum to its score, the largest first.
 
         Pairs are those of the recipe's scoring: none where it compares means of tokens.
@@ -253,10 +253,10 @@ class Index:
         recipe = self.recipe
         codes, scales = self.snapshot.gather(rows)
         found = explain(
-            tokens, codes, scales, codec=self.codec, k=recipe.k, dim=recipe.dim, match=recipe.match
+            tokens, codes, scales, codec=self.codec, k=recipe.k, dim=recipe.dim, scoring=recipe.scoring
         )
         return [
-            tuple(Match(*pair) for pair in zip(*(array.tolist() for array in one), strict=True))
+            tuple(TokenPair(*pair) for pair in zip(*(array.tolist() for array in one), strict=True))
             for one in found
         ]
 
@@ -307,7 +307,7 @@ class Index:
             codec=self.codec,
             k=recipe.k,
             dim=recipe.dim,
-            match=recipe.match,
+            scoring=recipe.scoring,
         )
 
     def first(self, vectors: Array, row: int) -> float:
@@ -355,7 +355,7 @@ class Index:
             codec=self.codec,
             k=recipe.k,
             dim=recipe.dim,
-            match=recipe.match,
+            scoring=recipe.scoring,
         )
 
     def stored(self, rows: Array) -> tuple[Array, Array]:

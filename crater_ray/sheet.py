@@ -23,7 +23,7 @@ Line = tuple[Point, Point, float]  # in the query, in the hit, cosine
 
 CELL, GAP, LINK = 1.75, 0.14, 0.5  # inches: an image, between hits, between the query and its first hit
 CAPTION, HEADER, MARGIN = 0.42, 0.5, 0.2
-LINKED, OTHERS = 10, 5  # matches drawn in the first hit, in each other
+LINKED, OTHERS = 10, 5  # pairs of tokens drawn in the first hit, in each other
 FONT = "DejaVu Sans"  # comes with matplotlib
 DPI, LONGEST = 150, 32_000  # pixels; a PNG of more is of no use to anybody
 RIGHT, WRONG, PLAIN, INK, FAINT = "#1a8f3c", "#d03238", "#9a9a9a", "#1c1c1c", "#6a6a6a"
@@ -64,9 +64,8 @@ class SheetRow:
 def draw(rows: Sequence[SheetRow], path: str | Path, *, title: str) -> Path:
     """The path of a PNG with a row a query: hits in rank order, framed green or red where the truth is known.
 
-    Lines join the strongest matches of the first hit to the query; a query token has the same colour and
-    number in every hit. Raises UserError when the file cannot be written, ValueError for an image that is not
-    (H, W, 3) uint8.
+    Lines join the strongest pairs of tokens; a query token has the same colour and number in every hit.
+    Raises UserError when the file cannot be written, ValueError for an image that is not (H, W, 3) uint8.
     """
     columns = max((len(row.hits) for row in rows), default=0)
     width = 2 * MARGIN + CELL + LINK + max(columns, 2) * (CELL + GAP) - GAP

@@ -81,7 +81,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class TokenPair:
     """A query token and a gallery token whose similarity is part of a score; all contributions sum to it."""
 
     query_token: int
@@ -98,7 +98,7 @@ class Hit:
     id: str
     group: str
     score: float
-    matches: tuple[Match, ...] = ()  # when an explanation is asked for, the largest contribution first
+    explanation: tuple[TokenPair, ...] = ()  # with explain: the largest contribution first
 
 
 @dataclass(frozen=True, slots=True)

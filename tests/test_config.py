@@ -30,9 +30,9 @@ def job(tmp_path: Path, text: str = SMALL, *overrides: str) -> Job:
 def test_the_small_job_has_the_measured_defaults(tmp_path: Path) -> None:
     small = job(tmp_path)
     assert (small.shortlist.name, small.shortlist.index) == ("cls", "auto")
-    assert (small.rerank.codec, small.rerank.match) == ("int4", "maxsim")
+    assert (small.rerank.codec, small.rerank.scoring) == ("int4", "maxsim")
     assert small.rerank_ref().name == "whitened_tokens"
-    assert job(tmp_path, SMALL, "rerank.match=chamfer").rerank.codec == "int4"
+    assert job(tmp_path, SMALL, "rerank.scoring=chamfer").rerank.codec == "int4"
     assert job(tmp_path, SMALL, "rerank.codec=int2").rerank.codec == "int2"
     assert job(tmp_path, SMALL, "rerank.name=instance_tokens").rerank.codec == "int8"
     assert (small.backbone.batch, small.backbone.precision) == (8, "bf16")
@@ -67,7 +67,7 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
         (
             "rerank.ofoptions.k=3",
             r"\[rerank\] in moon.toml 'whitened_tokens': unknown option 'ofoptions'; did you mean "
-            r"'of_options'\? known: of, of_options, dim, power, name, codec, match",
+            r"'of_options'\? known: of, of_options, dim, power, name, codec, scoring",
         ),
         ("backbone.bacth=3", r"unknown option 'bacth'; did you mean 'batch'\?"),
         ("cluster.encoder=1", r"unknown option 'cluster.encoder'; did you mean 'encoders'\?"),

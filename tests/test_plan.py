@@ -84,7 +84,7 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         codec=SHAPE.codec,
         record_bytes=SHAPE.record_bytes,
         scales=SHAPE.scales,
-        match="maxsim",
+        scoring="maxsim",
         batch=8,
         precision="bf16",
         max_pixels=1000,

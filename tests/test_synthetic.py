@@ -56,7 +56,7 @@ def real(root: Path) -> Path:
         codec="int2",
         record_bytes=codec("int2").record_bytes(K, DIM),
         scales=1,
-        match="maxsim",
+        scoring="maxsim",
         batch=8,
         precision="bf16",
         max_pixels=1000,

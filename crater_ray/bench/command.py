@@ -57,7 +57,7 @@ def tokens(
     as_json: bool,
     overrides: Sequence[str],
 ) -> None:
-    """Sweep pooling, selection, assignment, matching, K, codec and two stages over a job's cached tokens.
+    """Sweep pooling, selection, assignment, scoring, K, codec and two stages over a job's cached tokens.
 
     The backbone runs once. One axis at a time moves around attention seeds, residual assignment, MaxSim and
     fp16. Run it again to resume. Tables and figures go to <out>/bench.

@@ -242,10 +242,10 @@ def _draw(
         item, (found, scores) = asked[place], rankings[place]
         picture = gallery.pixels(reader.load(item.uri))
         encoded = gallery.encode(picture)
-        matches = gallery.explain(encoded.tokens[0], found)
+        explanations = gallery.explain(encoded.tokens[0], found)
         hits = [
             Hit(rank, gallery.ids[row], gallery.groups[row], float(score), pairs)
-            for rank, (row, score, pairs) in enumerate(zip(found, scores, matches, strict=True), 1)
+            for rank, (row, score, pairs) in enumerate(zip(found, scores, explanations, strict=True), 1)
         ]
         rows.append(sheet_row(gallery, picture, item.id, hits, set(item.relevant or {item.group: 1.0})))
     draw(rows, sheet, title=title)

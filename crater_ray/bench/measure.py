@@ -104,7 +104,7 @@ def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> li
         queries = asked[block].astype(np.float32)
         with fast_float32():
             scores = score(
-                queries, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim, match=first.match
+                queries, codes, scales, codec=codec, k=aggregator.k, dim=aggregator.dim, scoring=first.scoring
             )
         relevant = relevance(groups, names, wanted[block])
         for at, place in enumerate(places[block] if suite.own else ()):

@@ -1,7 +1,7 @@
 """What `crater-ray bench tokens` measures: configurations, one axis at a time around the paper's own.
 
 The default is attention seeds, residual assignment, MaxSim, fp16, K = 64. Names come from the closed sets of
-the code, so that a new selection, matching or codec is swept as soon as it is there.
+the code, so that a new selection, scoring or codec is swept as soon as it is there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Configuration:
 
     aggregator: str
     options: tuple[tuple[str, Any], ...] = ()  # of_options as pairs, too
-    match: str = "maxsim"
+    scoring: str = "maxsim"
     codec: str = "fp16"
     candidates: int = 0  # images whose tokens are read, after the job's shortlist; 0: all
     few: bool = field(default=False, compare=False)  # dear, and not of the default's own curve
@@ -44,18 +44,18 @@ class Configuration:
 
     @property
     def title(self) -> str:
-        words = [f"{self.aggregator} ({self.words()['options']})", self.match, self.codec]
+        words = [f"{self.aggregator} ({self.words()['options']})", self.scoring, self.codec]
         return ", ".join([*words, *([f"S = {self.candidates}"] if self.candidates else [])])
 
-    def scoring(self) -> Configuration:
-        """Without its stages: what is scored."""
+    def exhaustive(self) -> Configuration:
+        """Without a shortlist: every image is scored."""
         return replace(self, candidates=0)
 
     def key(self, *context: Any) -> str:
         """xxh3_128 hex of all that decides the result: this, its options in full, and the context."""
         ref = self.ref()
         made = [ref.name, ref.options, ref.distribution, ref.algorithm_version]
-        how = [self.match, self.codec, self.candidates]
+        how = [self.scoring, self.codec, self.candidates]
         return xxhash.xxh3_128_hexdigest(canonical([made, how, *context]))
 
     def flat(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Configuration:
             "options": " ".join(f"{key}={value}" for key, value in given.items()),
             "seeds": given.get("seeds", ""),
             "assign": given.get("assign", "none" if self.aggregator in ("topk", "all") else ""),
-            "match": self.match,
+            "scoring": self.scoring,
             "codec": self.codec,
             "candidates": self.candidates or "",
         }
@@ -85,7 +85,7 @@ class Choices:
     seeds: tuple[str, ...]
     assigns: tuple[str, ...]
     heads: tuple[str, ...]
-    matches: tuple[str, ...]
+    scorings: tuple[str, ...]
     codecs: tuple[str, ...]
     poolings: tuple[str, ...]
     gallery: int
@@ -130,7 +130,7 @@ class Choices:
 def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choices:
     """What can be measured on a backbone of `shape`; `left_out` is told what cannot, and why."""
     from crater_ray.search.codecs import NAMES
-    from crater_ray.search.matchings import MATCHINGS
+    from crater_ray.search.scoring import SCORINGS
 
     model = registry().specs("aggregator")["instance_tokens"].options.model_fields
     named = {name: tuple(get_args(model[name].annotation)) for name in ("seeds", "assign", "heads")}
@@ -144,7 +144,7 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
         seeds=(first, *(name for name in named["seeds"] if name != first and possible(name))),
         assigns=named["assign"],
         heads=named["heads"] if shape.heads else (HEADS,),
-        matches=tuple(MATCHINGS),
+        scorings=tuple(SCORINGS),
         codecs=tuple(NAMES),
         poolings=tuple(_poolings(shape, left_out)),
         gallery=gallery,
@@ -163,7 +163,7 @@ def plan(have: Choices, *, grid: bool = False, only: Sequence[str] = ()) -> dict
         "falsifier": [have.instance(k), have.instance(have.total)],
         "stages": [have.instance(k, candidates=s) for s in CANDIDATES if s < have.gallery],
         "codec": [have.instance(k, codec=codec) for codec in have.codecs],
-        "matching": [have.instance(k, match=match) for match in have.matches],
+        "scoring": [have.instance(k, scoring=name) for name in have.scorings],
         "heads": [have.instance(k, heads=heads) for heads in have.heads],
         "assignment": [have.instance(k, assign=a) for a, k in product(have.assigns, have.ks)],
         "selection": [have.instance(k, seeds=seeds) for seeds, k in product(have.seeds, have.ks)],
@@ -210,7 +210,7 @@ def together(pending: Iterable[Configuration]) -> list[list[Configuration]]:
     """Those that differ in their stages only: they share one scoring."""
     groups: dict[Configuration, list[Configuration]] = {}
     for one in pending:
-        groups.setdefault(one.scoring(), []).append(one)
+        groups.setdefault(one.exhaustive(), []).append(one)
     return list(groups.values())
 
 

@@ -16,8 +16,8 @@ from crater_ray.index.store import write_whole
 Result = dict[str, Any]
 NONE = "–"
 COLUMNS = (
-    "axis", "aggregator", "options", "seeds", "assign", "match", "codec", "candidates", "k", "query_k", "dim",
-    "bytes", "queries", "excluded", "image_map", "low", "high", "id_map", "hit@1", "hit@5", "hit@10",
+    "axis", "aggregator", "options", "seeds", "assign", "scoring", "codec", "candidates", "k", "query_k",
+    "dim", "bytes", "queries", "excluded", "image_map", "low", "high", "id_map", "hit@1", "hit@5", "hit@10",
     "recall_frac@1", "recall_frac@5", "recall_frac@10", "seconds",
 )  # fmt: skip
 
@@ -90,7 +90,7 @@ def as_markdown(bench: Bench) -> str:
         "Centred and evened out before they are chosen: seeds that lie farthest apart, residual assignment.",
         listed("whitening", lambda one: f"K = {one.flat()['k']}, {one.codec}", "tokens"),
     )
-    section("Matching", _around(bench), listed("matching", lambda one: one.match, "matching"))
+    section("Scoring", _around(bench), listed("scoring", lambda one: one.scoring, "scoring"))
     section(
         "Heads of the attention",
         _around(bench),

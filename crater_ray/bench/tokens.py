@@ -1,4 +1,4 @@
-"""`crater-ray bench tokens`: the backbone once, then every way to choose, join, match and keep its tokens."""
+"""`crater-ray bench tokens`: the backbone once, then every way to choose, join, score and keep its tokens."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ Path of an s3:// address. Import what you need from the module that has it:
 
 lock         with DriverLock(root): …                   IndexMismatch when another driver holds it
 recipe       Recipe(side, backbone, backbone_digest, grid, shortlist, shortlist_m, shortlist_dim, rerank,
-                 k, dim, codec, record_bytes, scales, match, batch, precision, max_pixels, seed, fits,
+                 k, dim, codec, record_bytes, scales, scoring, batch, precision, max_pixels, seed, fits,
                  files)
              Recipe.digest() -> str
              file_digests(backbone=ref, shortlist=ref, rerank=ref) -> Recipe.files
@@ -37,7 +37,7 @@ segments     StageOne(factory, seed, m, dim, fitted=None, quantizer=None, auto=F
              write_segment(root, parts, stage_one, write=None) -> sha
                  write(path) saves the FAISS file and gives what was measured of it; fitted: sha of what is
                  done to the vectors first; quantizer: sha of what the FAISS index learnt
-             read_segment(root, sha) -> Segment: also file, sum, rows, probed, learnt, asked, told()
+             read_segment(root, sha) -> Segment: also file, sum, rows, tuning, learnt, asked, told()
              check_segment(segment)                      reads the file: DamagedIndex for a flipped bit
 opened       Snapshot(root, version=None, segments=None): recipe, version, parts, offsets, segments, len()
              ids, groups (arrow, N); items(columns); row(id); rows(ids); id_ranks; part_of(row)

@@ -42,7 +42,7 @@ class Recipe:
     codec: str
     record_bytes: int  # R, of one image in codes.bin
     scales: int  # s, float32 numbers of one image in scales.npy
-    match: str
+    scoring: str
     batch: int
     precision: str
     max_pixels: int

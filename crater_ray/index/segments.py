@@ -50,7 +50,7 @@ class Segment:
     fitted: str | None = None  # sha of what is done to vectors before they are compared; None: nothing
     quantizer: str | None = None  # sha, in fitted/ too, of what the FAISS index learnt; segments share it
     auto: bool = False  # whether a rule chose the factory; one of Flat may be followed by any
-    probed: Mapping[str, Any] | None = None  # lists, probes, recall, first, handed, queries: search/probes.py
+    tuning: Mapping[str, Any] | None = None  # nlist, nprobe, recall, k, candidates, queries: search/nprobe.py
     attempt: str = ""  # on object storage, the key that its file is below
 
     def copies(self) -> list[Copy]:
@@ -74,18 +74,13 @@ class Segment:
         return AUTO if self.auto else self.factory
 
     def told(self) -> str:
-        """What stage one is, in a line; of one that was measured, how much it finds."""
+        """What the shortlist index is, in a line; of one that was measured, its recall."""
         line = f"{self.factory} over {self.rows * self.m:,} vectors"
-        if self.probed is None:
+        if self.tuning is None:
             return line
-        looks = (
-            "{probes:,} of {lists:,} lists are looked into, which hands on"
-            if self.probed["lists"]
-            else "it hands on"
-        )
-        return f"{line}: " + (looks + " {recall:.1%} of the first {first} of Flat among {handed}").format(
-            **self.probed
-        )
+        nprobe = "nprobe {nprobe:,} of {nlist:,} lists, " if self.tuning["nlist"] else ""
+        recall = "{recall:.1%} of the exact first {k} among {candidates} candidates"
+        return f"{line}: " + (nprobe + recall).format(**self.tuning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +118,8 @@ def write_segment(root: Path, parts: Sequence[PartEntry], how: StageOne, write: 
     own = attempt(root, f"segment.{sha[:8]}")
     sent = uuid.uuid4().hex if bucket(root) is not None else ""
     try:
-        made, probed = _write_file(root, own / SHORTLIST, write) if write is not None else (None, None)
-        later = {"quantizer": how.quantizer, "auto": how.auto or None, "probed": probed and dict(probed)}
+        made, tuning = _write_file(root, own / SHORTLIST, write) if write is not None else (None, None)
+        later = {"quantizer": how.quantizer, "auto": how.auto or None, "tuning": tuning and dict(tuning)}
         payload = {
             "format": 1,
             "sha": sha,
@@ -180,7 +175,7 @@ def read_record(root: Path, sha: str) -> Segment:
             plain.get("fitted"),
             plain.get("quantizer"),
             bool(plain.get("auto")),
-            plain.get("probed"),
+            plain.get("tuning"),
             plain.get("attempt", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -222,10 +217,10 @@ def _stands(root: Path, sha: str) -> bool:
 def _write_file(root: Path, path: Path, write: Write) -> tuple[Sum, Mapping[str, Any] | None]:
     with room(root, path):
         try:
-            probed = write(path)
+            tuning = write(path)
         except RuntimeError as error:  # FAISS: the reason is in the text alone
             if "No space left" in str(error) or "quota" in str(error).lower():
                 raise storage_full(root, path) from error
             raise
         sync_file(path)
-    return sum_of(path), probed
+    return sum_of(path), tuning

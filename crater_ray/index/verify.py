@@ -303,7 +303,7 @@ def info(root: Path) -> dict[str, Any]:
                 "rows": segment.rows,
                 "fitted": segment.fitted,
                 "quantizer": segment.quantizer,
-                "probed": segment.probed,
+                "tuning": segment.tuning,
             }
             for segment in snapshot.segments
         ],
@@ -315,7 +315,7 @@ def info(root: Path) -> dict[str, Any]:
             "tokens": recipe.k,
             "dim": recipe.dim,
             "codec": recipe.codec,
-            "match": recipe.match,
+            "scoring": recipe.scoring,
         },
         "precision": recipe.precision,
         "batch": recipe.batch,

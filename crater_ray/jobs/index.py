@@ -208,7 +208,7 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
         codec_version=chosen.algorithm_version,
         record_bytes=chosen.record_bytes(k, found.dim),
         scales=chosen.scales,
-        match=job.rerank.match,
+        scoring=job.rerank.scoring,
         batch=batch_of(job, side),
         precision=job.backbone.precision,
         max_pixels=job.index.max_pixels,

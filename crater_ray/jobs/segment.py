@@ -184,7 +184,7 @@ def _writer(vectors: Vectors, how: How) -> Write:
     """What makes and measures the FAISS file of a segment."""
 
     def write(path: Path) -> dict[str, Any] | None:
-        from crater_ray.search import probes
+        from crater_ray.search import nprobe
         from crater_ray.search.shortlist import Shortlist
 
         if how.quantizer is None:
@@ -193,11 +193,11 @@ def _writer(vectors: Vectors, how: How) -> Write:
             shortlist = Shortlist.taught(read_fitted(vectors.root, how.quantizer)[STATE], vectors.m)
         for _, block in vectors:
             shortlist.add(block)
-        shortlist.probe(how.factory)
+        shortlist.check_mask(how.factory)
         aside = vectors.held_out()
-        own = np.sort(np.random.default_rng(vectors.seed).permutation(aside)[: probes.QUERIES])
+        own = np.sort(np.random.default_rng(vectors.seed).permutation(aside)[: nprobe.QUERIES])
         queries = vectors.rows(own)
-        found = probes.fewest(shortlist, queries, own, probes.nearest(queries, own, vectors))
+        found = nprobe.tune(shortlist, queries, own, nprobe.nearest(queries, own, vectors))
         shortlist.save(path)
         return None if found is None else asdict(found)
 
@@ -221,7 +221,7 @@ class Vectors:
 
     def held_out(self) -> Array:
         """(n,) rows that nothing is learnt from, ascending: the same of a part wherever it stands."""
-        from crater_ray.search.probes import held_out
+        from crater_ray.search.nprobe import held_out
 
         rows = [
             offset + held_out(part.rows, int(part.digest, 16) ^ self.seed)

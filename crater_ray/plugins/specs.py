@@ -15,7 +15,7 @@ Kind = Literal["reader", "backbone", "aggregator", "consumer", "command"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 RESERVED: frozenset[str] = frozenset(
-    {"name", "cache", "batch", "precision", "index", "codec", "match"}
+    {"name", "cache", "batch", "precision", "index", "codec", "scoring"}
 )  # keys that the job file's own tables use beside a plugin's options
 
 

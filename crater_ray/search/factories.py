@@ -2,7 +2,7 @@
 
 Below FEW vectors all are compared (Flat): exact, nothing is learnt, and one thread reads them in a few
 milliseconds. From there on IVF{lists},SQ8: vectors lie in lists around centroids, a byte a dimension, and a
-query looks into some of the lists. How many is not guessed: `probes.py` measures it.
+query looks into some of the lists. How many is not guessed: `nprobe.py` measures it.
 """
 
 from __future__ import annotations

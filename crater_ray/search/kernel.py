@@ -23,8 +23,9 @@ from torch import Tensor
 from crater_ray.search.codecs import Codec, Int8
 from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.int_mm import believed
-from crater_ray.search.matchings import Matching, OfTokens, matching
 from crater_ray.search.records import Bytes, Floats, checked, present
+from crater_ray.search.scoring import OfTokens, Scoring
+from crater_ray.search.scoring import scoring as named_scoring
 
 PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
@@ -36,7 +37,7 @@ Queries = Tensor | NDArray[Any]
 Multiply = Callable[[Tensor, Tensor, Tensor], None]  # left (M, D), right (D, W), out (M, W)
 
 
-class Explained(NamedTuple):
+class Explanation(NamedTuple):
     """The P pairs of tokens that make up one score, the largest contribution first. Their sum is it."""
 
     query_token: NDArray[np.int64]  # (P,)
@@ -53,7 +54,7 @@ def score(
     codec: str | Codec,
     k: int,
     dim: int,
-    match: str = "maxsim",
+    scoring: str = "maxsim",
 ) -> Floats:
     """Scores (B, C) float32 of B queries against C images; maxsim: the mean over Q of the best of K.
 
@@ -61,13 +62,13 @@ def score(
     of zeros are absent and match nothing; an image or a query of nothing else scores 0.
     Raises ValueError for shapes that do not fit, unknown names, and queries that are not finite.
     """
-    keeper, chosen = named_codec(codec), matching(match)
+    keeper, chosen = named_codec(codec), named_scoring(scoring)
     tokens = _checked_queries(queries, dim)
     _check_gallery(codes, scales, keeper, k, dim)
     if chosen.of_tokens is not None:
         return _of_tokens(chosen.of_tokens, tokens, codes, keeper, k, dim)
     compare = chosen.of_products
-    assert compare is not None  # a matching is one or the other
+    assert compare is not None  # a scoring is one or the other
     count, width = tokens.shape[:2]
     out = torch.empty((len(codes), count))
     road = _road(tokens, keeper, chosen)
@@ -95,7 +96,7 @@ def score(
 
 
 def _of_tokens(compare: OfTokens, queries: Tensor, codes: Bytes, keeper: Codec, k: int, dim: int) -> Floats:
-    """Scores (B, C) of a matching that needs no products."""
+    """Scores (B, C) of a scoring that needs no products."""
     out = torch.empty((len(codes), len(queries)))
     step = max(1, FLOAT_ROWS // k)
     for start in range(0, len(codes), step):
@@ -113,23 +114,23 @@ def explain(
     codec: str | Codec,
     k: int,
     dim: int,
-    match: str = "maxsim",
-) -> list[Explained]:
-    """For each of C images, the pairs of tokens that its score by `match` is made of: query (Q, D).
+    scoring: str = "maxsim",
+) -> list[Explanation]:
+    """For each of C images, the pairs of tokens that its score by `scoring` is made of: query (Q, D).
 
     None of them has an absent token. A score of no products (`mean_token`) is made of no pairs. Raises
     ValueError as `score`.
     """
-    keeper, chosen = named_codec(codec), matching(match)
+    keeper, chosen = named_codec(codec), named_scoring(scoring)
     tokens = _checked_queries(query[None], dim)
     _check_gallery(codes, scales, keeper, k, dim)
     if chosen.weights is None:
         nothing, none = np.empty(0, np.int64), np.empty(0, np.float32)
-        return [Explained(nothing, nothing, none, none)] * len(codes)
+        return [Explanation(nothing, nothing, none, none)] * len(codes)
     width = tokens.shape[1]
     road = _road(tokens, keeper, chosen)
     columns, asked = road.right.t().contiguous(), road.scales[0] > 0
-    found: list[Explained] = []
+    found: list[Explanation] = []
     for start, stop, left in _chunks(codes, scales, keeper, k, dim, _images(k, width, road), road):
         products = torch.empty((left.shape[0], width), dtype=road.products)
         road.multiply(left, columns, products)
@@ -143,13 +144,13 @@ def explain(
     return found
 
 
-def _explained(similarities: Tensor, weights: Tensor) -> Explained:
+def _explained(similarities: Tensor, weights: Tensor) -> Explanation:
     """Of one image: similarities (K, Q) and what each counts (K, Q)."""
     query, gallery = weights.t().nonzero(as_tuple=True)
     similarity = similarities[gallery, query].double()
     contribution = similarity * weights[gallery, query]
     order = (-contribution).argsort(stable=True)
-    return Explained(
+    return Explanation(
         query[order].numpy(),
         gallery[order].numpy(),
         similarity[order].float().numpy(),
@@ -197,7 +198,7 @@ class _Road(NamedTuple):
     decoded: bool = False  # whether `left` is decoded tokens, not codes
 
 
-def _road(tokens: Tensor, keeper: Codec, chosen: Matching) -> _Road:
+def _road(tokens: Tensor, keeper: Codec, chosen: Scoring) -> _Road:
     count, width, dim = tokens.shape
     flat = tokens.reshape(count * width, dim)
     asked = flat.any(1).view(count, width)

@@ -25,8 +25,8 @@ Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
 State = NDArray[np.uint8]
 BLOCK = 65_536  # vectors converted to float32 at a time
-PROBES = 16  # a sixteenth of the lists is searched where nothing was measured
-LEAST_PROBES = 8
+NLIST_PER_NPROBE = 16  # a sixteenth of the lists is searched where nothing was measured
+LEAST_NPROBE = 8
 
 
 class Shortlist:
@@ -59,7 +59,7 @@ class Shortlist:
             some = vectors[np.sort(np.random.default_rng(seed).permutation(len(vectors))[:images])]
         shortlist = cls.learn(some, factory, threads=threads)
         shortlist.add(vectors)
-        shortlist.probe(factory)
+        shortlist.check_mask(factory)
         return shortlist
 
     @classmethod
@@ -74,8 +74,8 @@ class Shortlist:
                 f"[shortlist] index = {factory!r} is no FAISS index of {dim} dimensions: {_reason(error)}"
             ) from error
         shortlist = cls(index, m, threads)
-        if shortlist.lists:
-            shortlist.probes = min(shortlist.lists, max(LEAST_PROBES, shortlist.lists // PROBES))
+        if shortlist.nlist:
+            shortlist.nprobe = min(shortlist.nlist, max(LEAST_NPROBE, shortlist.nlist // NLIST_PER_NPROBE))
         if len(sample) and not index.is_trained:
             flat = _finite(sample.reshape(-1, dim), "the sample", 0)
             try:
@@ -120,22 +120,22 @@ class Shortlist:
         return self._read[1]
 
     @property
-    def lists(self) -> int:
-        """Of an IVF index, 0 for another."""
+    def nlist(self) -> int:
+        """Lists of an IVF index, 0 for another."""
         inverted = faiss.try_extract_index_ivf(self.index)
         return 0 if inverted is None else int(inverted.nlist)
 
     @property
-    def probes(self) -> int:
-        """Lists that a query looks into, 0 where there are none. The file keeps it."""
+    def nprobe(self) -> int:
+        """Lists that a query scans, 0 where there are none. The file keeps it."""
         inverted = faiss.try_extract_index_ivf(self.index)
         return 0 if inverted is None else int(inverted.nprobe)
 
-    @probes.setter
-    def probes(self, count: int) -> None:
+    @nprobe.setter
+    def nprobe(self, count: int) -> None:
         faiss.extract_index_ivf(self.index).nprobe = count
 
-    def probe(self, factory: str) -> None:
+    def check_mask(self, factory: str) -> None:
         """Raises ValueError where it cannot be searched under a mask, as filters and dropped parts ask."""
         if self.index.ntotal:
             mask = np.ones(self.index.ntotal, np.bool_)

@@ -27,7 +27,7 @@ def exact(
     k: int,
     dim: int,
     rows: int,
-    match: str = "maxsim",
+    scoring: str = "maxsim",
 ) -> Floats:
     """Scores (B, rows) float32 of B queries (B, Q, D) against every row; -inf where no block has the row.
 
@@ -38,7 +38,7 @@ def exact(
         last = first + len(codes)
         if first < 0 or last > rows:
             raise ValueError(f"a block holds rows {first} to {last - 1}, but there are rows 0 to {rows - 1}")
-        out[:, first:last] = score(queries, codes, scales, codec=codec, k=k, dim=dim, match=match)
+        out[:, first:last] = score(queries, codes, scales, codec=codec, k=k, dim=dim, scoring=scoring)
     return out
 
 
@@ -50,7 +50,7 @@ def rerank(
     codec: str | Codec,
     k: int,
     dim: int,
-    match: str = "maxsim",
+    scoring: str = "maxsim",
 ) -> Floats:
     """Scores (B, S) float32 of each query (B, Q, D) against its own rows (B, S); -inf where the row is -1.
 
@@ -69,7 +69,7 @@ def rerank(
             places = there[start : start + step]
             codes, scales = gather(candidates[places])
             query = queries[number : number + 1]
-            out[number, places] = score(query, codes, scales, codec=codec, k=k, dim=dim, match=match)[0]
+            out[number, places] = score(query, codes, scales, codec=codec, k=k, dim=dim, scoring=scoring)[0]
     return out
 
 

@@ -34,7 +34,7 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
             k=recipe.k,
             dim=recipe.dim,
             codec=recipe.codec,
-            match=recipe.match,
+            scoring=recipe.scoring,
             grid=Grid(rows=rows, columns=columns),
         ),
         limits=Limits(

@@ -104,7 +104,7 @@ class VersionRequest(_Asked):
     version: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
 
-class TokenMatch(_Told):
+class TokenPair(_Told):
     """A query token and a gallery token whose similarity is part of the score, by the index's scoring."""
 
     query_token: int
@@ -133,7 +133,7 @@ class SearchHit(_Told):
     group: str
     score: float
     columns: dict[str, Value]  # the item's own, such as lat, lon, diameter_km, body
-    matches: list[TokenMatch] | None = None  # largest contribution first; only with explain
+    explanation: list[TokenPair] | None = None  # largest contribution first; only with explain
 
 
 class IndexVersion(_Told):
@@ -258,7 +258,7 @@ class Recipe(_Told):
     k: int
     dim: int
     codec: str
-    match: str
+    scoring: str
     grid: Grid
 
 

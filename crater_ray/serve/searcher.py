@@ -18,7 +18,7 @@ from crater_ray.search.expand import Joined
 from crater_ray.serve.filters import described, mask, own_columns, plain
 from crater_ray.serve.models import Box, Column, Filter, Value
 from crater_ray.serve.shards import spread
-from crater_ray.types import Match
+from crater_ray.types import TokenPair
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +54,7 @@ class Detail:
 
     group: str
     columns: dict[str, Value]
-    matches: tuple[Match, ...] = ()
+    explanation: tuple[TokenPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,10 @@ class Share:
             np.stack([hit.tokens for hit in hits]),
         )
 
-    def detail(self, row: int, matches: tuple[Match, ...] = ()) -> Detail:
+    def detail(self, row: int, explanation: tuple[TokenPair, ...] = ()) -> Detail:
         values = self.items.slice(row, 1).to_pylist()[0]
         own = {name: plain(values[name]) for name in own_columns(self.items)}
-        return Detail(values["group"], own, matches)
+        return Detail(values["group"], own, explanation)
 
 
 class Searcher:
@@ -235,12 +235,12 @@ class Searcher:
         return Found(rows, ids, scores, details=details, query=query, width=len(tokens))
 
     def describe(self, version: int, rows: Array, tokens: Array | None) -> list[Detail]:
-        """Of rows of this shard; with the query's tokens (Q, D), what matched what. Raises NotHeld."""
+        """Of rows of this shard; with the query's tokens (Q, D), their explanations. Raises NotHeld."""
         share = self.share(version)
-        matches: Sequence[tuple[Match, ...]] = [()] * len(rows)
+        explanations: Sequence[tuple[TokenPair, ...]] = [()] * len(rows)
         if tokens is not None and len(rows):
-            matches = share.index.explain(tokens, np.asarray(rows, np.int64))
-        return [share.detail(int(row), pairs) for row, pairs in zip(rows, matches, strict=True)]
+            explanations = share.index.explain(tokens, np.asarray(rows, np.int64))
+        return [share.detail(int(row), pairs) for row, pairs in zip(rows, explanations, strict=True)]
 
     def kept(self, version: int, id: str) -> Kept | None:
         """What is kept of an item of this shard, None of another's. Raises NotHeld."""

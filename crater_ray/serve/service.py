@@ -36,7 +36,7 @@ from crater_ray.serve.models import (
     SearchHit,
     SearchReply,
     Shards,
-    TokenMatch,
+    TokenPair,
     Value,
 )
 from crater_ray.serve.searcher import Ask, Detail, Found, Kept, Page, Place, Summary, unknown
@@ -350,14 +350,14 @@ def _hits(winners: Sequence[Winner], details: Sequence[Detail], explain: bool) -
             group=detail.group,
             score=winner.score,
             columns=detail.columns,
-            matches=[
-                TokenMatch(
-                    query_token=match.query_token,
-                    gallery_token=match.gallery_token,
-                    similarity=match.similarity,
-                    contribution=match.contribution,
+            explanation=[
+                TokenPair(
+                    query_token=pair.query_token,
+                    gallery_token=pair.gallery_token,
+                    similarity=pair.similarity,
+                    contribution=pair.contribution,
                 )
-                for match in detail.matches
+                for pair in detail.explanation
             ]
             if explain
             else None,

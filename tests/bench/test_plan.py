@@ -25,7 +25,7 @@ def test_every_name_of_the_closed_sets_is_swept_at_every_k(have: Choices) -> Non
     assert len(have.seeds) == 7
     assert {(seeds, k) for seeds in have.seeds for k in have.ks[:-1]} | {(None, None)} == swept
     assert len({one.words()["assign"] for one in axes["assignment"]}) == 4
-    assert [one.match for one in axes["matching"]] == list(have.matches)
+    assert [one.scoring for one in axes["scoring"]] == list(have.scorings)
     assert [one.codec for one in axes["codec"]] == list(have.codecs)
     assert [one.candidates for one in axes["stages"]] == list(CANDIDATES)
     assert {"cls", "mean", "max", "gem"} <= {one.aggregator for one in axes["pooling"]}
@@ -59,7 +59,7 @@ def test_a_key_changes_with_whatever_decides_the_result(have: Choices) -> None:
         have.instance(64, assign="mean"),
         have.instance(64, query_k=16),
         have.instance(64, heads="max"),
-        replace(default, match="chamfer"),
+        replace(default, scoring="chamfer"),
         replace(default, codec="int8"),
         replace(default, candidates=10),
     ]

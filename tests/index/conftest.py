@@ -42,7 +42,7 @@ def recipe() -> Recipe:
         codec="int8",
         record_bytes=8,
         scales=1,
-        match="maxsim",
+        scoring="maxsim",
         batch=8,
         precision="bf16",
         max_pixels=1000,

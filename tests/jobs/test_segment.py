@@ -58,7 +58,7 @@ RECIPE = Recipe(
     codec="int8",
     record_bytes=16,
     scales=1,
-    match="maxsim",
+    scoring="maxsim",
     batch=8,
     precision="bf16",
     max_pixels=1000,
@@ -136,11 +136,11 @@ def test_keys_of_segments_that_are_there_stay(tmp_path: Path) -> None:
 
 def test_few_vectors_are_all_compared_and_nothing_is_said_of_it(tmp_path: Path) -> None:
     segments = put(tmp_path, parts(tmp_path, [150, 100]))
-    assert [(s.factory, s.file, s.quantizer, s.probed, s.asked) for s in segments] == [
+    assert [(s.factory, s.file, s.quantizer, s.tuning, s.asked) for s in segments] == [
         ("Flat", None, None, None, "Flat")
     ]
     plain = (tmp_path / "segments" / segments[0].sha / "segment.json").read_text()
-    assert not any(word in plain for word in ("quantizer", "auto", "probed"))
+    assert not any(word in plain for word in ("quantizer", "auto", "tuning"))
     assert put(tmp_path, latest(tmp_path).parts, "Flat") == segments  # asked for by its name: the same one
 
 
@@ -148,13 +148,13 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
     (segment,) = put(tmp_path, parts(tmp_path, [300, 500, 400]))
     assert segment.factory == factories.chosen("auto", 1200) == "IVF128,SQ8"
     assert (segment.asked, segment.auto) == ("auto", True)
-    assert segment.probed is not None
-    assert segment.probed["recall"] >= 0.995
-    assert segment.probed["queries"] == 15 + 25 + 20
-    assert f"{segment.probed['probes']} of 128 lists" in segment.told()
-    assert info(tmp_path)["segments"][0]["probed"] == segment.probed
+    assert segment.tuning is not None
+    assert segment.tuning["recall"] >= 0.995
+    assert segment.tuning["queries"] == 15 + 25 + 20
+    assert f"nprobe {segment.tuning['nprobe']} of 128 lists" in segment.told()
+    assert info(tmp_path)["segments"][0]["tuning"] == segment.tuning
     index = Index(tmp_path)
-    assert index._stage_one[0][0].probes == segment.probed["probes"]  # the file keeps it
+    assert index._stage_one[0][0].nprobe == segment.tuning["nprobe"]  # the file keeps it
     assert found(index) > 0.98
     assert verify(tmp_path).problems == ()
     before = index.shortlist(index.vectors()[:50], 30)
@@ -190,7 +190,7 @@ def test_parts_that_come_later_share_what_was_learnt(tmp_path: Path) -> None:
     assert found(index) > 0.98
     mask = np.arange(len(index)) % 3 > 0
     for segment, _, _, _ in index._stage_one:
-        segment.probes = segment.lists
+        segment.nprobe = segment.nlist
     rows, scores = index.shortlist(index.vectors()[:40], 12, mask)
     expected = slow(index, mask)[:40]
     for exact in (-np.sort(-expected, 1)[:, :12], np.take_along_axis(expected, rows, 1)):
@@ -285,7 +285,7 @@ def test_large_ones_are_split_at_parts() -> None:
 def test_what_does_not_learn_has_nothing_to_share(tmp_path: Path) -> None:
     (segment,) = put(tmp_path, parts(tmp_path, [60, 60]), "HNSW8")
     assert (segment.quantizer, segment.asked) == (None, "HNSW8")
-    assert segment.probed is not None
-    assert (segment.probed["lists"], segment.probed["handed"]) == (0, 120)
-    assert "of the first 100 of Flat among 120" in segment.told()
-    assert replace(segment, probed=None).told() == "HNSW8 over 120 vectors"
+    assert segment.tuning is not None
+    assert (segment.tuning["nlist"], segment.tuning["candidates"]) == (0, 120)
+    assert "of the exact first 100 among 120" in segment.told()
+    assert replace(segment, tuning=None).told() == "HNSW8 over 120 vectors"

@@ -225,11 +225,11 @@ def test_a_few_bits_a_dimension_are_kept_and_searched(make_job: Make, codec: str
     found = index.search(index.image("i00005"), top=1, mode="exact")
     assert found[0].group == "c00002"  # of its two views, drawn almost alike, so few bits may take either
     hit = index.search(id="i00005", top=1, mode="exact", explain=True)[0]
-    assert hit.score == pytest.approx(np.mean([pair.similarity for pair in hit.matches]), abs=1e-4)
+    assert hit.score == pytest.approx(np.mean([pair.similarity for pair in hit.explanation]), abs=1e-4)
 
 
 def test_queries_may_have_another_number_of_tokens(make_job: Make) -> None:
-    job = make_job(rerank={"k": 6, "query_k": 3, "match": "mutual"})
+    job = make_job(rerank={"k": 6, "query_k": 3, "scoring": "mutual"})
     run(job, quiet=True)
     run(job, side="query", quiet=True)
     gallery, queries = Index(job.out), Index(queries_folder(job))

@@ -89,7 +89,7 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
         assert sorted([row, *rows]) == list(range(40))
         np.testing.assert_allclose([hit.score for hit in hits], expected[rows], atol=1e-5)
         assert all(a.score > b.score or a.id < b.id for a, b in itertools.pairwise(hits))
-        assert {len(hit.matches) for hit in hits} == {6}  # of the query's own tokens
+        assert {len(hit.explanation) for hit in hits} == {6}  # of the query's own tokens
         [alone] = [hit for hit in index.search(id=id, **asked, expand=1) if index.row(hit.id) == first]
         assert alone.score == pytest.approx(index.search(id=id, **asked)[0].score, abs=1e-6)
     table = NeighboursTable(top=3, mode=mode, expand=1, **deep)
@@ -126,10 +126,10 @@ def test_a_query_image_finds_itself_and_says_which_tokens_matched(index: Index, 
     assert "i00007" in {hit.id for hit in hits[:2]}  # two views of a crater differ by noise only
     assert hits[0].score == pytest.approx(1, abs=2e-3)
     assert {hit.group for hit in hits[:2]} == {"c00003"}
-    matches = hits[0].matches
-    assert len(matches) == tokens.shape[1]
-    assert np.mean([match.similarity for match in matches]) == pytest.approx(hits[0].score, abs=1e-4)
-    assert all(a.similarity >= b.similarity for a, b in itertools.pairwise(matches))
+    explanation = hits[0].explanation
+    assert len(explanation) == tokens.shape[1]
+    assert np.mean([pair.similarity for pair in explanation]) == pytest.approx(hits[0].score, abs=1e-4)
+    assert all(a.similarity >= b.similarity for a, b in itertools.pairwise(explanation))
     assert vectors.shape == (1, 1, 16)
 
 
@@ -280,5 +280,5 @@ def test_the_query_command_answers_files_and_ids_and_draws(
     with Image.open(sheet) as drawn:
         assert min(drawn.size) > 200
     with pytest.raises(SystemExit):
-        main(["query", str(indexed.out), str(photo), "--top", "1", "--matches"])
+        main(["query", str(indexed.out), str(photo), "--top", "1", "--explain"])
     assert "token" in capsys.readouterr().out

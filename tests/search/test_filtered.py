@@ -11,7 +11,7 @@ import pytest
 
 from crater_ray.search import filtered
 from crater_ray.search.ivf_lists import lists_of
-from crater_ray.search.probes import fewest, nearest
+from crater_ray.search.nprobe import nearest, tune
 from crater_ray.search.shortlist import Shortlist
 
 N, DIM, PLACES = 6000, 24, 60
@@ -78,9 +78,9 @@ def test_as_many_as_pass_are_found_and_they_are_the_right_ones(road: str, what: 
     mask = MASKS[what](of, own[:8])
     shortlist = Shortlist.build(vectors, "IVF128,Flat")
     asked = np.arange(100, 200)
-    told = fewest(shortlist, vectors[asked], asked, nearest(vectors[asked], asked, [(0, vectors)]))
+    told = tune(shortlist, vectors[asked], asked, nearest(vectors[asked], asked, [(0, vectors)]))
     assert told is not None
-    assert told.probes < 40  # so that there is something to miss
+    assert told.nprobe < 40  # so that there is something to miss
     rows, scores = shortlist.search(vectors[own], ASKED, mask)
     assert ((rows >= 0).sum(1) == min(ASKED, mask.sum())).all()
     assert mask[rows[rows >= 0]].all()
@@ -118,13 +118,13 @@ def test_no_row_passes(road: str) -> None:
 def test_without_a_filter_lists_that_hold_too_few_do_not_cut_an_answer(factory: str) -> None:
     vectors, _ = clustered()
     shortlist = Shortlist.build(vectors, factory)
-    if shortlist.lists:
-        shortlist.probes = 1
+    if shortlist.nlist:
+        shortlist.nprobe = 1
     for asked in (150, 1000, N):
         rows, _ = shortlist.search(vectors[:10], asked)
         assert (rows >= 0).all()
         assert recall(rows, slow(vectors[:10], vectors, np.ones(N, np.bool_), asked)) >= 0.95
-    if shortlist.lists:  # what is measured is what was set
+    if shortlist.nlist:  # what is measured is what was set
         rows, _ = shortlist.search(vectors[:10], 150, widen=False)
         assert (rows[:, -1] < 0).any()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crater_ray.search import int_mm, kernel
 from crater_ray.search.codecs import NAMES, codec
-from crater_ray.search.matchings import MATCHINGS
+from crater_ray.search.scoring import SCORINGS
 
 torch.set_num_threads(1)
 
@@ -58,8 +58,8 @@ def test_scores_are_right_whatever_the_cpu_gets_wrong(
         queries = unit(b, q, dim, seed=0)
         for name in NAMES:
             codes, scales = codec(name).encode(unit(c, k, dim, seed=1))
-            for match in MATCHINGS:
-                asked = {"codec": name, "k": k, "dim": dim, "match": match}
+            for scoring in SCORINGS:
+                asked = {"codec": name, "k": k, "dim": dim, "scoring": scoring}
                 monkeypatch.setattr(kernel, "has_int_mm", lambda: False)
                 expected = kernel.score(queries, codes, scales, **asked)
                 (plain,) = {

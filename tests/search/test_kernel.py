@@ -209,5 +209,5 @@ def test_shapes_and_names_that_do_not_fit_are_refused() -> None:
         kernel.score(queries, codes, scales, codec="int8", k=0, dim=8)
     with pytest.raises(ValueError, match="no codec is called 'int5'"):
         kernel.score(queries, codes, scales, codec="int5", k=2, dim=8)
-    with pytest.raises(ValueError, match=r"no matching is called 'maxim'; did you mean 'maxsim'\?"):
-        kernel.score(queries, codes, scales, codec="int8", k=2, dim=8, match="maxim")
+    with pytest.raises(ValueError, match=r"no scoring is called 'maxim'; did you mean 'maxsim'\?"):
+        kernel.score(queries, codes, scales, codec="int8", k=2, dim=8, scoring="maxim")

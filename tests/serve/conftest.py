@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from crater_ray.config import Matching, ServeTable
+from crater_ray.config import Scoring, ServeTable
 from crater_ray.encoders import build_encoder
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, part_digest
@@ -58,7 +58,7 @@ def _ref(kind: Any, name: str, **options: Any) -> PluginRef:
 
 
 def make_index(
-    root: Path, segments: tuple[tuple[int, int], ...] = SEGMENTS, match: Matching = "maxsim"
+    root: Path, segments: tuple[tuple[int, int], ...] = SEGMENTS, scoring: Scoring = "maxsim"
 ) -> Path:
     """Version n holds the first n + 1 segments: the last but one, and all."""
     backbone, one, many = (
@@ -81,7 +81,7 @@ def make_index(
         codec=CODEC,
         record_bytes=kept.record_bytes(6, 16),
         scales=kept.scales,
-        match=match,
+        scoring=scoring,
         batch=8,
         precision="fp32",
         max_pixels=1_000_000,

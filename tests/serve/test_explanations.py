@@ -10,37 +10,37 @@ from typing import Any, get_args
 import pytest
 
 from crater_ray.cli import app
-from crater_ray.config import Matching
+from crater_ray.config import Scoring
 from crater_ray.retrieve import Index
 
 from .conftest import Rig, make_index
 
 
-@pytest.mark.parametrize("match", get_args(Matching))
+@pytest.mark.parametrize("scoring", get_args(Scoring))
 def test_contributions_sum_to_the_score(
-    painted: None, rig: Callable[..., Rig], tmp_path: Path, match: Any, capsys: pytest.CaptureFixture[str]
+    painted: None, rig: Callable[..., Rig], tmp_path: Path, scoring: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = make_index(tmp_path / match, ((0, 12), (12, 8)), match)
+    root = make_index(tmp_path / scoring, ((0, 12), (12, 8)), scoring)
     index = Index(root, threads=1)
     for mode in ("exact", "shortlist"):
         hits = index.search(id="i0002", top=6, mode=mode, explain=True)
         assert len(hits) == 6
         for hit in hits:
-            if match == "mean_token":
-                assert hit.matches == ()
+            if scoring == "mean_token":
+                assert hit.explanation == ()
                 continue
-            assert hit.matches
-            contributions = [pair.contribution for pair in hit.matches]
+            assert hit.explanation
+            contributions = [pair.contribution for pair in hit.explanation]
             assert sum(contributions) == pytest.approx(hit.score, abs=1e-5)
             assert contributions == sorted(contributions, reverse=True)
-            pairs = {(pair.query_token, pair.gallery_token) for pair in hit.matches}
-            assert len(pairs) == len(hit.matches)
-            if match == "mutual":
+            pairs = {(pair.query_token, pair.gallery_token) for pair in hit.explanation}
+            assert len(pairs) == len(hit.explanation)
+            if scoring == "mutual":
                 assert len({query for query, _ in pairs}) == len({token for _, token in pairs}) == len(pairs)
     expected = [
         [
             (pair.query_token, pair.gallery_token, pytest.approx(pair.contribution, abs=1e-8))
-            for pair in hit.matches
+            for pair in hit.explanation
         ]
         for hit in hits
     ]
@@ -50,16 +50,16 @@ def test_contributions_sum_to_the_score(
         reply = rig(shards=shards, version=2, where=root).client.post("/v1/search", json=asked)
         assert _pairs(reply.json()["hits"]) == expected
 
-    command = ["query", str(root), "--id", "i0002", "--top", "6", "--matches"]
+    command = ["query", str(root), "--id", "i0002", "--top", "6", "--explain"]
     app([*command, "--json"], standalone_mode=False)
     assert _pairs(json.loads(capsys.readouterr().out)[0]["hits"]) == expected
     app([*command, "--sheet", str(tmp_path / "sheet.png")], standalone_mode=False)
-    assert ("no pairs of tokens" in capsys.readouterr().out) == (match == "mean_token")
+    assert ("no pairs of tokens" in capsys.readouterr().out) == (scoring == "mean_token")
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 
 def _pairs(hits: list[dict[str, Any]]) -> list[list[tuple[int, int, float]]]:
     return [
-        [(pair["query_token"], pair["gallery_token"], pair["contribution"]) for pair in hit["matches"]]
+        [(pair["query_token"], pair["gallery_token"], pair["contribution"]) for pair in hit["explanation"]]
         for hit in hits
     ]

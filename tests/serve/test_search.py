@@ -55,7 +55,7 @@ def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards
             name: row[name] for name in ("body", "lat", "lon", "diameter_km", "seen", "fresh")
         }
         for hit, answer in zip(hits, told["hits"], strict=True):
-            assert answer["matches"] == [asdict(match) for match in hit.matches]
+            assert answer["explanation"] == [asdict(pair) for pair in hit.explanation]
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -77,7 +77,7 @@ def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
         told = reply.json()
         assert told["query"]["tokens"] == 6
         for hit, answer in zip(hits, told["hits"], strict=True):
-            assert answer["matches"] == [asdict(match) for match in hit.matches]
+            assert answer["explanation"] == [asdict(pair) for pair in hit.explanation]
     assert found(by_id) != found(client.post("/v1/search", json={"id": "i0027", **asked, "expand": 0}))
 
 

@@ -19,21 +19,21 @@ export function makeCompare(role, recipe, { step, ask }) {
   const images = [byId("query-image"), byId("hit-image")];
   const heats = [...stage.querySelectorAll("canvas.heat")];
   const strongest = byId("strongest");
-  let now = null; // {query, hit, wheres, matches}
+  let now = null; // {query, hit, wheres, pairs}
   let leaving = new AbortController();
 
   const redraw = everyFrame(() => {
     if (!now) return;
-    const { wheres, matches } = now;
+    const { wheres, pairs } = now;
     const ready = images.map((image) => image.naturalWidth > 0);
-    const shares = [parts(matches, "query_token"), parts(matches, "gallery_token")];
+    const shares = [parts(pairs, "query_token"), parts(pairs, "gallery_token")];
     const top = most(...shares);
     heats.forEach((canvas, side) => {
       const on = byId("show-heat").checked && wheres[side] && ready[side];
       drawHeat(canvas, images[side], wheres[side], on ? shares[side] : null, top);
     });
     const lines = byId("show-lines").checked && ready.every(Boolean) ? Number(strongest.value) : 0;
-    drawLines(stage, images, wheres, matches, lines, point);
+    drawLines(stage, images, wheres, pairs, lines, point);
     byId("legend-most").textContent = `${top.toFixed(4)} of the score`;
     stage.dataset.drawn = String(byId("lines").childElementCount); // for whoever waits for them
   });
@@ -49,9 +49,9 @@ export function makeCompare(role, recipe, { step, ask }) {
   byId("previous").onclick = () => step(-1);
   byId("next").onclick = () => step(1);
 
-  function point(match) {
-    lift(match);
-    byId("sum").textContent = match ? pair(match) : sum(now, recipe);
+  function point(pair) {
+    lift(pair);
+    byId("sum").textContent = pair ? describePair(pair) : sum(now, recipe);
   }
 
   function clear() {
@@ -68,14 +68,14 @@ export function makeCompare(role, recipe, { step, ask }) {
     leaving.abort();
     leaving = new AbortController();
     const { signal } = leaving;
-    const matches = hit.matches ?? [];
-    now = { wheres: [query.where, null], matches, width, hit };
+    const pairs = hit.explanation ?? [];
+    now = { wheres: [query.where, null], pairs, width, hit };
     byId("compare-empty").hidden = true;
     byId("compare-body").hidden = false;
     byId("compare-which").textContent = `hit ${row + 1} of ${of}, ${NAMES[mode].toLowerCase()}`;
     byId("previous").disabled = row === 0;
     byId("next").disabled = row === of - 1;
-    strongest.max = String(Math.max(1, matches.length));
+    strongest.max = String(Math.max(1, pairs.length));
     byId("strongest-count").value = strongest.value;
     if (query.id !== null) show(images[0], query.id, SIZE);
     else {
@@ -86,7 +86,7 @@ export function makeCompare(role, recipe, { step, ask }) {
     images[1].alt = `Hit: ${hit.id}`;
     show(images[1], hit.id, SIZE);
     facts(query, hit, role, ask);
-    table(matches, point);
+    table(pairs, point);
     byId("sum").textContent = sum(now, recipe);
     redraw();
     byId("compare-note").textContent = "Finding where the tokens lie …";
@@ -121,38 +121,38 @@ async function placesOf(id, signal) {
   return remembered.get(id);
 }
 
-function sum({ hit, matches, width }, recipe) {
+function sum({ hit, pairs, width }, recipe) {
   const how = {
     maxsim: `the mean of ${width} tokens' best similarities`,
     chamfer: "the mean of both images' tokens' best similarities",
-    mutual: `the mean similarity of ${matches.length} pairs of tokens that are each other's nearest`,
+    mutual: `the mean similarity of ${pairs.length} pairs of tokens that are each other's nearest`,
     mean_token: "how alike the means of all tokens are",
-  }[recipe.match];
-  if (!matches.length) return `Score ${score(hit.score)}: ${how}; no pairs of tokens make it up.`;
-  const share = matches.slice(0, 10).reduce((total, one) => total + one.contribution, 0) / hit.score;
-  const best = Math.min(10, matches.length);
+  }[recipe.scoring];
+  if (!pairs.length) return `Score ${score(hit.score)}: ${how}; no pairs of tokens make it up.`;
+  const share = pairs.slice(0, 10).reduce((total, one) => total + one.contribution, 0) / hit.score;
+  const best = Math.min(10, pairs.length);
   return `Score ${score(hit.score)}: ${how}; the ${best} strongest bring ${(100 * share).toFixed(0)}\u00a0% of it.`;
 }
 
-function pair(match) {
-  return `Token ${match.query_token} of the query and ${match.gallery_token} of the hit: similarity ` +
-    `${match.similarity.toFixed(3)}, ${match.contribution.toFixed(4)} of the score.`;
+function describePair(pair) {
+  return `Token ${pair.query_token} of the query and ${pair.gallery_token} of the hit: similarity ` +
+    `${pair.similarity.toFixed(3)}, ${pair.contribution.toFixed(4)} of the score.`;
 }
 
-function table(matches, point) {
+function table(pairs, point) {
   const head = ["#", "Query token", "Hit token", "Similarity", "Of the score"];
-  const rows = matches.map((match, number) => {
+  const rows = pairs.map((pair, number) => {
     const cells = [
-      number + 1, match.query_token, match.gallery_token,
-      match.similarity.toFixed(4), match.contribution.toFixed(5),
+      number + 1, pair.query_token, pair.gallery_token,
+      pair.similarity.toFixed(4), pair.contribution.toFixed(5),
     ];
     const row = element("tr", {}, cells.map((cell) => element("td", {}, cell)));
-    row.addEventListener("pointerenter", () => point(match));
+    row.addEventListener("pointerenter", () => point(pair));
     row.addEventListener("pointerleave", () => point(null));
     return row;
   });
   const cells = head.map((name) => element("th", { scope: "col" }, name));
-  byId("matches-table").replaceChildren(
+  byId("pairs-table").replaceChildren(
     element("thead", {}, element("tr", {}, cells)), element("tbody", {}, rows),
   );
 }

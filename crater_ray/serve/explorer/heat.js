@@ -1,4 +1,4 @@
-// The heat-map: how much of a hit's score lies where. The contributions of its matches sum to the score.
+// The heat-map: how much of a hit's score lies where. The contributions of its pairs of tokens sum to the score.
 
 import { colours } from "./dom.js";
 import { frameOf } from "./picture_frame.js";
@@ -7,10 +7,10 @@ const FINE = 6; // pixels of the heat-map a patch
 const BLUR = 0.62; // patches, standard deviation around a token
 
 /** Per token of one side its part of the score. (`key`: "query_token" or "gallery_token") */
-export function parts(matches, key) {
+export function parts(pairs, key) {
   const found = new Map();
-  for (const match of matches) {
-    found.set(match[key], (found.get(match[key]) ?? 0) + match.contribution);
+  for (const pair of pairs) {
+    found.set(pair[key], (found.get(pair[key]) ?? 0) + pair.contribution);
   }
   return found;
 }

@@ -43,9 +43,9 @@ def test_by_link(page: Any, index: Any) -> None:
     assert rows[0]["tags"] == "same group"
     assert rows[0]["chosen"] == "true"
     page.until("document.getElementById('stage').dataset.drawn === '6'")
-    matches = index.search(id="i0016", top=1, explain=True)[0].matches
+    explanation = index.search(id="i0016", top=1, explain=True)[0].explanation
     lines = page.script("return [...document.querySelectorAll('#lines g')].map(one => one.dataset.token)")
-    assert sorted(lines) == sorted(str(match.query_token) for match in matches)
+    assert sorted(lines) == sorted(str(pair.query_token) for pair in explanation)
     images = "[...document.querySelectorAll('#stage img')]"
     page.until(f"{images}.every(one => one.complete && one.naturalWidth === 64)")
     for side in (0, 1):

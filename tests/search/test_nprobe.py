@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crater_ray.search import factories
-from crater_ray.search.probes import FIRST, TARGET, fewest, held_out, nearest, recall
+from crater_ray.search.nprobe import FIRST, TARGET, held_out, nearest, recall, tune
 from crater_ray.search.shortlist import Shortlist, learns
 from crater_ray.types import CANDIDATES
 
@@ -76,9 +76,9 @@ def test_the_recall_that_is_told_is_the_recall(factory: str, m: int) -> None:
     vectors = clustered(3000, m)
     own = held_out(3000, seed=5)
     shortlist = Shortlist.build(vectors, factory)
-    told = fewest(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST))
+    told = tune(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST))
     assert told is not None
-    assert (told.first, told.handed, told.queries, told.lists) == (FIRST, CANDIDATES, 150, shortlist.lists)
+    assert (told.k, told.candidates, told.queries, told.nlist) == (FIRST, CANDIDATES, 150, shortlist.nlist)
     hits = 0
     for row in own.tolist():
         rows, _ = shortlist.search(vectors[row : row + 1], CANDIDATES + 1)
@@ -86,10 +86,10 @@ def test_the_recall_that_is_told_is_the_recall(factory: str, m: int) -> None:
         hits += len(set(handed) & set(slow_nearest(vectors, np.array([row]), FIRST)[0].tolist()))
     assert told.recall == pytest.approx(hits / (FIRST * len(own)), abs=6e-5)
     assert told.recall >= TARGET or factory == "HNSW8"  # which has no lists to look into more of
-    assert told.probes == shortlist.probes
+    assert told.nprobe == shortlist.nprobe
     if "IVF" in factory:
-        assert 1 <= told.probes < 32
-        shortlist.probes = max(1, told.probes // 2)
+        assert 1 <= told.nprobe < 32
+        shortlist.nprobe = max(1, told.nprobe // 2)
         assert recall(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST)) <= told.recall
 
 
@@ -97,9 +97,9 @@ def test_all_lists_are_looked_into_where_fewer_do_not_do() -> None:
     vectors = clustered(2000)
     shortlist = Shortlist.build(vectors, "IVF16,PQ4x4")  # codes too coarse for any number of lists
     own = held_out(2000, seed=0)
-    told = fewest(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST))
+    told = tune(shortlist, vectors[own], own, slow_nearest(vectors, own, FIRST))
     assert told is not None
-    assert (told.probes, shortlist.probes) == (16, 16)
+    assert (told.nprobe, shortlist.nprobe) == (16, 16)
     assert told.recall < TARGET
 
 
@@ -107,12 +107,12 @@ def test_all_lists_looked_into_rank_as_flat_does() -> None:
     vectors, queries = clustered(2000), clustered(40, seed=2)
     flat_rows, flat_scores = Shortlist.build(vectors).search(queries, 100)
     lists = Shortlist.build(vectors, "IVF16,Flat")
-    lists.probes = 16
+    lists.nprobe = 16
     rows, scores = lists.search(queries, 100)
     assert np.array_equal(rows, flat_rows)
     np.testing.assert_allclose(scores, flat_scores, atol=1e-6)
     coarse = Shortlist.build(vectors, "IVF16,SQ8")
-    coarse.probes = 16
+    coarse.nprobe = 16
     rows, scores = coarse.search(queries, 100)
     np.testing.assert_allclose(scores, flat_scores, atol=0.03)
     assert np.mean([len(set(a) & set(b)) for a, b in zip(rows, flat_rows, strict=True)]) > 95
@@ -122,7 +122,7 @@ def test_nothing_is_measured_where_nothing_can_be_asked() -> None:
     vectors = clustered(4)
     own = held_out(4, seed=0)
     assert len(own) == 0
-    assert fewest(Shortlist.build(vectors, "SQ8"), vectors[own], own, np.empty((0, 10), np.int64)) is None
+    assert tune(Shortlist.build(vectors, "SQ8"), vectors[own], own, np.empty((0, 10), np.int64)) is None
     assert len(held_out(5, 0)) == 1
     assert len(held_out(10**6, 0)) == 256
     assert not np.array_equal(held_out(1000, 0), held_out(1000, 1))

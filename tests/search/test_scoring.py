@@ -1,4 +1,4 @@
-"""The four matchings against the sums written out, for every codec and any numbers of tokens, some absent."""
+"""The four scorings against the sums written out, for every codec and any numbers of tokens, some absent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from crater_ray.search import kernel
 from crater_ray.search.codecs import NAMES as CODECS
 from crater_ray.search.codecs import codec
 from crater_ray.search.kernel import explain, score
-from crater_ray.search.matchings import MATCHINGS, mutual
+from crater_ray.search.scoring import SCORINGS, mutual
 from crater_ray.search.stages import exact, rerank
 
 torch.set_num_threads(1)
 
-NAMES = tuple(MATCHINGS)
+NAMES = tuple(SCORINGS)
 DRAWS = np.random.default_rng(6)
 # B, Q, C, K, D
 SHAPES = [
@@ -64,8 +64,8 @@ def quantised(queries: np.ndarray) -> np.ndarray:
     return np.rint(queries / np.where(scales > 0, scales, 1)) * scales
 
 
-def test_the_config_knows_every_matching() -> None:
-    assert get_args(config.Matching) == NAMES
+def test_the_config_knows_every_scoring() -> None:
+    assert get_args(config.Scoring) == NAMES
 
 
 def sparse(*shape: int, seed: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def test_scores_are_the_sums_written_out(draw: Callable[..., np.ndarray], name: 
     for b, q, c, k, dim in SHAPES:
         queries = draw(b, q, dim, seed=0)
         codes, scales = codec(kept).encode(draw(c, k, dim, seed=1))
-        scores = score(queries, codes, scales, codec=kept, k=k, dim=dim, match=name)
+        scores = score(queries, codes, scales, codec=kept, k=k, dim=dim, scoring=name)
         assert scores.shape == (b, c)
         assert scores.dtype == np.float32
         rounded = codec(kept).integers and name in ("maxsim", "chamfer")
@@ -102,8 +102,8 @@ def test_contributions_of_pairs_of_tokens_sum_to_the_score(
     for _, q, c, k, dim in SHAPES:
         query, images = draw(2, q, dim, seed=0)[0], draw(c, k, dim, seed=1)
         codes, scales = codec(kept).encode(images)
-        scores = score(query[None], codes, scales, codec=kept, k=k, dim=dim, match=name)[0]
-        found = explain(query, codes, scales, codec=kept, k=k, dim=dim, match=name)
+        scores = score(query[None], codes, scales, codec=kept, k=k, dim=dim, scoring=name)[0]
+        found = explain(query, codes, scales, codec=kept, k=k, dim=dim, scoring=name)
         decoded = codec(kept).decode(codes, scales, k, dim)
         assert len(found) == c
         for one, image, score_ in zip(found, decoded, scores, strict=True):
@@ -124,7 +124,7 @@ def test_pairs_are_those_of_the_scoring() -> None:
     codes, scales = codec("fp16").encode(image)
 
     def pairs(name: str) -> dict[tuple[int, int], float]:
-        (one,) = explain(query, codes, scales, codec="fp16", k=4, dim=2, match=name)
+        (one,) = explain(query, codes, scales, codec="fp16", k=4, dim=2, scoring=name)
         numbers = zip(one.query_token.tolist(), one.gallery_token.tolist(), strict=True)
         return dict(zip(numbers, one.contribution.tolist(), strict=True))
 
@@ -145,7 +145,7 @@ def test_an_absent_token_is_never_the_best(name: str, kept: str) -> None:
     images[:, 1:4] = 0
     images[2] = 0
     codes, scales = codec(kept).encode(images)
-    scores = score(np.abs(unit(1, 4, 8)), codes, scales, codec=kept, k=5, dim=8, match=name)[0]
+    scores = score(np.abs(unit(1, 4, 8)), codes, scales, codec=kept, k=5, dim=8, scoring=name)[0]
     assert (scores[:2] < -0.2).all()
     assert scores[2] == 0
 
@@ -154,7 +154,7 @@ def test_an_absent_token_is_never_the_best(name: str, kept: str) -> None:
 def test_an_image_is_most_like_itself_and_symmetric_ones_know_no_side(name: str) -> None:
     images = unit(6, 8, 32)
     codes, scales = codec("fp16").encode(images)
-    scores = score(images, codes, scales, codec="fp16", k=8, dim=32, match=name)
+    scores = score(images, codes, scales, codec="fp16", k=8, dim=32, scoring=name)
     np.testing.assert_allclose(np.diag(scores), 1.0, atol=1e-3)
     assert (scores.argmax(1) == np.arange(6)).all()
     if name != "maxsim":
@@ -165,12 +165,12 @@ def test_an_image_is_most_like_itself_and_symmetric_ones_know_no_side(name: str)
 def test_both_stages_hand_the_matching_on(name: str) -> None:
     queries = unit(2, 5, 16)
     codes, scales = codec("int8").encode(unit(9, 3, 16, seed=1))
-    whole = score(queries, codes, scales, codec="int8", k=3, dim=16, match=name)
+    whole = score(queries, codes, scales, codec="int8", k=3, dim=16, scoring=name)
     blocks = [(0, codes[:4], scales[:4]), (4, codes[4:], scales[4:])]
-    found = exact(queries, blocks, codec="int8", k=3, dim=16, rows=9, match=name)
+    found = exact(queries, blocks, codec="int8", k=3, dim=16, rows=9, scoring=name)
     np.testing.assert_allclose(found, whole, atol=1e-6)
     rows = np.array([[3, 8, -1], [0, 3, 5]])
-    again = rerank(queries, rows, lambda r: (codes[r], scales[r]), codec="int8", k=3, dim=16, match=name)
+    again = rerank(queries, rows, lambda r: (codes[r], scales[r]), codec="int8", k=3, dim=16, scoring=name)
     np.testing.assert_allclose(again[rows >= 0], whole[[0, 0, 1, 1, 1], rows[rows >= 0]], atol=1e-6)
     assert again[0, 2] == -np.inf
 
@@ -179,9 +179,9 @@ def test_both_stages_hand_the_matching_on(name: str) -> None:
 def test_the_same_without_int_mm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = unit(3, 7, 24)
     codes, scales = codec("int8").encode(unit(5, 4, 24, seed=1))
-    scores = score(queries, codes, scales, codec="int8", k=4, dim=24, match=name)
+    scores = score(queries, codes, scales, codec="int8", k=4, dim=24, scoring=name)
     monkeypatch.setattr(kernel, "has_int_mm", lambda: False)
-    assert np.array_equal(score(queries, codes, scales, codec="int8", k=4, dim=24, match=name), scores)
+    assert np.array_equal(score(queries, codes, scales, codec="int8", k=4, dim=24, scoring=name), scores)
 
 
 def test_of_equal_pairs_the_first_are_mutual() -> None:
@@ -203,6 +203,6 @@ def test_tokens_of_nothing_score_nothing(name: str) -> None:
     queries, images = unit(2, 3, 8), unit(3, 2, 8, seed=1)
     queries[0], images[1] = 0, 0
     codes, scales = codec("int8").encode(images)
-    scores = score(queries, codes, scales, codec="int8", k=2, dim=8, match=name)
+    scores = score(queries, codes, scales, codec="int8", k=2, dim=8, scoring=name)
     assert (scores[0] == 0).all()
     assert scores[1, 1] == 0

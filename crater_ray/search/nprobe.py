@@ -1,9 +1,7 @@
-"""How many lists of an IVF index a query looks into: measured where it is built, never guessed.
+"""nprobe of an IVF index: the smallest that reaches TARGET recall, measured on the index that was built.
 
-Views of the index itself that nothing was learnt from are asked as queries. What counts is the share of the
-FIRST images that comparing all vectors puts first which stage one hands on among CANDIDATES: stage two ranks
-those again, so their order there does not matter. The fewest lists that reach TARGET are kept, and the share
-that was measured is told beside them.
+Held-out views of the index are the queries. Recall is the share of the exact first FIRST images among the
+CANDIDATES; their order does not matter, for they are reranked. The recall that was measured is kept too.
 """
 
 from __future__ import annotations
@@ -29,15 +27,15 @@ Blocks = Iterable[tuple[int, Floats]]  # first row, vectors (n, m, G)
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
-    """What was measured of stage one."""
+class Tuning:
+    """What was measured of a shortlist index."""
 
-    lists: int  # 0: it has none
-    probes: int  # lists that a query looks into
-    recall: float  # share of Flat's `first` among `handed`
-    first: int
-    handed: int
-    queries: int  # views asked
+    nlist: int  # lists of an IVF index; 0: another kind
+    nprobe: int  # lists that a query scans
+    recall: float  # share of the exact first k among the candidates
+    k: int
+    candidates: int
+    queries: int
 
 
 def held_out(rows: int, seed: int) -> Rows:
@@ -60,45 +58,47 @@ def nearest(queries: Floats, own: Rows, blocks: Blocks, first: int = FIRST) -> R
     return np.where(scores > -np.inf, rows, -1)
 
 
-def recall(shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, handed: int = CANDIDATES) -> float:
-    """The share of `truth` (B, first; -1: none) that is among the `handed` images stage one finds."""
+def recall(
+    shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, candidates: int = CANDIDATES
+) -> float:
+    """The share of `truth` (B, first; -1: none) that is among the `candidates` images of the shortlist."""
     # nprobe is measured as it is set: where it finds too few, a search looks into more lists
-    found, _ = shortlist.search(queries, handed + 1, widen=not shortlist.lists)
+    found, _ = shortlist.search(queries, candidates + 1, widen=not shortlist.nlist)
     hit = wanted = 0
     for row, got, asked in zip(own, found, truth, strict=True):
-        others = got[got != row][:handed]
+        others = got[got != row][:candidates]
         asked = asked[asked >= 0]
         hit, wanted = hit + int(np.isin(asked, others).sum()), wanted + len(asked)
     return hit / wanted if wanted else 1.0
 
 
-def fewest(
+def tune(
     shortlist: Shortlist, queries: Floats, own: Rows, truth: Rows, target: float = TARGET
-) -> Probed | None:
-    """Sets the fewest probes that reach `target`, all lists where none do; what was measured of them.
+) -> Tuning | None:
+    """Sets the smallest nprobe that reaches `target`, all lists where none does; what was measured.
 
     None where there is nothing to ask or to find.
     """
     if not len(queries) or not (truth >= 0).any():
         return None
 
-    def measured(probes: int) -> float:
-        if shortlist.lists:
-            shortlist.probes = probes
+    def measured(nprobe: int) -> float:
+        if shortlist.nlist:
+            shortlist.nprobe = nprobe
         return recall(shortlist, queries, own, truth)
 
-    few, enough = 0, shortlist.lists  # few: too few for certain; enough: assumed, measured at the end
-    for probes in _doubled(shortlist.lists):  # looking into few lists is quick, into many is not
-        if measured(probes) >= target:
-            enough = probes
+    few, enough = 0, shortlist.nlist  # few: too few for certain; enough: assumed, measured at the end
+    for nprobe in _doublings(shortlist.nlist):  # looking into few lists is quick, into many is not
+        if measured(nprobe) >= target:
+            enough = nprobe
             break
-        few = probes
+        few = nprobe
     while enough - few > max(1, enough // 32):  # as fine as a thirty-second: finer is not worth its measuring
         middle = (few + enough) // 2
         few, enough = (few, middle) if measured(middle) >= target else (middle, enough)
     reached = measured(enough)
-    return Probed(
-        shortlist.lists,
+    return Tuning(
+        shortlist.nlist,
         enough,
         round(reached, 4),
         truth.shape[1],
@@ -107,7 +107,7 @@ def fewest(
     )
 
 
-def _doubled(most: int) -> Iterator[int]:
+def _doublings(most: int) -> Iterator[int]:
     count = 1
     while count < most:
         yield count

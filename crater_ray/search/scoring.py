@@ -1,4 +1,4 @@
-"""How two sets of tokens are compared: a closed set; a new one is its functions and its name in MATCHINGS.
+"""How two sets of tokens are compared: a closed set; a new one is its functions and its name in SCORINGS.
 
 An absent token, one of zeros, matches nothing. An absent gallery token is never the best. An absent query
 token adds 0 to a mean, which is still over all Q (and over all K in chamfer's other direction): an image with
@@ -33,7 +33,7 @@ WIDE = 64  # columns: four AVX-512 registers
 
 
 @dataclass(frozen=True, slots=True)
-class Matching:
+class Scoring:
     """One of the two: what is made of the products of all pairs of tokens, or of the tokens themselves."""
 
     of_products: OfProducts | None = None
@@ -153,18 +153,18 @@ def _marked(places: Tensor, where: Tensor, size: int) -> Tensor:
     return one_hot(places, size).to(torch.float64) * where[:, :, None]
 
 
-MATCHINGS: Final[dict[str, Matching]] = {
-    "maxsim": Matching(maxsim, maxsim_weights),
-    "chamfer": Matching(chamfer, chamfer_weights),
-    "mutual": Matching(mutual, mutual_weights, decided=True),
-    "mean_token": Matching(of_tokens=mean_token),
+SCORINGS: Final[dict[str, Scoring]] = {
+    "maxsim": Scoring(maxsim, maxsim_weights),
+    "chamfer": Scoring(chamfer, chamfer_weights),
+    "mutual": Scoring(mutual, mutual_weights, decided=True),
+    "mean_token": Scoring(of_tokens=mean_token),
 }
 
 
-def matching(name: str) -> Matching:
-    """The matching of that name. Raises ValueError for an unknown one, with the closest."""
-    if name not in MATCHINGS:
-        close = get_close_matches(name, list(MATCHINGS), 1)
+def scoring(name: str) -> Scoring:
+    """The scoring of that name. Raises ValueError for an unknown one, with the closest."""
+    if name not in SCORINGS:
+        close = get_close_matches(name, list(SCORINGS), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no matching is called {name!r}; {hint}known: {', '.join(MATCHINGS)}")
-    return MATCHINGS[name]
+        raise ValueError(f"no scoring is called {name!r}; {hint}known: {', '.join(SCORINGS)}")
+    return SCORINGS[name]
