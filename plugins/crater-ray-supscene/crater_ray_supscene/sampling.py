@@ -14,12 +14,12 @@ from crater_ray_supscene.overlap.graph import OverlapGraph
 
 Integers = NDArray[np.int64]
 Method = Literal["anchor_expand", "balanced", "uniform"]
-Likest = Callable[[int], Integers]  # of a unit: others, the most like it first
+Nearest = Callable[[int], Integers]  # other units by falling similarity to a unit
 
 EXPAND_OVERLAP, EXPAND_NEIGHBOURS, EXPAND_HOPS = 0.2, 64, 3
 TARGET, TOLERANCE = 0.5, 0.05  # balanced: share of positive pairs
 TRIES, STARTS = 20, 4  # balanced: candidates a round, and sets to begin from
-LIKELY = 3  # times as many units as are wanted, to draw the alike from
+POOL_FACTOR = 3  # hard negatives are drawn among so many times as many nearest units
 POOL = 512  # balanced: unused images that may be swapped in
 
 
@@ -32,7 +32,7 @@ class Sampling:
     method: Method = "anchor_expand"
     positive: float = 0.25
     samples: int | None = None  # of a scene in an epoch; None: as samples_of says
-    alike: int = 1  # subgraphs drawn together: one of any unit, the others of units that are most like it
+    hard_negatives: int = 0  # subgraphs after each drawn one, from the units most similar to its unit
 
 
 class Sampler:
@@ -51,21 +51,20 @@ class Sampler:
         """Subgraphs of an epoch."""
         return len(self._epoch)
 
-    def batch(self, step: int, likest: Likest | None = None) -> Integers:
+    def batch(self, step: int, nearest: Nearest | None = None) -> Integers:
         """(subgraphs, nodes) rows, padded with -1. Steps count from 0.
 
-        With `likest` and `alike` > 1 a batch is hard: of every `alike` subgraphs the first is of any unit,
-        the others are of units most like it, drawn among three times as many. Where too few are known they
-        are of any.
+        After each subgraph of any unit come `hard_negatives` subgraphs of similar units, drawn among
+        three times as many by `nearest`. Where too few are known, any unit is drawn.
         """
-        first, together = step * self._how.subgraphs, self._how.alike
+        first, hard = step * self._how.subgraphs, self._how.hard_negatives
         units: list[int] = []
         others: list[int] = []
         for number in range(first, first + self._how.subgraphs):
             unit = self._unit(number)
-            if likest is not None and together > 1:
-                if (number - first) % together == 0:
-                    near = likest(unit)[: LIKELY * (together - 1)]
+            if nearest is not None and hard:
+                if (number - first) % (hard + 1) == 0:
+                    near = nearest(unit)[: POOL_FACTOR * hard]
                     others = np.random.default_rng((self._seed, 6, number)).permutation(near).tolist()
                 else:
                     unit = next((other for other in others if other not in units), unit)

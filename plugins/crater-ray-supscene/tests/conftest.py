@@ -147,7 +147,13 @@ def write_photos(tmp_path: Path) -> Callable[..., Path]:
                 "image_size": SIZE,
             },
             "aggregator": {"name": "netvlad", "clusters": 4},
-            "train": {"steps": 6, "lr": 1e-3, "precision": "fp32", "save_every": 3, "cache": "trunk"},
+            "train": {
+                "steps": 6,
+                "lr": 1e-3,
+                "precision": "fp32",
+                "save_every": 3,
+                "cache": "frozen_features",
+            },
             "sampling": {"nodes": 4, "subgraphs": 1},
             "cluster": {"threads": 1},
         }
@@ -166,7 +172,7 @@ def write_photos(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[int, float], dict[int, str]]]:
     """Losses by step of a job trained in this process, and its bad images; killed after step `stop`."""
-    from crater_ray_supscene.training import record, trunk
+    from crater_ray_supscene.training import frozen_features, record
     from crater_ray_supscene.training.encoding import fill_one
     from crater_ray_supscene.training.job import load_train
     from crater_ray_supscene.training.loop import work
@@ -182,7 +188,7 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[int,
         job.cache.mkdir(exist_ok=True)
         config, _ = prepared(job, lambda text: None)
         keep = kept(job.train.blocks)
-        every = trunk.shards(
+        every = frozen_features.shards(
             read_plan(job.out / "plan"), job.cache, config["digest"], keep, job.train.precision
         )
         for number, shard in enumerate(every):
@@ -200,6 +206,8 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[int,
             work({**config, "cached": True})
         except KeyboardInterrupt:
             assert stop is not None
-        return {e["step"]: e["loss"] for e in record.read(job.out) if "loss" in e}, trunk.Cached(every).bad
+        return {
+            e["step"]: e["loss"] for e in record.read(job.out) if "loss" in e
+        }, frozen_features.CachedFeatures(every).bad
 
     return train

@@ -18,13 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crater_ray.errors import ClusterError, ConfigError, DeviceError, ReaderError
 from crater_ray_supscene.pictures.command import heatmaps
-from crater_ray_supscene.training import encoding, trunk
+from crater_ray_supscene.training import encoding, frozen_features
 from crater_ray_supscene.training.batch import Batch, Inputs
 from crater_ray_supscene.training.device import computed_on
 from crater_ray_supscene.training.encoding import fill_all
-from crater_ray_supscene.training.feeding import Ahead
 from crater_ray_supscene.training.held_out import best_cosines, late_scores
 from crater_ray_supscene.training.job import ClusterTable, load_train
+from crater_ray_supscene.training.prefetch import Prefetcher
 
 torch.set_num_threads(1)
 
@@ -34,21 +34,21 @@ import numpy as np, torch, torch.distributed as dist
 from crater_ray_supscene.gather import agreed, averaged
 from crater_ray_supscene.overlap.graph import Edges, overlap_graph
 from crater_ray_supscene.sampling import Sampler, Sampling
-from crater_ray_supscene.training.lately import Lately
+from crater_ray_supscene.training.similarity_buffer import SimilarityBuffer
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/store", rank=rank, world_size=2)
 units = [np.arange(2 * unit, 2 * unit + 2) for unit in range(30)]
 graph = overlap_graph(60, Edges(np.arange(0, 60, 2), np.arange(1, 60, 2), np.ones(30, np.float32)))
-sampler = Sampler(graph, units, Sampling(nodes=2, subgraphs=8, alike=4), seed=1)
-lately = Lately(units, 4)
+sampler = Sampler(graph, units, Sampling(nodes=2, subgraphs=8, hard_negatives=3), seed=1)
+similarities = SimilarityBuffer(units, 4)
 vectors = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 vectors += 0.3 * rank * torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
-lately.see(torch.arange(60), torch.ones(60, dtype=torch.bool), vectors)
+similarities.update(torch.arange(60), torch.ones(60, dtype=torch.bool), vectors)
 weight = torch.nn.Parameter(torch.zeros(3))
 weight.grad = torch.full((3,), 1.0 + rank)
 averaged([weight])
-own = [sampler.batch(step, lately.likest) for step in range(6)]
+own = [sampler.batch(step, similarities.nearest) for step in range(6)]
 shared = [agreed(rows, torch.device("cpu")) for rows in own]
 np.savez(f"{sys.argv[2]}/rank{rank}.npz", own=own, shared=shared, gradient=weight.grad.numpy())
 dist.destroy_process_group()
@@ -93,7 +93,7 @@ def test_shards_are_filled_by_as_many_actors_as_workers(ray_address: str, tmp_pa
     assert done == [10] * 12
     processes = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
     assert 2 <= len(processes) <= 4  # two, and one for each that was lost
-    with pytest.raises(ClusterError, match=r"shard 90 of the trunk's cache lost 3 workers: cuda failed on"):
+    with pytest.raises(ClusterError, match=r"shard 90 of the frozen features lost 3 workers: cuda failed on"):
         fill_all(start, [90], 2, done.append)
     with pytest.raises(ReaderError, match=r"^no such raster$"):
         fill_all(start, [99], 1, done.append)
@@ -105,7 +105,7 @@ def test_a_device_that_fails_is_told_from_a_bad_image(
     def broken(*rest: Any) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(trunk, "fill", broken)
+    monkeypatch.setattr(frozen_features, "fill", broken)
     monkeypatch.setitem(encoding._ready, "key", '{"a": 1}')
     monkeypatch.setitem(encoding._ready, "every", [None])
     monkeypatch.setitem(encoding._ready, "rest", ("cpu",))
@@ -128,9 +128,9 @@ def test_a_batch_that_memory_does_not_hold_is_filled_by_halves(tmp_path: Path) -
             raise torch.OutOfMemoryError("CUDA out of memory")
         return batch.flatten(1)[:, None]
 
-    shard = trunk.Shard(tuple(range(50)), tmp_path / "shard.npy")
-    trunk.fill(shard, Pictures(), small, (3, 2, 2), "fp32")  # type: ignore[arg-type]
-    hidden, usable = trunk.Cached([shard]).inputs(range(50))
+    shard = frozen_features.Shard(tuple(range(50)), tmp_path / "shard.npy")
+    frozen_features.fill(shard, Pictures(), small, (3, 2, 2), "fp32")  # type: ignore[arg-type]
+    hidden, usable = frozen_features.CachedFeatures([shard]).inputs(range(50))
     expected = images.flatten(1)[:, None].clone()
     expected[7] = 0
     torch.testing.assert_close(hidden, expected.half().float())
@@ -183,7 +183,7 @@ def test_input_is_loaded_ahead_and_pinned_for_a_gpu(device: str, monkeypatch: py
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     step: Future[None] = Future()
     threads = torch.get_num_threads()
-    with Ahead(step, torch.device(device)) as load:
+    with Prefetcher(step, torch.device(device)) as load:
         loading = load(Waiting())
         assert not loading.coming.done()
         step.set_result(None)

@@ -17,25 +17,25 @@ from crater_ray.types import Item
 from crater_ray_supscene import metrics
 from crater_ray_supscene.training import listing
 from crater_ray_supscene.training import plan as plan_module
+from crater_ray_supscene.training.frozen_features import DecodedImages
 from crater_ray_supscene.training.held_out import measure, wanted
 from crater_ray_supscene.training.job import HeldOutTable, ScenesTable, TrainJob, load_train
 from crater_ray_supscene.training.model import Descriptor, built
-from crater_ray_supscene.training.plan import Plan, digest, make_plan
-from crater_ray_supscene.training.trunk import Fresh
+from crater_ray_supscene.training.plan import TrainingPlan, digest, make_plan
 
 torch.set_num_threads(1)
 
 
-def described(plan: Plan, descriptor: Descriptor, rows: np.ndarray) -> np.ndarray:
-    inputs, _ = Fresh(plan, descriptor.backbone).inputs(rows.tolist())
+def described(plan: TrainingPlan, descriptor: Descriptor, rows: np.ndarray) -> np.ndarray:
+    inputs, _ = DecodedImages(plan, descriptor.backbone).inputs(rows.tolist())
     with torch.inference_mode():
         return descriptor.described(inputs, None)[0].numpy()
 
 
-def ready(path: Path) -> tuple[TrainJob, Plan, Descriptor, dict[str, float]]:
+def ready(path: Path) -> tuple[TrainJob, TrainingPlan, Descriptor, dict[str, float]]:
     job = load_train(path)
     plan, descriptor = make_plan(job), built(job, tail=False).train()
-    found = measure(job, plan, descriptor, Fresh(plan, descriptor.backbone))
+    found = measure(job, plan, descriptor, DecodedImages(plan, descriptor.backbone))
     assert descriptor.training  # as it was
     return job, plan, descriptor.eval(), found
 
@@ -70,9 +70,9 @@ def test_queries_are_scored_by_every_group_that_they_name(write_train: Callable[
     images = plan.images.set_column(
         plan.images.schema.get_field_index("relevant"), plan.images.schema.field("relevant"), [named]
     )
-    assert digest(Plan(plan.readers, images, plan.graph)) != digest(plan)
-    plan = Plan(plan.readers, images, plan.graph)
-    found = measure(job, plan, descriptor, Fresh(plan, descriptor.backbone))
+    assert digest(TrainingPlan(plan.readers, images, plan.graph)) != digest(plan)
+    plan = TrainingPlan(plan.readers, images, plan.graph)
+    found = measure(job, plan, descriptor, DecodedImages(plan, descriptor.backbone))
     scores = described(plan, descriptor, queries) @ described(plan, descriptor, gallery).T
     average, first = [], []
     for query, row in zip(queries.tolist(), scores, strict=True):

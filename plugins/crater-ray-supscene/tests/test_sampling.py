@@ -15,7 +15,7 @@ import torch
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
 from crater_ray_supscene.overlap.scenes import pairs_scene
 from crater_ray_supscene.sampling import Sampler, Sampling, anchor_expand, balanced, samples_of
-from crater_ray_supscene.training.lately import Lately
+from crater_ray_supscene.training.similarity_buffer import SimilarityBuffer
 
 DATA = Path(os.environ.get("CRATER_RAY_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 
@@ -59,28 +59,28 @@ def test_a_hard_batch_is_of_units_that_look_alike() -> None:
     angles = np.random.default_rng(0).permutation(40) / 40 * 2 * np.pi
     units = [np.arange(2 * unit, 2 * unit + 2) for unit in range(40)]
     graph = overlap_graph(80, Edges(np.arange(0, 80, 2), np.arange(1, 80, 2), np.ones(40, np.float32)))
-    how = Sampling(nodes=2, subgraphs=8, alike=4)
-    lately = Lately(units, dim=2)
+    how = Sampling(nodes=2, subgraphs=8, hard_negatives=3)
+    similarities = SimilarityBuffer(units, dim=2)
     sampler = Sampler(graph, units, how, seed=1)
-    plain = Sampler(graph, units, replace(how, alike=1), seed=1)
+    plain = Sampler(graph, units, replace(how, hard_negatives=0), seed=1)
     for step in range(3):  # nothing is known yet: as ever
-        np.testing.assert_array_equal(sampler.batch(step, lately.likest), plain.batch(step))
+        np.testing.assert_array_equal(sampler.batch(step, similarities.nearest), plain.batch(step))
     rows = torch.arange(80)
     away = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1).repeat(2, 0).astype(np.float32))
     wide = torch.tensor([0.5, 2.0]).repeat(40)[:, None]
     there = torch.ones(80, dtype=torch.bool)
     there[6] = False  # an image that could not be used: the other one of its unit stands for it
-    lately.see(rows, there, away * wide)
+    similarities.update(rows, there, away * wide)
 
     def apart(one: int, other: int) -> float:
         between = abs(angles[one] - angles[other])
         return float(min(between, 2 * np.pi - between))
 
-    found = [round(apart(5, unit), 6) for unit in lately.likest(5)]
+    found = [round(apart(5, unit), 6) for unit in similarities.nearest(5)]
     assert found == sorted(round(apart(5, unit), 6) for unit in range(40) if unit != 5)
     for step in range(5):
-        batch = sampler.batch(step, lately.likest)
-        np.testing.assert_array_equal(batch, sampler.batch(step, lately.likest))
+        batch = sampler.batch(step, similarities.nearest)
+        np.testing.assert_array_equal(batch, sampler.batch(step, similarities.nearest))
         drawn = [int(pair.min()) // 2 for pair in batch]
         first_of_four = np.sort(plain.batch(step)[::4], 1)
         np.testing.assert_array_equal(np.sort(batch[::4], 1), first_of_four)

@@ -19,7 +19,7 @@ from crater_ray import embed, load_job
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import registry
 from crater_ray_supscene.training import record
-from crater_ray_supscene.training.batch import drawn, thinned
+from crater_ray_supscene.training.batch import drawn, patch_dropout
 from crater_ray_supscene.training.job import load_train
 from crater_ray_supscene.training.loop import work
 from crater_ray_supscene.training.run import prepared, run
@@ -53,8 +53,8 @@ def losses(out: Path) -> dict[int, float]:
 def test_two_workers_killed_and_resumed_learn_what_one_learns(
     write_train: Callable[..., Path], ray_address: str, tmp_path: Path, hollows: Path
 ) -> None:
-    cache = str(tmp_path / "trunk")
-    train = {"steps": STEPS, "save_every": 7, "cache": cache, "keep": 0.6}
+    cache = str(tmp_path / "frozen_features")
+    train = {"steps": STEPS, "save_every": 7, "cache": cache, "patch_keep_rate": 0.6}
     held = {"every": STEPS}
     one = write_train("one", train=train, held_out=held, cluster={"address": ray_address})
     two = write_train("two", train=train, held_out=held, cluster={"address": ray_address, "workers": 2})
@@ -80,7 +80,7 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
     job = load_train(one)
     job.out.mkdir()
     config, _ = prepared(job, print)
-    work({**config, "cached": True})  # as one worker runs it, here; the trunk's output is there already
+    work({**config, "cached": True})  # as one worker runs it, here; the frozen features are there already
     single = losses(tmp_path / "one")
     held_out = [entry for entry in record.read(tmp_path / "one") if "held_out" in entry][-1]["held_out"]
     assert max(abs(single[step] - both[step]) for step in range(1, 21)) < 1e-4
@@ -114,10 +114,10 @@ def test_two_workers_killed_and_resumed_learn_what_one_learns(
         run(load_train(one, ["loss.temperature=0.2"]))
 
 
-def test_a_thinned_batch_has_the_prefix_and_other_patches_in_each_row() -> None:
+def test_patch_dropout_keeps_the_prefix_and_draws_other_patches_in_each_row() -> None:
     hidden = torch.arange(3 * 7 * 2, dtype=torch.float32).reshape(3, 7, 2)  # a prefix of 2, 5 patches
     kept = drawn(3, 5, 2, (0, 4, 1))
-    found = thinned(hidden, torch.from_numpy(kept), prefix=2).numpy()
+    found = patch_dropout(hidden, torch.from_numpy(kept), prefix=2).numpy()
     for row in range(3):
         assert len(set(kept[row].tolist())) == 2
         wanted = [hidden[row, at].numpy() for at in (0, 1, *(2 + kept[row]))]

@@ -24,14 +24,14 @@ from crater_ray_supscene.losses.objective import Objective, Terms
 from crater_ray_supscene.overlap.footprints import footprint_edges, meeting
 from crater_ray_supscene.training import checkpoint, listing, record
 from crater_ray_supscene.training.batch import Batch, Model
+from crater_ray_supscene.training.frozen_features import CachedFeatures, DecodedImages, fill, shards
 from crater_ray_supscene.training.held_out import late_scores
 from crater_ray_supscene.training.job import TrainTable, load_train
-from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.loop import rate
-from crater_ray_supscene.training.model import as_trunk, built, built_backbone, trunk_digest
+from crater_ray_supscene.training.model import as_frozen_part, built, built_backbone, frozen_digest
 from crater_ray_supscene.training.pictures import Pictures
 from crater_ray_supscene.training.plan import digest, make_plan, read_plan, write_plan
-from crater_ray_supscene.training.trunk import Cached, Fresh, fill, shards
+from crater_ray_supscene.training.similarity_buffer import SimilarityBuffer
 
 torch.set_num_threads(1)
 Write = Callable[..., Path]
@@ -160,20 +160,22 @@ def test_a_job_that_does_not_hold_says_so(write_train: Write, tmp_path: Path) ->
         built(load_train(path), tail=False)
 
 
-def test_the_trunk_s_cache_and_the_tail_are_the_whole_backbone(write_train: Write, tmp_path: Path) -> None:
+def test_frozen_features_and_the_trained_blocks_are_the_whole_backbone(
+    write_train: Write, tmp_path: Path
+) -> None:
     job = load_train(write_train(train={"blocks": 2}))
     plan = make_plan(job)
     backbone = built_backbone(job)
     every = shards(plan, tmp_path / "cache", backbone.digest, 2, "fp32")
     (tmp_path / "cache").mkdir()
-    pictures, trunk = Pictures(plan, built_backbone(job)), as_trunk(built_backbone(job), 2)
+    pictures, frozen = Pictures(plan, built_backbone(job)), as_frozen_part(built_backbone(job), 2)
     for shard in every:
         assert not shard.done
-        fill(shard, pictures, trunk, (3, 64, 64), "fp32")
+        fill(shard, pictures, frozen, (3, 64, 64), "fp32")
         assert shard.done
     rows = [5, 0, 100]
-    hidden, usable = Cached(every).inputs(rows)
-    images, fresh = Fresh(plan, backbone).inputs(rows)
+    hidden, usable = CachedFeatures(every).inputs(rows)
+    images, fresh = DecodedImages(plan, backbone).inputs(rows)
     assert usable == fresh == [True] * 3
     whole, tail = built(job, tail=False), built(job, tail=True)
     with torch.inference_mode():
@@ -196,7 +198,7 @@ def test_a_bad_image_is_left_out_of_its_batch(write_train: Write, hollows: Path,
     path.write_text(path.read_text().replace(str(hollows / "train.csv"), str(copy / "train.csv")))
     job = load_train(path)
     plan, descriptor = make_plan(job), built(job, tail=False)
-    store = Fresh(plan, descriptor.backbone)
+    store = DecodedImages(plan, descriptor.backbone)
     labels = torch.from_numpy(plan.labels()[0])
     objective = Objective(Terms(), plan.labels()[1], descriptor.aggregator.dim)
     units = plan.units()
@@ -243,7 +245,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(write_train: Write, tmp_
     job = load_train(write_train())
 
     def fresh() -> tuple[Model, torch.optim.Optimizer]:
-        model = Model(built(job, tail=True), Objective(Terms(), 24, 4 * 192), Lately([np.arange(3)], 4 * 192))
+        model = Model(
+            built(job, tail=True), Objective(Terms(), 24, 4 * 192), SimilarityBuffer([np.arange(3)], 4 * 192)
+        )
         free = [weight for weight in model.parameters() if weight.requires_grad]
         return model, torch.optim.AdamW(free, lr=1e-3)
 
@@ -355,21 +359,21 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     moon, photos = recipes["moon"], recipes["photos"]
     weights = Path(recipes["optical"].backbone_ref().options["path"])
     assert weights.resolve() == (moon.out / "model").resolve()
-    assert recipes["optical"].train.blocks == moon.train.blocks  # they share a trunk
+    assert recipes["optical"].train.blocks == moon.train.blocks  # they share frozen features
     assert len(recipes["optical_wac"].scenes) == 3
     assert photos.aggregator_ref().name == "divlad"
     assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (6, 126)
 
 
-def test_models_that_differ_in_what_they_trained_share_a_trunk(write_train: Write) -> None:
+def test_models_that_differ_only_in_trained_blocks_share_frozen_features(write_train: Write) -> None:
     backbone = built(load_train(write_train()), tail=False).backbone
-    first, other = trunk_digest(backbone, 2), trunk_digest(backbone, 1)
+    first, other = frozen_digest(backbone, 2), frozen_digest(backbone, 1)
     assert first != other
     with torch.no_grad():
         backbone.model.blocks[-2].attn.qkv.weight.add_(1.0)
         backbone.model.norm.weight.add_(1.0)
-    assert trunk_digest(backbone, 2) == first
-    assert trunk_digest(backbone, 1) != other
+    assert frozen_digest(backbone, 2) == first
+    assert frozen_digest(backbone, 1) != other
     with torch.no_grad():
         backbone.model.blocks[-3].attn.qkv.weight.add_(1.0)
-    assert trunk_digest(backbone, 2) != first
+    assert frozen_digest(backbone, 2) != first

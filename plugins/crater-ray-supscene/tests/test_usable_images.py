@@ -45,13 +45,13 @@ def test_an_image_that_comes_late_or_is_replaced_is_read_anew(
 def test_a_run_cut_off_goes_on_as_one_that_was_not(
     write_scene: Write, write_photos: Write, train_here: Train, aggregator: str
 ) -> None:
-    """With dropout (salad), patch dropout, tokens drawn, scenes that look alike, and images that are bad."""
+    """With dropout (salad), patch dropout, tokens drawn, hard negatives, and images that are bad."""
     for name in ("a", "b", "c"):
         write_scene(name, 6, missing=(0, 1, 2, 3, 5) if name == "c" else ())
     tables = {
         "aggregator": {"name": aggregator},
-        "train": {"keep": 0.7, "steps": 9},
-        "sampling": {"nodes": 2, "subgraphs": 2, "alike": 2},
+        "train": {"patch_keep_rate": 0.7, "steps": 9},
+        "sampling": {"nodes": 2, "subgraphs": 2, "hard_negatives": 1},
         "loss": {"late": 0.5, "late_tokens": 4},
     }
     whole, _ = train_here(write_photos("whole", "a", "b", "c", tables=tables))

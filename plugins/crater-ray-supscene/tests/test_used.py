@@ -41,7 +41,7 @@ def test_scenes_refuse_what_another_source_reads(write_train: Callable[..., Path
     [
         ("heatmaps a.png --out s.png --model m --backbone timm", "--backbone is not used: a --model brings"),
         ("heatmaps a.png --out s.png --clusters 3", "--clusters is not used: a backbone alone"),
-        ("train job.toml --trunk-only --json", "--json is not used: --trunk-only makes no report"),
+        ("train job.toml --features-only --json", "--json is not used: --features-only makes no report"),
     ],
 )
 def test_a_command_refuses_what_it_does_not_use(

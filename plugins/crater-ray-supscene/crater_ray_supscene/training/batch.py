@@ -15,19 +15,21 @@ from crater_ray_supscene.aggregators.saved import seeded
 from crater_ray_supscene.gather import gathered, rank, workers
 from crater_ray_supscene.losses.objective import Objective
 from crater_ray_supscene.training.job import TrainJob
-from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.model import Descriptor
-from crater_ray_supscene.training.plan import Plan
+from crater_ray_supscene.training.plan import TrainingPlan
+from crater_ray_supscene.training.similarity_buffer import SimilarityBuffer
 
 LATE, KEPT, LAYERS = 3, 4, 7  # draws of a step are of (seed, one of these, step)
 
 
 class Model(nn.Module):
-    """Descriptor, objective and what was lately seen as one, so that a checkpoint holds them."""
+    """Descriptor, objective and similarity buffer as one module, so that a checkpoint holds them."""
 
-    def __init__(self, descriptor: Descriptor, objective: Objective, lately: Lately | None) -> None:
+    def __init__(
+        self, descriptor: Descriptor, objective: Objective, similarities: SimilarityBuffer | None
+    ) -> None:
         super().__init__()
-        self.descriptor, self.objective, self.lately = descriptor, objective, lately
+        self.descriptor, self.objective, self.similarities = descriptor, objective, similarities
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Batch:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TrainingPlan,
         rows: NDArray[np.int64],
         labels: Tensor,
         job: TrainJob,
@@ -68,9 +70,10 @@ class Batch:
         self.device, self.seed, self.step = device, job.train.seed, step
         self.picks: Tensor | None = None
         self.kept: Tensor | None = None
-        if job.train.keep < 1 and step < round(job.train.steps * (1 - job.train.whole)):
+        rate = job.train.patch_keep_rate
+        if rate < 1 and step < round(job.train.steps * (1 - job.train.full_token_share)):
             total, prefix = descriptor.backbone.shape.tokens, int(descriptor.backbone.model.num_prefix_tokens)
-            order = drawn(len(flat), total, math.ceil(job.train.keep * total), (self.seed, KEPT, step))
+            order = drawn(len(flat), total, math.ceil(rate * total), (self.seed, KEPT, step))
             self.kept, self.prefix = torch.from_numpy(order[self.share]), prefix
         if job.loss.late:
             total = self.kept.shape[1] if self.kept is not None else descriptor.backbone.shape.tokens
@@ -81,7 +84,7 @@ class Batch:
         """This worker's share, loaded. Touches nothing of the model, so that another thread may do it."""
         tensor, usable = store.inputs(self.rows[self.share].tolist())
         if self.kept is not None:
-            tensor = thinned(tensor, self.kept, self.prefix)
+            tensor = patch_dropout(tensor, self.kept, self.prefix)
         return Inputs(tensor, torch.tensor(usable) & torch.from_numpy(self.real[self.share]))
 
     def loss(self, descriptor: Any, model: Model, inputs: Inputs) -> Tensor | None:
@@ -104,8 +107,8 @@ class Batch:
             vectors, tokens = descriptor(images.to(self.device, non_blocking=True), picks)
         every = gathered(_spread(vectors, at, len(present)))
         some = None if tokens is None else gathered(_spread(tokens, at, len(present)))
-        if model.lately is not None:
-            model.lately.see(torch.from_numpy(self.rows).to(self.device), there, every)
+        if model.similarities is not None:
+            model.similarities.update(torch.from_numpy(self.rows).to(self.device), there, every)
         loss: Tensor = model.objective(every, some, self.overlap, ignored, self.labels)
         return loss
 
@@ -115,11 +118,10 @@ def drawn(rows: int, total: int, count: int, seed: tuple[int, ...]) -> NDArray[n
     return np.random.default_rng(seed).random((rows, total)).argsort(1)[:, : min(count, total)]
 
 
-def thinned(hidden: Tensor, kept: Tensor, prefix: int) -> Tensor:
+def patch_dropout(hidden: Tensor, kept: Tensor, prefix: int) -> Tensor:
     """(n, prefix + m, D): the prefix and the patch tokens kept, of hidden (n, prefix + T, D); kept (n, m).
 
-    A block's cost is per token and its attention's per pair, and half of the tokens teach nearly as much
-    (PatchDropout, Liu et al. 2022).
+    PatchDropout (Liu et al. 2022): half of the tokens train nearly as well, at less than half the cost.
     """
     index = kept[:, :, None].expand(-1, -1, hidden.shape[2])
     return torch.cat([hidden[:, :prefix], hidden[:, prefix:].gather(1, index)], 1)

@@ -1,4 +1,4 @@
-"""The trunk's cache filled on Ray: shard after shard, by as many actors as there are workers."""
+"""The cache of frozen features filled on Ray, shard by shard, by one actor a worker."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Say = Callable[[str], None]
 TRIES = 3  # actors that one shard may lose
 
 
-def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> bool:
+def fill_frozen_features(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) -> bool:
     """Fills the cache with as many actors as workers; whether training reads it."""
     import ray
 
-    from crater_ray_supscene.training import trunk
+    from crater_ray_supscene.training import frozen_features
     from crater_ray_supscene.training.model import kept
 
     if job.train.cached == "never":
         return False
     plan, keep = read_plan(job.out / "plan"), kept(job.train.blocks)
-    every = trunk.shards(plan, job.cache, config["digest"], keep, job.train.precision)
+    every = frozen_features.shards(plan, job.cache, config["digest"], keep, job.train.precision)
     missing = [number for number, shard in enumerate(every) if not shard.done]
-    if not trunk.fits([every[number] for number in missing], row_bytes, job.cache):
+    if not frozen_features.fits([every[number] for number in missing], row_bytes, job.cache):
         if job.train.cached == "always":
             raise ConfigError(
-                f"the trunk's output takes {len(plan) * row_bytes / 2**30:.1f} GiB, which {job.cache} has no "
+                f"the frozen features take {len(plan) * row_bytes / 2**30:.1f} GiB, which {job.cache} has no "
                 "room for; set train.cache to another disk, or train.cached = 'never'"
             )
-        say("the trunk's output does not fit the disk: images are encoded in every step")
+        say("the disk has no room for the frozen features: images are encoded in every step")
         return False
     there = sum(len(shard.rows) for shard in every if shard.done)
 
@@ -46,10 +46,10 @@ def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) 
     def done(images: int) -> None:
         nonlocal there
         there += images
-        say(f"trunk: {there} of {len(plan)} images")
+        say(f"frozen features: {there} of {len(plan)} images")
 
     fill_all(start, missing, job.cluster.workers, done)
-    bad = trunk.Cached(every).bad
+    bad = frozen_features.CachedFeatures(every).bad
     if bad:
         row, reason = next(iter(bad.items()))
         say(f"{len(bad)} images cannot be used, the first {plan.images['id'][row].as_py()}: {reason}")
@@ -57,7 +57,7 @@ def fill_trunk(job: TrainJob, config: dict[str, Any], row_bytes: int, say: Say) 
 
 
 class Filler:
-    """An actor that fills shards of the trunk's cache one by one, and keeps what it has built.
+    """An actor that fills shards of the cache one by one, and keeps the model it has built.
 
     Ray starts a process for every task that holds a GPU; an actor is one process.
     """
@@ -107,7 +107,7 @@ def fill_all(
                 lost[number] += 1
                 if lost[number] == TRIES:
                     raise ClusterError(
-                        f"shard {number} of the trunk's cache lost {TRIES} workers: {reason.message}; look "
+                        f"shard {number} of the frozen features lost {TRIES} workers: {reason.message}; look "
                         "at the nodes, then run again: what is done is kept"
                     ) from None
                 waiting.appendleft(number)
@@ -122,13 +122,13 @@ _ready: dict[str, Any] = {}
 
 
 def fill_one(config: dict[str, Any], number: int) -> int:
-    """The images of one shard of the trunk's cache, filled here; the process keeps what it has built."""
+    """The number of images of one shard, filled here; the process keeps the model it has built."""
     import torch
 
     from crater_ray.encode.device import exact, guarded
-    from crater_ray_supscene.training import trunk
+    from crater_ray_supscene.training import frozen_features
     from crater_ray_supscene.training.job import job_of
-    from crater_ray_supscene.training.model import as_trunk, built_backbone, kept
+    from crater_ray_supscene.training.model import as_frozen_part, built_backbone, kept
     from crater_ray_supscene.training.pictures import Pictures
 
     key = json.dumps(config, sort_keys=True)
@@ -139,16 +139,16 @@ def fill_one(config: dict[str, Any], number: int) -> int:
         backbone = built_backbone(job)
         keep, precision = kept(job.train.blocks), job.train.precision
         size = backbone.preprocess(_grey()).shape
-        every = trunk.shards(plan, job.cache, config["digest"], keep, precision)
+        every = frozen_features.shards(plan, job.cache, config["digest"], keep, precision)
         pictures = Pictures(plan, backbone)
         device = "cuda" if job.cluster.gpus else "cpu"
         if job.cluster.gpus:
             exact()
-        trunked = as_trunk(backbone.to(device), keep)
-        _ready.update(key=key, every=every, rest=(pictures, trunked, size, precision, device))
+        frozen = as_frozen_part(backbone.to(device), keep)
+        _ready.update(key=key, every=every, rest=(pictures, frozen, size, precision, device))
     shard = _ready["every"][number]
     with guarded(torch.device(_ready["rest"][-1])):
-        trunk.fill(shard, *_ready["rest"])
+        frozen_features.fill(shard, *_ready["rest"])
     return len(shard.rows)
 
 

@@ -15,17 +15,17 @@ from torch import Tensor
 from crater_ray.precision import in_bfloat16
 from crater_ray_supscene import metrics
 from crater_ray_supscene.gather import rank, workers
-from crater_ray_supscene.training.itself import itself
 from crater_ray_supscene.training.job import HeldOutTable, TrainJob
 from crater_ray_supscene.training.model import Descriptor
-from crater_ray_supscene.training.plan import GALLERY, HELD, QUERY, Integers, Plan
+from crater_ray_supscene.training.plan import GALLERY, HELD, QUERY, Integers, TrainingPlan
+from crater_ray_supscene.training.self_matches import self_matches
 
 BATCH, QUERIES = 32, 8  # images described, and queries scored, at a time
 PRODUCTS = 2**27  # of tokens, at a time
 Scored = Callable[[Integers, Integers], dict[str, NDArray[np.float32]]]  # of queries and a gallery
 
 
-def measure(job: TrainJob, plan: Plan, descriptor: Descriptor, store: Any) -> dict[str, float]:
+def measure(job: TrainJob, plan: TrainingPlan, descriptor: Descriptor, store: Any) -> dict[str, float]:
     """Numbers by name, on rank 0; {} on the others, which describe their share.
 
     The vectors are those that an index would have, without the head.
@@ -96,7 +96,9 @@ def _interleaved(share: Tensor) -> Tensor:
     return torch.stack(parts, 1).flatten(0, 1)
 
 
-def _scenes(plan: Plan, rows: Integers, at: Integers, scored: Scored, job: TrainJob) -> dict[str, float]:
+def _scenes(
+    plan: TrainingPlan, rows: Integers, at: Integers, scored: Scored, job: TrainJob
+) -> dict[str, float]:
     """Every image asks for the others of all scenes."""
     gains = plan.graph.block(rows)
     excluded = plan.graph.unknown_block(rows)
@@ -111,7 +113,7 @@ def _scenes(plan: Plan, rows: Integers, at: Integers, scored: Scored, job: Train
 
 
 def _queries(
-    plan: Plan,
+    plan: TrainingPlan,
     name: str,
     queries: tuple[Integers, Integers],
     gallery: tuple[Integers, Integers],
@@ -122,7 +124,7 @@ def _queries(
     Without a right answer: nothing.
     """
     every = scored(queries[1], gallery[1])
-    excluded = itself(plan, queries[0], gallery[0], every[""])
+    excluded = self_matches(plan, queries[0], gallery[0], every[""])
     relevant = plan.relevant(queries[0], gallery[0]) & ~excluded
     counted = relevant.any(1)
     found: dict[str, float] = {}

@@ -30,7 +30,7 @@ class TrainTable(Table):
     """[train]"""
 
     steps: int = Field(default=1000, ge=1)
-    blocks: int = Field(default=1, ge=0)  # of the backbone's last that are trained, with its final norm
+    blocks: int = Field(default=1, ge=0)  # trained: the backbone's last ones, with its final norm
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)  # share of the steps
@@ -40,10 +40,10 @@ class TrainTable(Table):
     project: int | None = Field(default=None, ge=1)  # dimensions of a head that only training has
     project_norm: Literal["batch", "none"] = "batch"
     seed: int = Field(default=0, ge=0)
-    keep: float = Field(default=1.0, gt=0, le=1)  # share of the patch tokens that a step sees, drawn anew
-    whole: float = Field(default=0.15, ge=0, le=1)  # share of the steps, the last, that see all of them
+    patch_keep_rate: float = Field(default=1.0, gt=0, le=1)  # PatchDropout: share of tokens kept in a step
+    full_token_share: float = Field(default=0.15, ge=0, le=1)  # share of steps, at the end, without it
     save_every: int = Field(default=50, ge=1)  # steps between checkpoints
-    cache: Path | None = None  # the frozen trunk's output; a folder that jobs may share. None: out/trunk
+    cache: Path | None = None  # of frozen features; jobs may share one. None: out/frozen_features
     cached: Literal["auto", "always", "never"] = "auto"  # auto: where the disk has room
 
     def unused(self) -> Iterator[tuple[str, str]]:
@@ -60,7 +60,7 @@ class SamplingTable(Table):
     subgraphs: int = Field(default=2, ge=1)
     method: Literal["anchor_expand", "balanced", "uniform"] = "anchor_expand"
     samples: int | None = Field(default=None, ge=1)
-    alike: int = Field(default=1, ge=1)  # subgraphs of units that look alike to the model, drawn together
+    hard_negatives: int = Field(default=0, ge=0)  # subgraphs of units similar to each drawn one's
 
 
 class LossTable(Table):
@@ -203,7 +203,7 @@ class TrainJob(Table):
 
     @property
     def cache(self) -> Path:
-        return self.train.cache or self.out / "trunk"
+        return self.train.cache or self.out / "frozen_features"
 
     def ref(
         self, kind: Literal["reader", "backbone", "aggregator"], table: PluginTable, where: str

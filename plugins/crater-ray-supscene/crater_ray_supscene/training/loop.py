@@ -23,27 +23,28 @@ from crater_ray_supscene.training import checkpoint, held_out, record
 from crater_ray_supscene.training.batch import Batch, Model
 from crater_ray_supscene.training.device import computed_on
 from crater_ray_supscene.training.export import export
-from crater_ray_supscene.training.feeding import Ahead
+from crater_ray_supscene.training.frozen_features import CachedFeatures, DecodedImages, shards
 from crater_ray_supscene.training.job import TrainJob, TrainTable, job_of
-from crater_ray_supscene.training.lately import Lately
 from crater_ray_supscene.training.model import Descriptor, built, kept, unfused
-from crater_ray_supscene.training.plan import TRAIN, Plan, read_plan
-from crater_ray_supscene.training.trunk import Cached, Fresh, shards
+from crater_ray_supscene.training.plan import TRAIN, TrainingPlan, read_plan
+from crater_ray_supscene.training.prefetch import Prefetcher
+from crater_ray_supscene.training.similarity_buffer import SimilarityBuffer
 
 FIRST_RATE = 0.01  # of the learning rate, where the warm-up starts
-WORDS_FROM = 64  # images whose tokens NetVLAD's words start from
+CLUSTERS_FROM = 64  # images whose tokens initialise NetVLAD's clusters
 
 
 def work(config: dict[str, Any]) -> None:
     """Runs on every worker of Ray Train, from the latest checkpoint to the last step.
 
-    config: job (plain data), path of the job file, run, digest of the trunk, plan, cached, threads.
+    config: job (plain data), path of the job file, run, digest of the frozen part, plan, cached, threads.
     """
     job = job_of(config["job"], Path(config["path"]))
     torch.set_num_threads(config["threads"])
-    if job.train.keep < 1 and not config["cached"]:
+    if job.train.patch_keep_rate < 1 and not config["cached"]:
         raise ConfigError(
-            "train.keep < 1 needs the trunk's output on disk: make room, or set train.keep = 1.0"
+            "train.patch_keep_rate < 1 needs the cache of frozen features: free disk space, or set "
+            "train.patch_keep_rate = 1.0"
         )
     plan = read_plan(job.out / "plan")
     device = _device(job)
@@ -70,10 +71,10 @@ def work(config: dict[str, Any]) -> None:
     labels = torch.from_numpy(plan.labels()[0])
 
     def batch_of(step: int) -> Batch:
-        if model.lately is None:
+        if model.similarities is None:
             rows = sampler.batch(step)
         else:
-            rows = agreed(sampler.batch(step, model.lately.likest), device)
+            rows = agreed(sampler.batch(step, model.similarities.nearest), device)
         return Batch(plan, rows, labels, job, step, device, model.descriptor)
 
     if rank() == 0:
@@ -81,7 +82,7 @@ def work(config: dict[str, Any]) -> None:
         record.append(job.out, {"step": start, "run": config["run"], "device": what})
     if start == 0:
         _measure(job, plan, model, store, 0)
-    with Ahead(store, device) as load:
+    with Prefetcher(store, device) as load:
         ahead = load(batch_of(start)) if start < job.train.steps else None
         for step in range(start, job.train.steps):
             assert ahead is not None  # asked for one step before
@@ -139,38 +140,40 @@ def rate(step: int, train: TrainTable) -> float:
     return train.last_lr + (train.lr - train.last_lr) * (1 + math.cos(math.pi * through)) / 2
 
 
-def _built(job: TrainJob, plan: Plan, config: dict[str, Any]) -> tuple[Model, Any]:
-    """The model and where its inputs come from; NetVLAD's words started, alike on every worker."""
+def _built(job: TrainJob, plan: TrainingPlan, config: dict[str, Any]) -> tuple[Model, Any]:
+    """The model and where its inputs come from; NetVLAD's clusters initialised, the same on every worker."""
     descriptor = built(job, tail=config["cached"])
     train = job.train
     if config["cached"]:
         keep = kept(train.blocks)
-        store: Any = Cached(shards(plan, job.cache, config["digest"], keep, train.precision))
+        store: Any = CachedFeatures(shards(plan, job.cache, config["digest"], keep, train.precision))
     else:
-        store = Fresh(plan, descriptor.backbone)
+        store = DecodedImages(plan, descriptor.backbone)
     if isinstance(descriptor.aggregator, Netvlad) and "path" not in job.aggregator.options:
-        _start_words(descriptor, descriptor.aggregator, plan, store, train.seed)
+        _initialise_clusters(descriptor, descriptor.aggregator, plan, store, train.seed)
     loss = job.loss
     terms = Terms(**loss.model_dump(exclude={"late_tokens"}))
     dim = descriptor.aggregator.dim if descriptor.head is None else int(train.project or 0)
     objective = Objective(terms, plan.labels()[1], dim, precision=train.precision)
-    lately = Lately(plan.units(), dim) if job.sampling.alike > 1 else None
-    return Model(descriptor, objective, lately), store
+    similarities = SimilarityBuffer(plan.units(), dim) if job.sampling.hard_negatives else None
+    return Model(descriptor, objective, similarities), store
 
 
-def _start_words(descriptor: Descriptor, netvlad: Netvlad, plan: Plan, store: Any, seed: int) -> None:
-    """NetVLAD's words out of the tokens of images that can be used; as they are where there is none."""
+def _initialise_clusters(
+    descriptor: Descriptor, netvlad: Netvlad, plan: TrainingPlan, store: Any, seed: int
+) -> None:
+    """Initialises NetVLAD's clusters from the tokens of usable images; leaves them where there is none."""
     order = np.random.default_rng(seed).permutation(plan.rows(TRAIN))
     found: list[Tensor] = []
-    for first in range(0, len(order), WORDS_FROM):
-        inputs, usable = store.inputs(order[first : first + WORDS_FROM].tolist())
+    for first in range(0, len(order), CLUSTERS_FROM):
+        inputs, usable = store.inputs(order[first : first + CLUSTERS_FROM].tolist())
         found += list(inputs[torch.tensor(usable)])
-        if len(found) >= WORDS_FROM:
+        if len(found) >= CLUSTERS_FROM:
             break
     if not found:
         return
     with torch.inference_mode():
-        patches = descriptor.tokens(torch.stack(found[:WORDS_FROM])).patches.flatten(0, 1).numpy()
+        patches = descriptor.tokens(torch.stack(found[:CLUSTERS_FROM])).patches.flatten(0, 1).numpy()
     if len(patches) < len(netvlad.centres):
         raise ConfigError(
             f"[aggregator] clusters is {len(netvlad.centres)}, but the training images that can be used have "
@@ -198,7 +201,7 @@ def _resumed(job: TrainJob, model: Model, optimiser: torch.optim.Optimizer) -> t
     return start, int(stands["taught"])
 
 
-def _measure(job: TrainJob, plan: Plan, model: Model, store: Any, step: int) -> None:
+def _measure(job: TrainJob, plan: TrainingPlan, model: Model, store: Any, step: int) -> None:
     if not held_out.wanted(job.held_out, step, job.train.steps):
         return
     found = held_out.measure(job, plan, model.descriptor, store)

@@ -27,7 +27,7 @@ from crater_ray_supscene.training.job import TrainJob
 
 
 class Descriptor(nn.Module):
-    """Images, or the trunk's hidden tokens, to vectors and some tokens."""
+    """Images, or frozen features, to vectors and some tokens."""
 
     def __init__(
         self, backbone: Any, aggregator: Trained, head: Projection | None, precision: Precision
@@ -112,7 +112,7 @@ def built_aggregator(job: TrainJob, backbone: Any) -> Trained:
 
 
 def built(job: TrainJob, *, tail: bool) -> Descriptor:
-    """The whole model, what is trained set free; tail: its backbone takes the trunk's hidden tokens.
+    """The whole model; only what is trained has gradients. tail: its backbone takes frozen features.
 
     Raises ConfigError as its parts do, and where nothing would be trained.
     """
@@ -126,7 +126,7 @@ def built(job: TrainJob, *, tail: bool) -> Descriptor:
             for weight in part.parameters():
                 weight.requires_grad_(True)
     if tail:
-        as_tail(backbone, kept(train.blocks))
+        as_trained_part(backbone, kept(train.blocks))
     descriptor = Descriptor(backbone, aggregator, head, train.precision)
     if not any(weight.requires_grad for weight in descriptor.parameters()):
         raise ConfigError(
@@ -151,10 +151,10 @@ def kept(blocks: int) -> int:
     return max(blocks, 1)
 
 
-def trunk_digest(backbone: Any, keep: int) -> str:
+def frozen_digest(backbone: Any, keep: int) -> str:
     """16 hex digits over what hidden tokens depend on: preprocessing, and the weights before `keep` blocks.
 
-    Models that differ in the blocks they trained share one trunk, and so one cache of its output.
+    Models that differ only in trained blocks share their frozen features, and so the cache.
     """
     model = backbone.model
     last = len(model.blocks) - keep
@@ -170,10 +170,10 @@ def trunk_digest(backbone: Any, keep: int) -> str:
     return hasher.hexdigest()
 
 
-def as_trunk(backbone: Any, keep: int) -> Callable[[Tensor], Tensor]:
+def as_frozen_part(backbone: Any, keep: int) -> Callable[[Tensor], Tensor]:
     """Images (N, 3, S, S) to hidden tokens (N, prefix + T, D) before the last `keep` blocks.
 
-    The backbone is changed: it can only be the trunk from now on.
+    The backbone is changed: from now on it computes frozen features only.
     """
     model = backbone.model
     model.blocks, model.norm = model.blocks[:-keep], nn.Identity()
@@ -181,7 +181,7 @@ def as_trunk(backbone: Any, keep: int) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def as_tail(backbone: Any, keep: int) -> None:
+def as_trained_part(backbone: Any, keep: int) -> None:
     """Changes a backbone so that it takes hidden tokens before its last `keep` blocks in place of images."""
     model = backbone.model
     model.patch_embed, model.norm_pre, model._pos_embed = nn.Identity(), nn.Identity(), _same

@@ -9,7 +9,7 @@ from typing import Any
 from crater_ray.errors import BadImage
 from crater_ray.images import pixels
 from crater_ray.plugins import Backbone, registry
-from crater_ray_supscene.training.plan import Plan
+from crater_ray_supscene.training.plan import TrainingPlan
 
 MOST_PIXELS = 64_000_000
 
@@ -17,7 +17,7 @@ MOST_PIXELS = 64_000_000
 class Pictures:
     """Ready for a backbone, by row of the plan; loaded in a few threads."""
 
-    def __init__(self, plan: Plan, backbone: Backbone, threads: int = 2) -> None:
+    def __init__(self, plan: TrainingPlan, backbone: Backbone, threads: int = 2) -> None:
         self._readers = [registry().build(ref) for ref in plan.readers]
         self._reader = plan.images["reader"].to_pylist()
         self._uri = plan.images["uri"].to_pylist()

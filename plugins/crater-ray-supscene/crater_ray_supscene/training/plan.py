@@ -39,7 +39,7 @@ FILE = "plan.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """N images by row, and their overlaps; `unit` is what a subgraph is drawn from, by row."""
 
     readers: Sequence[PluginRef]
@@ -94,7 +94,7 @@ class Plan:
         return labels, len(names)
 
 
-def make_plan(job: TrainJob) -> Plan:
+def make_plan(job: TrainJob) -> TrainingPlan:
     """The plan of a job. Raises ReaderError for files that do not hold, ConfigError without images."""
     making = Listing()
     for number, table in enumerate(job.scenes):
@@ -118,7 +118,7 @@ def make_plan(job: TrainJob) -> Plan:
     return plan
 
 
-def _finished(making: Listing, job: TrainJob, drop: set[int], train: int) -> Plan:
+def _finished(making: Listing, job: TrainJob, drop: set[int], train: int) -> TrainingPlan:
     keep = np.array([row not in drop for row in range(len(making))], bool)
     if not keep[:train].any():
         raise ConfigError(
@@ -130,10 +130,10 @@ def _finished(making: Listing, job: TrainJob, drop: set[int], train: int) -> Pla
     graph = overlap_graph(
         int(keep.sum()), _kept(making.edges, keep, number), _kept(making.unknown, keep, number)
     )
-    return Plan(tuple(making.readers), images, graph)
+    return TrainingPlan(tuple(making.readers), images, graph)
 
 
-def _teachable(job: TrainJob, plan: Plan) -> None:
+def _teachable(job: TrainJob, plan: TrainingPlan) -> None:
     """Raises ConfigError where no pair of training images is positive: no loss could teach anything."""
     loss = job.loss
     if loss.vector and loss.name == "arcface" and plan.labels()[1] > 1:
@@ -147,7 +147,7 @@ def _teachable(job: TrainJob, plan: Plan) -> None:
         )
 
 
-def _answerable(job: TrainJob, plan: Plan) -> None:
+def _answerable(job: TrainJob, plan: TrainingPlan) -> None:
     """Raises ConfigError where what is held out has no right answers, so that it could not be measured."""
     if HELD in plan.roles() and _greatest_overlap(plan, HELD) < job.loss.positive:
         raise ConfigError(
@@ -165,7 +165,7 @@ def _answerable(job: TrainJob, plan: Plan) -> None:
             )
 
 
-def _greatest_overlap(plan: Plan, role: str) -> float:
+def _greatest_overlap(plan: TrainingPlan, role: str) -> float:
     """Of all pairs of a role that somebody measured."""
     rows = plan.rows(role)
     overlap, unknown = plan.graph.overlap[rows][:, rows], plan.graph.unknown[rows][:, rows]
@@ -180,7 +180,7 @@ def _kept(edges: Sequence[Edges], keep: NDArray[np.bool_], number: NDArray[Any])
     return Edges(number[rows[real]], number[columns[real]], weights[real])
 
 
-def write_plan(plan: Plan, folder: Path) -> str:
+def write_plan(plan: TrainingPlan, folder: Path) -> str:
     """Writes the plan, plan.json last; its digest."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(plan.images, folder / "images.parquet")
@@ -200,7 +200,7 @@ def write_plan(plan: Plan, folder: Path) -> str:
     return str(told["digest"])
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path) -> TrainingPlan:
     """The plan a driver wrote. Raises ReaderError when it is absent or damaged."""
     try:
         told = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -212,10 +212,10 @@ def read_plan(folder: Path) -> Plan:
         raise ReaderError(f"the plan {folder} cannot be read ({error}); run the job again") from None
     unknown = Edges(*pairs, np.zeros(len(pairs[0]), np.float32))
     graph = overlap_graph(images.num_rows, edges, unknown)
-    return Plan([PluginRef(**ref) for ref in told["readers"]], images, graph)
+    return TrainingPlan([PluginRef(**ref) for ref in told["readers"]], images, graph)
 
 
-def digest(plan: Plan) -> str:
+def digest(plan: TrainingPlan) -> str:
     """16 hex digits over images, readers and overlaps: what makes two runs see the same batches."""
     hasher = xxhash.xxh3_64(json.dumps(plan.images.to_pydict(), sort_keys=True).encode())
     hasher.update(json.dumps([asdict(ref) for ref in plan.readers], sort_keys=True).encode())

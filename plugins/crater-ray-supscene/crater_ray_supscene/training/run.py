@@ -1,4 +1,4 @@
-"""The driver: plan, trunk, Ray Train, report. Run again to go on where a killed run stopped."""
+"""The driver: plan, frozen features, Ray Train, report. Run again to resume a killed run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from crater_ray.errors import ConfigError, ReaderError
 from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.cluster import cause, cluster, locked
-from crater_ray_supscene.training.encoding import fill_trunk
+from crater_ray_supscene.training.encoding import fill_frozen_features
 from crater_ray_supscene.training.job import TrainJob, load_train
 from crater_ray_supscene.training.plan import digest, make_plan, write_plan
+from crater_ray_supscene.training.progress import told
 from crater_ray_supscene.training.record import RUN
-from crater_ray_supscene.training.telling import told
 
 RETRIES = 3  # of the worker group, from the latest checkpoint
 START = "600"  # seconds for workers to come up: Ray's 60 are few on a machine that is busy
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TrainingReport:
     """What a run made."""
 
     model: Path
@@ -51,8 +51,8 @@ class Report:
         return "\n".join(lines)
 
 
-def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False) -> Report | None:
-    """The report of a finished run; None where only the trunk's cache was wanted.
+def run(job: TrainJob, say: Say = lambda text: None, *, features_only: bool = False) -> TrainingReport | None:
+    """The report of a finished run; None where only the frozen features were wanted.
 
     Raises ConfigError for a job that does not hold or an `out` that holds another run, ReaderError where no
     step had images to teach anything, ClusterError, and CraterRayError when training failed for good.
@@ -62,14 +62,14 @@ def run(job: TrainJob, say: Say = lambda text: None, *, trunk_only: bool = False
         config, row_bytes = prepared(job, say)
         with cluster(job, say) as job:
             config["job"]["cluster"]["gpus_per_worker"] = job.cluster.gpus
-            config["cached"] = fill_trunk(job, config, row_bytes, say)
-            if trunk_only:
+            config["cached"] = fill_frozen_features(job, config, row_bytes, say)
+            if features_only:
                 return None
             _fit(job, config, say)
         return reported(job)
 
 
-def reported(job: TrainJob) -> Report:
+def reported(job: TrainJob) -> TrainingReport:
     """What the log says of a finished run. Raises ReaderError where no step taught anything."""
     entries = record.read(job.out)
     held = [entry["held_out"] for entry in entries if "held_out" in entry]
@@ -80,7 +80,7 @@ def reported(job: TrainJob) -> Report:
             "positive pair and another image that can be used; look at the images that cannot be used, "
             "and at sampling.nodes and sampling.subgraphs"
         )
-    return Report(
+    return TrainingReport(
         job.out / "model",
         job.out / record.CURVES,
         job.train.steps,
@@ -95,7 +95,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
 
     Raises ConfigError and ReaderError for all that can be known before a worker starts.
     """
-    from crater_ray_supscene.training.model import built, kept, trunk_digest
+    from crater_ray_supscene.training.model import built, frozen_digest, kept
 
     descriptor = built(job, tail=False)
     made = make_plan(job)
@@ -109,7 +109,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
     config = {
         "job": json.loads(job.model_dump_json(exclude={"path"})),
         "path": str(job.path),
-        "digest": trunk_digest(descriptor.backbone, kept(job.train.blocks)),
+        "digest": frozen_digest(descriptor.backbone, kept(job.train.blocks)),
         "plan": plan,
         "run": run,
         "threads": job.cluster.threads or max(1, (os.cpu_count() or 1) // job.cluster.workers),
@@ -173,6 +173,6 @@ def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
     shutil.rmtree(storage, ignore_errors=True)
 
 
-def train(path: Path, overrides: tuple[str, ...], say: Say, trunk_only: bool) -> Report | None:
+def train(path: Path, overrides: tuple[str, ...], say: Say, features_only: bool) -> TrainingReport | None:
     """`run` of a job file."""
-    return run(load_train(path, overrides), say, trunk_only=trunk_only)
+    return run(load_train(path, overrides), say, features_only=features_only)

@@ -1,4 +1,4 @@
-"""Held-out images that are queries and in the gallery too: none of them is an answer to itself.
+"""Held-out images that are both query and gallery: a query is no answer to itself.
 
 As in `crater-ray evaluate`: by id where one reader lists both, and by pixels under any id.
 """
@@ -16,13 +16,13 @@ from crater_ray.errors import BadImage
 from crater_ray.images import pixels
 from crater_ray.plugins import registry
 from crater_ray_supscene.training.pictures import MOST_PIXELS
-from crater_ray_supscene.training.plan import Integers, Plan
+from crater_ray_supscene.training.plan import Integers, TrainingPlan
 
 NEAR = 0.9999  # cosine of vectors from which pixels are compared; one image's differ by rounding alone
 
 
-def itself(
-    plan: Plan, queries: Integers, gallery: Integers, cosines: NDArray[np.float32]
+def self_matches(
+    plan: TrainingPlan, queries: Integers, gallery: Integers, cosines: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """(B, N) which rows of the gallery are a query itself; cosines (B, N) of their vectors."""
     found = plan.same(queries, gallery)

@@ -1,4 +1,4 @@
-"""What the model last made of each unit: units that it takes for each other can then be drawn together."""
+"""The last vector of each unit, for mining hard negatives: units that the model finds similar."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-MOST = 256  # units that are named as being like one
+MOST = 256  # nearest units that are returned
 
 
-class Lately(nn.Module):
+class SimilarityBuffer(nn.Module):
     """Of every unit the mean of its images' vectors when it was last drawn.
 
-    They are buffers, so that a checkpoint holds them and a resumed run draws what the first would have drawn.
+    Checkpoints hold this buffer, so a resumed run draws the same batches.
     """
 
     vectors: Tensor
@@ -28,15 +28,15 @@ class Lately(nn.Module):
         self._owners = torch.from_numpy(owners)
         self.register_buffer("vectors", torch.zeros(len(units), dim))
 
-    def see(self, rows: Tensor, there: Tensor, vectors: Tensor) -> None:
-        """Takes in a batch: rows (B,) of the plan, which of them have a vector (B,), vectors (B, d)."""
+    def update(self, rows: Tensor, there: Tensor, vectors: Tensor) -> None:
+        """Adds a batch: rows (B,) of the plan, which of them have a vector (B,), vectors (B, d)."""
         owners = self._owners.to(rows.device)[rows][there]
         total = torch.zeros_like(self.vectors).index_add_(0, owners, vectors.detach()[there].to(self.vectors))
         seen = torch.bincount(owners, minlength=len(self.vectors)) > 0
         self.vectors[seen] = normalize(total[seen], dim=-1)
 
-    def likest(self, unit: int) -> NDArray[np.int64]:
-        """Other units that were seen, the most like it first; none where it was not seen itself."""
+    def nearest(self, unit: int) -> NDArray[np.int64]:
+        """Other units seen so far, by falling cosine; none where this one was not seen."""
         if not self.vectors[unit].any():
             return np.empty(0, np.int64)
         cosines = self.vectors @ self.vectors[unit]

@@ -1,4 +1,4 @@
-"""What a driver says while its workers train: the lines of their log as they come."""
+"""Progress of training: the driver prints the lines of its workers' log as they come."""
 
 from __future__ import annotations
 

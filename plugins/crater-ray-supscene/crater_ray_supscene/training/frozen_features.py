@@ -1,4 +1,4 @@
-"""The frozen trunk's output on disk: what the blocks before the trained ones make of each image, once.
+"""The cache of frozen features: hidden tokens before the trained blocks, computed once an image.
 
 <cache>/<digest>.npy (n, prefix + T, D) float16 and <digest>.json with its bad images; up to SHARD rows each,
 all of one role, so that runs which differ in what they train on share what is held out.
@@ -26,7 +26,7 @@ from crater_ray.encode.device import whole_or_halves
 from crater_ray.plugins import registry
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray_supscene.training.pictures import Pictures
-from crater_ray_supscene.training.plan import Plan
+from crater_ray_supscene.training.plan import TrainingPlan
 
 SHARD = 256  # images of a file
 BATCH = 32
@@ -46,7 +46,7 @@ class Shard:
         return self.path.with_suffix(".json").exists()
 
 
-def shards(plan: Plan, cache: Path, digest: str, blocks: int, precision: str) -> list[Shard]:
+def shards(plan: TrainingPlan, cache: Path, digest: str, blocks: int, precision: str) -> list[Shard]:
     """All rows of a plan in files named by what decides their bytes, so that jobs share what they share."""
     readers = [json.dumps(asdict(registry().chosen(ref)), sort_keys=True) for ref in plan.readers]
     columns = [plan.images[key].to_pylist() for key in ("reader", "uri", "stamp")]
@@ -75,7 +75,7 @@ def fits(missing: Sequence[Shard], row_bytes: int, cache: Path) -> bool:
 def fill(
     shard: Shard,
     pictures: Pictures,
-    trunk: Callable[[Tensor], Tensor],
+    frozen: Callable[[Tensor], Tensor],
     size: Sequence[int],
     precision: Precision,
     device: str = "cpu",
@@ -87,7 +87,7 @@ def fill(
 
     def computed(images: Tensor) -> Tensor:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=short):
-            return trunk(images.to(on)).float().clamp(-LARGEST, LARGEST).half().cpu()
+            return frozen(images.to(on)).float().clamp(-LARGEST, LARGEST).half().cpu()
 
     parts: list[NDArray[np.float16]] = []
     bad: dict[int, str] = {}
@@ -109,7 +109,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _unsaid() -> None:
-    """A batch that memory did not hold is computed by halves: slower, and no fault."""
+    """Nothing is said of a batch computed in halves for lack of memory: it is slower, and correct."""
 
 
 def _write(path: Path, array: NDArray[np.float16], bad: dict[int, str]) -> None:
@@ -126,8 +126,8 @@ def _write(path: Path, array: NDArray[np.float16], bad: dict[int, str]) -> None:
         begun.unlink(missing_ok=True)
 
 
-class Cached:
-    """Hidden tokens by row."""
+class CachedFeatures:
+    """Frozen features by row: hidden tokens."""
 
     def __init__(self, found: Sequence[Shard]) -> None:
         self._arrays = [np.load(shard.path, mmap_mode="r", allow_pickle=False) for shard in found]
@@ -150,10 +150,10 @@ class Cached:
         return torch.from_numpy(hidden).float(), [row not in self._bad for row in rows]
 
 
-class Fresh:
-    """Images by row, decoded each time: where the cache does not fit."""
+class DecodedImages:
+    """Images by row, decoded each time: where the disk has no room for the cache."""
 
-    def __init__(self, plan: Plan, backbone: Any) -> None:
+    def __init__(self, plan: TrainingPlan, backbone: Any) -> None:
         self._pictures = Pictures(plan, backbone)
         self._shape = tuple(backbone.preprocess(np.zeros((32, 32, 3), np.uint8)).shape)
 
