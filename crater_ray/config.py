@@ -123,11 +123,11 @@ class ServeTable(Table):
     batch: int = Field(default=8, ge=1)  # query images encoded at once at most
     max_bytes: int = Field(default=16 << 20, ge=1)  # of a request's body
     max_pixels: int = Field(default=1 << 22, ge=1)  # of a query image; at most the index's own
-    at_once: int = Field(default=32, ge=1)  # requests an ingress works on; beyond that 429
-    seconds: float = Field(default=30.0, gt=0)  # for a request, then 504
-    body_seconds: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
+    max_concurrency: int = Field(default=32, ge=1)  # requests an ingress works on; beyond that 429
+    timeout_s: float = Field(default=30.0, gt=0)  # for a request, then 504
+    body_timeout_s: float = Field(default=10.0, gt=0)  # for its body to arrive, then 408
     retries: int = Field(default=2, ge=0)  # of a call whose replica died, or lacks the version
-    retry_seconds: float = Field(default=2.0, gt=0)  # that a searcher may take to say what it holds
+    ready_timeout_s: float = Field(default=2.0, gt=0)  # that a searcher may take to say what it holds
 
     def unused(self) -> Iterator[tuple[str, str]]:
         if self.basemap is None:

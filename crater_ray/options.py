@@ -46,7 +46,7 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
             type=click.IntRange(1),
             show_default=str(CANDIDATES),
             metavar="S",
-            help="Images that stage two reranks; of mode shortlist alone.",
+            help="Images of the shortlist that are reranked; not with --mode exact.",
         ),
         click.option(
             "--expand",

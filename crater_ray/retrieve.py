@@ -394,5 +394,5 @@ class Index:
 
 
 def open_index(root: str | Path, version: int | None = None, *, device: str = "cpu") -> Index:
-    """The index at `root`, its version in force or the one named; query images are encoded on `device`."""
+    """The index at `root`, its current version or the one named; query images are encoded on `device`."""
     return Index(root, version, device=device)

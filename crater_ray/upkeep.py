@@ -18,7 +18,7 @@ from crater_ray.options import columns, index_argument, job_argument, json_optio
 @index_argument
 @json_option
 def info(index: Path, as_json: bool) -> None:
-    """What an index holds: its version, parts, recipe, bytes an image, quarantined items."""
+    """What an index holds: its version, parts, recipe, bytes an image, skipped items."""
     from crater_ray.index.verify import info as describe
 
     found = describe(index)
@@ -64,10 +64,10 @@ def parts() -> None:
 
 @parts.command(name="list")
 @index_argument
-@click.option("--version", "number", type=click.IntRange(1), help="The one in force if left out.")
+@click.option("--version", "number", type=click.IntRange(1), help="The current one if left out.")
 @json_option
 def list_parts(index: Path, number: int | None, as_json: bool) -> None:
-    """Every part by name: rows, quarantined items, bytes, reader, and the pack it stands in."""
+    """Every part by name: rows, skipped items, bytes, reader, and the pack it stands in."""
     from crater_ray.index.inventory import inventory
 
     lines = inventory(index, number)
@@ -125,11 +125,11 @@ def drop_parts(index: Path, names: Sequence[str], as_json: bool) -> None:
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Segments of stage one; a service spreads whole ones over its shards.",
+    help="Shortlist segments; a service spreads whole ones over its shards.",
 )
 @json_option
 def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
-    """Put small parts together and build stage one anew over what is in force, in a new version.
+    """Merge small parts and rebuild the shortlist index of the current version, as a new version.
 
     Nothing is encoded, answers stay what they are, and `index` still knows every part by its name: one that
     changes is taken out of its pack again.
@@ -147,7 +147,7 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="The newest versions that stay: the one in force, and ones to go back to.",
+    help="The newest versions that stay: the current one, and ones to go back to.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
 @click.option(
@@ -198,7 +198,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 )
 @click.option("--encoders", type=click.IntRange(1), help="That work at once; the job's if left out.")
 @click.option("--nodes", type=click.IntRange(1), help="That serve the index; the job's shards if left out.")
-@click.option("--segments", type=click.IntRange(1), help="Of stage one; as many as nodes if left out.")
+@click.option("--segments", type=click.IntRange(1), help="Shortlist segments; as many as nodes if left out.")
 @json_option
 @overrides_option
 def plan(

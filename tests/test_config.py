@@ -157,12 +157,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_a_job_says_what_its_base_says_but_for_its_own_keys(tmp_path: Path) -> None:
-    (tmp_path / "base.toml").write_text(SMALL + "[serve]\nshards = 2\nseconds = 9\n")
+    (tmp_path / "base.toml").write_text(SMALL + "[serve]\nshards = 2\ntimeout_s = 9\n")
     (tmp_path / "middle.toml").write_text('base = "base.toml"\n[backbone]\nbatch = 3\n[serve]\nshards = 4\n')
-    found = job(tmp_path, 'base = "middle.toml"\nout = "mars"\n[serve]\nseconds = 5\n', "backbone.batch=2")
+    found = job(tmp_path, 'base = "middle.toml"\nout = "mars"\n[serve]\ntimeout_s = 5\n', "backbone.batch=2")
     assert (found.out, found.backbone.batch) == (tmp_path / "mars", 2)
     assert found.backbone_ref().options["model"] == "vit_small_patch16_224"
-    assert (found.serve.shards, found.serve.seconds) == (4, 5)
+    assert (found.serve.shards, found.serve.timeout_s) == (4, 5)
 
 
 def test_tables_of_a_list_are_changed_by_number_or_follow_it(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Arrays only: codecs, kernels, the shortlist and the two stages."""
+"""Arrays only: codecs, scoring, the shortlist index, exact search and rerank."""

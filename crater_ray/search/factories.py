@@ -1,8 +1,7 @@
-"""Which FAISS index stage one gets where a job says "auto": a rule of how many vectors it compares.
+"""The FAISS index that "auto" stands for: a rule of the number of shortlist vectors.
 
-Below FEW vectors all are compared (Flat): exact, nothing is learnt, and one thread reads them in a few
-milliseconds. From there on IVF{lists},SQ8: vectors lie in lists around centroids, a byte a dimension, and a
-query looks into some of the lists. How many is not guessed: `nprobe.py` measures it.
+Below FEW vectors it is Flat: exhaustive, nothing is learnt, and one thread reads them in a few milliseconds.
+Above it is IVF{lists},SQ8, a byte a dimension, whose nprobe is tuned (nprobe.py).
 """
 
 from __future__ import annotations

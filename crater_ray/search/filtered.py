@@ -1,4 +1,4 @@
-"""Stage one among the rows that a filter lets pass: as many answers as there are, and those of comparing all.
+"""The shortlist among the rows that pass a filter: as many as there are, and those of an exhaustive search.
 
 How far an index that does not compare everything looks (nprobe of IVF, efSearch of a graph) was set for all
 rows. Where few pass, what it looks into holds few of them. So:

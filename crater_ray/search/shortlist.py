@@ -1,4 +1,4 @@
-"""Stage one: FAISS inner product over the shortlist vectors. An image scores its best pair of vectors.
+"""The shortlist index: FAISS inner product over shortlist vectors. An image scores its best pair of vectors.
 
 An image's score is the largest inner product of any of the query's m' vectors with any of the image's m.
 The s * m best vectors for one query vector hold the s best images for it, and each of the s best images
@@ -93,7 +93,7 @@ class Shortlist:
         try:
             return cls(faiss.deserialize_index(np.ascontiguousarray(state)), m)
         except RuntimeError as error:
-            raise DamagedIndex(f"what stage one learnt is no FAISS index: {_reason(error)}") from error
+            raise DamagedIndex(f"the shortlist's quantizer is no FAISS index: {_reason(error)}") from error
 
     def state(self) -> State:
         """What it has learnt, as bytes; of an empty one."""

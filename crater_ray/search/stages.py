@@ -1,4 +1,4 @@
-"""The two stages over arrays: score everything, or score a shortlist again; then put the scores in order."""
+"""Late interaction over arrays: exact (every row) or rerank (a shortlist), and the order of the scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage one's vectors freed of what all of them share: centred, evened out along their axes, unit again.
+"""Whitening of the shortlist vectors: centred, scaled along their principal axes, unit length again.
 
 Vectors of a frozen backbone differ along few axes, and those tell light and texture rather than place. On
 20,000 views of the Moon a whitened class token finds more of what a late interaction would than the means,

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 import crater_ray
 from crater_ray.serve.basemap import Map
+from crater_ray.serve.bearer_tokens import BearerTokens
 from crater_ray.serve.document import page
 from crater_ray.serve.gate import Gate
 from crater_ray.serve.guard import GUARDED, Bounds, Guard
@@ -22,7 +23,6 @@ from crater_ray.serve.models import Ready
 from crater_ray.serve.problems import install
 from crater_ray.serve.routes import MODELS, Change, router
 from crater_ray.serve.service import Service
-from crater_ray.serve.tokens import Tokens
 
 EXPLORER = Path(__file__).parent / "explorer"
 
@@ -30,7 +30,7 @@ EXPLORER = Path(__file__).parent / "explorer"
 def application(
     service: Service,
     *,
-    tokens: Tokens,
+    tokens: BearerTokens,
     change: Change,
     basemaps: Sequence[Map] = (),
     hosts: frozenset[str] | None = None,
@@ -47,7 +47,9 @@ def application(
     )
     install(app)
     table = service.table
-    bounds = Bounds(table.max_bytes, table.seconds, table.body_seconds, table.at_once, hosts, named)
+    bounds = Bounds(
+        table.max_bytes, table.timeout_s, table.body_timeout_s, table.max_concurrency, hosts, named
+    )
     api = router(service, change, basemaps)
     guard = Guard(api, bounds, tokens, service.metrics)
     app.router.routes.append(Mount(GUARDED, guard, name="api"))

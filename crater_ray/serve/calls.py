@@ -42,13 +42,15 @@ class Fault(NoAnswer):
     """A replica that failed at the work: another would fail as well. Its log says how."""
 
 
-async def call(target: Target, method: str, *arguments: Any, name: str, retries: int, seconds: float) -> Any:
-    """What a replica says within `seconds`, or within what the request has left, if that is less.
+async def call(
+    target: Target, method: str, *arguments: Any, name: str, retries: int, timeout_s: float
+) -> Any:
+    """What a replica says within `timeout_s`, or within what the request has left, if that is less.
 
     Asked again, up to `retries` times and within the same time, only where a replica died or lacks the
     version. A caller's mistake is raised as it is, and Busy. Raises Late, Fault, NoAnswer.
     """
-    with within(seconds):
+    with within(timeout_s):
         for attempt in range(retries + 1):
             remaining = left()
             try:
@@ -68,12 +70,12 @@ async def call(target: Target, method: str, *arguments: Any, name: str, retries:
 
 
 async def call_all(
-    targets: Sequence[Target], method: str, *arguments: Any, name: str, retries: int, seconds: float
+    targets: Sequence[Target], method: str, *arguments: Any, name: str, retries: int, timeout_s: float
 ) -> list[Any]:
     """One answer a target, a NoAnswer for one that gave none. Raises a caller's mistake, and Busy."""
     return await gathered(
         _or_no_answer(
-            call(target, method, *arguments, name=f"{name} {number}", retries=retries, seconds=seconds)
+            call(target, method, *arguments, name=f"{name} {number}", retries=retries, timeout_s=timeout_s)
         )
         for number, target in enumerate(targets)
     )

@@ -20,8 +20,8 @@ from crater_ray.errors import ClusterError, ConfigError, CraterRayError
 from crater_ray.jobfile import url_of
 from crater_ray.ray_log import ray_apart
 from crater_ray.serve.basemap import read_maps
+from crater_ray.serve.bearer_tokens import read_tokens
 from crater_ray.serve.settings import LOOPBACK, Settings
-from crater_ray.serve.tokens import read_tokens
 from crater_ray.start import start
 
 APP = "crater-ray"

@@ -1,6 +1,6 @@
 """The Serve application: `crater_ray.serve.deploy:build`, what every way to deploy names.
 
-ingress     FastAPI behind the gate; no torch. Its user_config pins the version in force
+ingress     FastAPI behind the gate; no torch. Its user_config pins the current version
 encoder     query images, several at once
 searcher-i  shard i; its user_config names the versions it holds
 """
@@ -95,7 +95,7 @@ class Encoders:
 
     def __init__(self, plain: dict[str, Any]) -> None:
         table = settings(plain).serve
-        self._hangs = HANGS * table.seconds
+        self._hangs = HANGS * table.timeout_s
         self._turns = _Turns(_threads(table.threads))
         self._encoder = self._turns.behind(self._built, settings(plain))
         self._turns.first(self._encoder.warm)
@@ -163,7 +163,7 @@ class Searchers:
 
     def __init__(self, plain: dict[str, Any], shard: int) -> None:
         wanted = settings(plain)
-        self._hangs = HANGS * wanted.serve.seconds
+        self._hangs = HANGS * wanted.serve.timeout_s
         self._turns = _Turns(_threads(wanted.serve.threads))
         self._opening = asyncio.Lock()
         self._searcher = self._turns.behind(self._built, wanted, shard)
@@ -226,13 +226,13 @@ class Ingress:
     async def __serve_build_asgi_app__(self) -> Any:
         from crater_ray.serve.application import application
         from crater_ray.serve.basemap import read_maps
+        from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
         from crater_ray.serve.settings import LOOPBACK
-        from crater_ray.serve.tokens import Tokens, read_tokens
 
         wanted, file = self._settings, self._settings.token_file
         return application(
             self._service,
-            tokens=Tokens(None if file is None else await off_loop(read_tokens, file)),
+            tokens=BearerTokens(None if file is None else await off_loop(read_tokens, file)),
             change=self._change,
             basemaps=await off_loop(read_maps, wanted.serve),
             hosts=LOOPBACK if wanted.no_auth else None,
@@ -282,7 +282,7 @@ def build(args: dict[str, Any]) -> serve.Application:
 def bound(
     wanted: Settings, version: int, held: Sequence[int], code: str | None = None, *, lone: bool = False
 ) -> serve.Application:
-    """The application with `version` in force and searchers that hold all of `held`.
+    """The application with `version` as the current one and searchers that hold all of `held`.
 
     Deployed again with other versions and under the `code` that runs, Serve changes the replicas where they
     are; under another it would start every one of them again. lone: one replica of each, sooner there.
@@ -293,8 +293,8 @@ def bound(
     common: dict[str, Any] = {
         # all that ingresses have in hand: where every replica is full, a handle waits for up to half a
         # second before it looks again, and cores lie idle under a growing queue
-        "max_ongoing_requests": table.at_once * table.ingresses,
-        "max_queued_requests": table.at_once,
+        "max_ongoing_requests": table.max_concurrency * table.ingresses,
+        "max_queued_requests": table.max_concurrency,
         "graceful_shutdown_timeout_s": 5.0,
         "graceful_shutdown_wait_loop_s": 0.1,
         "health_check_period_s": 2.0,
@@ -328,7 +328,7 @@ def bound(
             num_replicas=1 if lone else table.ingresses,
             ray_actor_options=actor,
             user_config={"version": version, "held": list(held)},
-            **{**common, "max_ongoing_requests": 16 * table.at_once, "max_queued_requests": -1},
+            **{**common, "max_ongoing_requests": 16 * table.max_concurrency, "max_queued_requests": -1},
         ),
         code,
     )
@@ -341,7 +341,7 @@ def _fixed(deployment: Any, code: str) -> Any:
 
 
 def running(app: str) -> tuple[str, int, tuple[int, ...]]:
-    """The name under which Serve runs the code of the application, the version in force, those held."""
+    """The name under which Serve runs the code of the application, the current version, those held."""
     from ray.serve.context import _get_global_client
 
     found, _ = _get_global_client().get_deployment_info("ingress", app)

@@ -40,7 +40,7 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
         limits=Limits(
             bytes=table.max_bytes,
             pixels=min(table.max_pixels, recipe.max_pixels),
-            seconds=table.seconds,
+            timeout_s=table.timeout_s,
         ),
         basemaps=[one.told.model_copy(update={"url": prefix + one.told.url}) for one in basemaps],
     )

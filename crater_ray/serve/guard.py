@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from crater_ray.serve.bearer_tokens import BearerTokens
 from crater_ray.serve.deadline import within
 from crater_ray.serve.metrics import Metrics, NoMetrics
 from crater_ray.serve.problems import Refused
-from crater_ray.serve.tokens import Tokens
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -34,16 +34,16 @@ class Bounds:
     """What one request may take."""
 
     bytes: int
-    seconds: float  # from its whole body to its reply
-    body_seconds: float
-    at_once: int
+    timeout_s: float  # from its whole body to its reply
+    body_timeout_s: float
+    max_concurrency: int
     hosts: frozenset[str] | None = None  # names the Host header may have; None: any
     named: bool = False  # the server around puts X-Request-ID into replies, as Ray Serve does
 
     @property
     def longest(self) -> float:
         """Seconds from a request's head to its reply."""
-        return self.body_seconds + self.seconds
+        return self.body_timeout_s + self.timeout_s
 
 
 class Gone(Exception):
@@ -53,7 +53,9 @@ class Gone(Exception):
 class Guard:
     """`app` behind the token, the places and the limits."""
 
-    def __init__(self, app: App, bounds: Bounds, tokens: Tokens, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, app: App, bounds: Bounds, tokens: BearerTokens, metrics: Metrics | None = None
+    ) -> None:
         self.app, self.bounds, self.tokens = app, bounds, tokens
         self.metrics = metrics or NoMetrics()
         self.reading = self.working = 0  # bodies that arrive, places that are taken
@@ -71,7 +73,7 @@ class Guard:
         if not allowed:
             raise Refused(401, "send the service's token: Authorization: Bearer …")
         bounds = self.bounds
-        if self.reading >= SLOW * bounds.at_once:
+        if self.reading >= SLOW * bounds.max_concurrency:
             raise Refused(429, f"{self.reading} bodies are arriving already; try again")
         self.reading += 1
         try:
@@ -81,7 +83,7 @@ class Guard:
         places = scope["crater_ray.places"] = Places(self)
         places.take(1)
         try:
-            await timed(self.app, scope, _Replay(content, receive), send, bounds.seconds)
+            await timed(self.app, scope, _Replay(content, receive), send, bounds.timeout_s)
         except Gone:  # a reply would reach nobody
             return
         finally:
@@ -97,7 +99,7 @@ class Guard:
             raise Refused(413, f"a body of {int(told)} bytes; at most {most} are taken", CLOSE)
         chunks, size = [], 0
         try:
-            async with asyncio.timeout(self.bounds.body_seconds):
+            async with asyncio.timeout(self.bounds.body_timeout_s):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -110,7 +112,7 @@ class Guard:
                     if not message.get("more_body"):
                         return b"".join(chunks)
         except TimeoutError:
-            seconds = self.bounds.body_seconds
+            seconds = self.bounds.body_timeout_s
             raise Refused(408, f"the body did not arrive within {seconds:g} s", CLOSE) from None
 
 
@@ -122,7 +124,7 @@ class Places:
 
     def take(self, count: int) -> None:
         """So many more. Raises Refused: 429 when too few are free, 422 when there never are so many."""
-        most, wanted = self._guard.bounds.at_once, self._taken + count
+        most, wanted = self._guard.bounds.max_concurrency, self._taken + count
         if wanted > most:
             raise Refused(
                 422, f"{wanted} queries in a batch; this service answers {most} at once: send fewer"

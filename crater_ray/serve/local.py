@@ -12,13 +12,13 @@ from typing import Any
 from crater_ray.index.recipe import read_recipe
 from crater_ray.serve.application import application
 from crater_ray.serve.basemap import read_maps
+from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.gate import Gate
 from crater_ray.serve.problems import Refused
 from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
 from crater_ray.serve.settings import LOOPBACK, Settings
-from crater_ray.serve.tokens import Tokens, read_tokens
 from crater_ray.serve.turns import Turns
 
 
@@ -52,7 +52,7 @@ def local(wanted: Settings) -> Gate:
 
     return application(
         service,
-        tokens=Tokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
+        tokens=BearerTokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
         change=change,
         basemaps=read_maps(table),
         hosts=LOOPBACK if wanted.no_auth else None,

@@ -23,7 +23,7 @@ class Winner:
 def merge(found: Sequence[Found | None], *, top: int, candidates: int | None) -> list[Winner]:
     """The best of all shards, best first, ties by id; None is a shard that did not answer.
 
-    With scores of stage one, only the `candidates` best by those are looked at, ties by segment and then as
+    With scores of the shortlist, only the `candidates` best by those are kept, ties by segment and then as
     each shard lists them, as one index does it.
     """
     there = [(shard, one) for shard, one in enumerate(found) if one is not None and len(one.rows)]

@@ -18,7 +18,7 @@ class Metrics(Protocol):
 
     def shards(self, answered: int, total: int) -> None: ...
 
-    def version(self, number: int, quarantined: int) -> None: ...
+    def version(self, number: int, skipped: int) -> None: ...
 
 
 class NoMetrics:
@@ -32,7 +32,7 @@ class NoMetrics:
 
     def shards(self, answered: int, total: int) -> None: ...
 
-    def version(self, number: int, quarantined: int) -> None: ...
+    def version(self, number: int, skipped: int) -> None: ...
 
 
 class RayMetrics:
@@ -54,8 +54,8 @@ class RayMetrics:
         self._partial = Counter("crater_ray_partial_replies", "Replies that lack a shard")
         self._answered = gauge("shards_answered", "Shards in the last reply")
         self._total = gauge("shards", "Shards there are")
-        self._version = gauge("index_version", "The version in force")
-        self._quarantined = gauge("quarantined_items", "Items of that version that could not be indexed")
+        self._version = gauge("index_version", "The current version")
+        self._skipped = gauge("skipped_items", "Items of that version that could not be indexed")
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self._requests.inc(1, {"route": route, "status": str(status)})
@@ -73,6 +73,6 @@ class RayMetrics:
         if answered < total:
             self._partial.inc(1)
 
-    def version(self, number: int, quarantined: int) -> None:
+    def version(self, number: int, skipped: int) -> None:
         self._version.set(number)
-        self._quarantined.set(quarantined)
+        self._skipped.set(skipped)

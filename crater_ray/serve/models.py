@@ -99,7 +99,7 @@ class BatchRequest(Options):
 
 
 class VersionRequest(_Asked):
-    """Which version is to be in force: a number that the index has, or null for its newest."""
+    """Which version becomes the current one: a number that the index has, or null for its newest."""
 
     version: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
@@ -246,7 +246,7 @@ class Limits(_Told):
     top: int = MOST_TOP
     candidates: int = MOST_CANDIDATES
     batch: int = MOST_BATCH
-    seconds: float  # of a request
+    timeout_s: float  # of a request
 
 
 class Recipe(_Told):
@@ -264,7 +264,7 @@ class Recipe(_Told):
 
 class IndexReply(_Told):
     name: str
-    version: int  # in force: every answer is of one version
+    version: int  # the current one: every answer is of one version
     held: list[int]  # open in every searcher; more than one while a version is being changed
     published: list[int]  # on disk
     items: int

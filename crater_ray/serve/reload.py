@@ -1,4 +1,4 @@
-"""Another version in force without a dropped or mixed reply: three steps, each awaited on every replica.
+"""A change of the current version without a dropped or mixed reply: three steps, each awaited everywhere.
 
 1. searchers hold {old, new}    2. ingresses pin new    3. after the request timeout they drop old
 """
@@ -60,7 +60,7 @@ def change(
     more = {"name": wanted.app, "logging_config": wanted.logging()}
     for version in (old, new):
         run(bound(wanted, version, both, code), **more)
-    wait(wanted.serve.seconds)
+    wait(wanted.serve.timeout_s)
     run(bound(wanted, new, (new,), code), **more)
 
 

@@ -32,7 +32,7 @@ from crater_ray.serve.problems import MEDIA_TYPE, Refused, of_error
 from crater_ray.serve.service import Asked, Service
 
 NO_MAP = "no base map is named in [serve]"
-Change = Callable[[int | None], Awaitable[None]]  # puts another version in force; None: the newest
+Change = Callable[[int | None], Awaitable[None]]  # changes the current version; None: to the newest
 
 _PROBLEM = {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _WORDS = {
@@ -168,7 +168,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
                 "content": {requests.JSON: {"schema": {"$ref": "#/components/schemas/VersionRequest"}}},
             }
         },
-        summary="Put another version in force, an older one too; see GET /v1/index for when it is",
+        summary="Change the current version, to an older one too; GET /v1/index says when it is done",
     )
     async def version(request: Request) -> IndexReply:
         await change((await requests.body(request, VersionRequest)).version)

@@ -64,7 +64,7 @@ class Found:
     rows: Array  # (n,) int64, of the shard
     ids: list[str]
     scores: Array  # (n,) float32
-    firsts: Array | None = None  # (n,) float32, of stage one; None: there was none
+    firsts: Array | None = None  # (n,) float32, of the shortlist; None: mode exact
     segments: Array | None = None  # (n,) int64, which of the version's segments
     details: list[Detail] | None = None  # when whole
     query: Detail | None = None  # of the item that was asked with, when whole

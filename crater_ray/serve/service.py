@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass
 class Service:
-    """The searchers, one target a shard, the encoders, and the version in force."""
+    """The searchers, one target a shard, the encoders, and the current version."""
 
     root: Path
     name: str
@@ -202,7 +202,7 @@ class Service:
         )
 
     async def summary(self) -> tuple[Pin, Summary]:
-        """Of the version in force: remembered, for it never changes. Raises NoAnswer."""
+        """Of the current version: remembered, for it never changes. Raises NoAnswer."""
         pin = self.pin
         if pin.version not in self._summaries:
             answers = await self._all("summary", pin.version)
@@ -218,10 +218,10 @@ class Service:
         return pin, self._summaries[pin.version]
 
     async def ready(self) -> Ready:
-        """Whether every shard holds the version in force, asked now."""
+        """Whether every shard holds the current version, asked now."""
         version = self.pin.version
         answers = await call_all(
-            self.searchers, "holds", version, name="searcher", retries=0, seconds=self.table.retry_seconds
+            self.searchers, "holds", version, name="searcher", retries=0, timeout_s=self.table.ready_timeout_s
         )
         answered = sum(answer is True for answer in answers)
         shards = Shards(answered=answered, total=len(answers))
@@ -271,19 +271,21 @@ class Service:
 
     async def _call(self, target: Target, method: str, *arguments: Any, name: str = "searcher") -> Any:
         table = self.table
-        return await call(target, method, *arguments, name=name, retries=table.retries, seconds=table.seconds)
+        return await call(
+            target, method, *arguments, name=name, retries=table.retries, timeout_s=table.timeout_s
+        )
 
     async def _all(self, method: str, *arguments: Any) -> list[Any]:
         """Of several shards one that is late leaves time to answer without it."""
         table = self.table
-        time = min(left(), table.seconds)
+        time = min(left(), table.timeout_s)
         return await call_all(
             self.searchers,
             method,
             *arguments,
             name="searcher",
             retries=table.retries,
-            seconds=time if len(self.searchers) == 1 else PATIENCE * time,
+            timeout_s=time if len(self.searchers) == 1 else PATIENCE * time,
         )
 
     async def _owned(self, method: str, version: int, id: str) -> Any:

@@ -22,7 +22,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     index: Path
-    version: int | None = None  # put in force at the start; None: the newest
+    version: int | None = None  # current at the start; None: the newest
     token_file: Path | None = None
     no_auth: bool = False  # for a service that only its own machine can reach
     app: str = "crater-ray"  # the name of the Serve application

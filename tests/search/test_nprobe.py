@@ -1,4 +1,4 @@
-"""The rule that chooses stage one, and how many lists are looked into: told is what is found."""
+"""The rule that chooses the shortlist index, and its tuned nprobe: the recall kept is what is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage one: where FAISS is exhaustive, the shortlist is what brute force gives."""
+"""The shortlist: where FAISS is exhaustive, the shortlist is what brute force gives."""
 
 from __future__ import annotations
 

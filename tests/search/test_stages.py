@@ -1,4 +1,4 @@
-"""The two stages and the order of what they give."""
+"""Exact search, rerank and the order of their scores."""
 
 from __future__ import annotations
 

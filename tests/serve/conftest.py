@@ -29,10 +29,10 @@ from crater_ray.search import whitening
 from crater_ray.search.codecs import codec
 from crater_ray.serve.application import application
 from crater_ray.serve.basemap import Map
+from crater_ray.serve.bearer_tokens import BearerTokens
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
-from crater_ray.serve.tokens import Tokens
 
 SITE = Path(__file__).parent / "site"
 TOKEN = "a token of more than sixteen"
@@ -179,7 +179,7 @@ def query_encoder(root: Path) -> QueryEncoder:
 
 @pytest.fixture
 def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
-    """Makes one: rig(shards=3, version=2, token=False, at_once=…)"""
+    """Makes one: rig(shards=3, version=2, token=False, max_concurrency=…)"""
 
     def make(
         shards: int = 1,
@@ -195,7 +195,7 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
             searcher.hold([version])
         targets = [Local(searcher) for searcher in searchers]
         encoder = Local(query_encoder)
-        settled = ServeTable(**{"retry_seconds": 5.0, "shards": shards, **table})
+        settled = ServeTable(**{"ready_timeout_s": 5.0, "shards": shards, **table})
         service = Service(
             where, where.name, settled, targets, encoder, Pin(version, (version,)), read_recipe(where)
         )
@@ -206,7 +206,11 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
             changes.append(number)
 
         app = application(
-            service, tokens=Tokens([TOKEN] if token else None), change=change, basemaps=basemaps, hosts=hosts
+            service,
+            tokens=BearerTokens([TOKEN] if token else None),
+            change=change,
+            basemaps=basemaps,
+            hosts=hosts,
         )
         headers = {"authorization": f"Bearer {TOKEN}"} if token else {}
         return Rig(service, TestClient(app, headers=headers), targets, encoder, changes)

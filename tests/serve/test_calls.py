@@ -47,7 +47,7 @@ async def entered(slow: Slow) -> None:
 
 
 def asked(target: Any, seconds: float = LONG, retries: int = 2) -> Any:
-    return call(target, "search", None, name="searcher", retries=retries, seconds=seconds)
+    return call(target, "search", None, name="searcher", retries=retries, timeout_s=seconds)
 
 
 def test_a_slow_search_is_executed_once_and_its_caller_waits_as_long_as_it_may() -> None:
@@ -203,7 +203,7 @@ def test_a_callers_mistake_ends_the_calls_beside_it() -> None:
 
     async def main() -> None:
         with pytest.raises(QueryError):
-            await call_all([waits, wrong, waits], "search", name="searcher", retries=0, seconds=LONG)
+            await call_all([waits, wrong, waits], "search", name="searcher", retries=0, timeout_s=LONG)
         await asyncio.sleep(0)
         with pytest.raises(QueryError):
             await gathered(target("search") for target in (wrong, waits))
@@ -248,7 +248,7 @@ async def hang(method: str, *arguments: Any) -> Any:
 
 
 def test_a_slow_search_is_a_504_and_one_execution(rig: Rigs) -> None:
-    made, slow = rig(seconds=0.2, retry_seconds=0.01), Slow()
+    made, slow = rig(timeout_s=0.2, ready_timeout_s=0.01), Slow()
     made.service.searchers = [Here(slow)]
     reply = made.client.post("/v1/search", json={"id": "i0001"})
     assert reply.status_code == 504
@@ -257,7 +257,7 @@ def test_a_slow_search_is_a_504_and_one_execution(rig: Rigs) -> None:
 
 
 def test_a_search_that_takes_longer_than_an_attempt_did_is_answered(rig: Rigs) -> None:
-    made = rig(shards=1, retry_seconds=0.001)
+    made = rig(shards=1, ready_timeout_s=0.001)
     searcher = made.shards[0]
 
     async def slowly(method: str, *arguments: Any) -> Any:
@@ -270,7 +270,7 @@ def test_a_search_that_takes_longer_than_an_attempt_did_is_answered(rig: Rigs) -
 
 
 def test_a_shard_that_hangs_leaves_time_to_answer_without_it(rig: Rigs) -> None:
-    made = rig(shards=3, seconds=1.0)
+    made = rig(shards=3, timeout_s=1.0)
     here = made.shards[0].thing.held[2].index.ids[0]
 
     async def owner(method: str, *arguments: Any) -> Any:  # knows that the item is not its own
@@ -294,7 +294,7 @@ def test_a_fault_of_a_replica_is_a_500_told_once(rig: Rigs) -> None:
 @pytest.mark.parametrize("image", [False, True])
 def test_a_caller_who_closes_the_connection_is_not_worked_for(rig: Rigs, image: bool) -> None:
     """The call in hand is cancelled, the place is free, and nothing is sent."""
-    made = rig(seconds=LONG)
+    made = rig(timeout_s=LONG)
     sent: list[Any] = []
     cancelled: list[str] = []
 
@@ -343,7 +343,7 @@ def test_a_caller_who_closes_the_connection_is_not_worked_for(rig: Rigs, image: 
 
 
 def test_a_batch_takes_a_place_a_query(rig: Rigs) -> None:
-    made = rig(at_once=4)
+    made = rig(max_concurrency=4)
     guard = made.client.app.guard
     seen: list[int] = []
     searcher = made.shards[0]

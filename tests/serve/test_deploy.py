@@ -104,7 +104,7 @@ def test_a_change_of_version_is_three_steps(root: Path, monkeypatch: pytest.Monk
     """Searchers hold both, ingresses pin the new one, and only after the request timeout the old one goes."""
     from crater_ray.serve import deploy, reload
 
-    wanted = settings({"index": str(root), "no_auth": True, "serve": {"seconds": 7.0}})
+    wanted = settings({"index": str(root), "no_auth": True, "serve": {"timeout_s": 7.0}})
     steps: list[Any] = []
     monkeypatch.setattr(deploy, "running", lambda app: ("the code that runs", 1, (1,)))
     monkeypatch.setattr(deploy, "bound", lambda wanted, version, held, code: (version, held, code))

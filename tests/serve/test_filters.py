@@ -1,4 +1,4 @@
-"""Filters, dropped parts and expansion where stage one is IVF: in process, over segments and over shards."""
+"""Filters, dropped parts and expansion where the shortlist is IVF: in process, over segments, over shards."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_a_hit_that_joined_is_scored_by_the_query_and_the_others(
         assert asked(shards, ask) == [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in hits]
 
 
-def test_a_joined_hit_is_scored_by_the_others_in_stage_one_too(lists: Path) -> None:
+def test_a_joined_hit_is_scored_by_the_others_in_the_shortlist_too(lists: Path) -> None:
     from crater_ray.ranking import handed
     from crater_ray.search.whitening import whiten
 

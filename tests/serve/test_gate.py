@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from crater_ray.errors import ConfigError
+from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
 from crater_ray.serve.gate import SECURITY
-from crater_ray.serve.tokens import Tokens, read_tokens
 
 Rigs = Callable[..., Any]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def test_several_tokens_open_and_are_compared_whole() -> None:
-    tokens = Tokens(["the first of two tokens", "the second of two tokens"])
+    tokens = BearerTokens(["the first of two tokens", "the second of two tokens"])
     assert tokens.allow(b"Bearer the second of two tokens")
     assert tokens.allow(b"bearer the first of two tokens")
     assert not tokens.allow(b"Bearer the first of two token")
-    assert Tokens(None).allow(b"")
+    assert BearerTokens(None).allow(b"")
 
 
 def test_of_two_authorization_headers_the_first_counts_and_a_long_one_is_only_wrong(rig: Rigs) -> None:
@@ -82,7 +82,7 @@ def test_a_token_file_as_editors_write_it(tmp_path: Path, content: bytes) -> Non
 
 def test_slow_loris(rig: Rigs) -> None:
     """A body that stops arriving is let go of, and holds no place meanwhile."""
-    made = rig(body_seconds=0.05, at_once=1)
+    made = rig(body_timeout_s=0.05, max_concurrency=1)
 
     async def attempt() -> tuple[list[Any], int]:
         sent: list[Any] = []
@@ -136,7 +136,7 @@ def test_a_client_that_is_gone_before_its_body_and_in_mid_reply(rig: Rigs) -> No
 
 
 def test_more_at_once_than_may_be_and_a_request_too_long(rig: Rigs) -> None:
-    made = rig(at_once=1, seconds=0.2)
+    made = rig(max_concurrency=1, timeout_s=0.2)
     started = asyncio.Event()
 
     async def hang(method: str, *arguments: Any) -> Any:

@@ -145,7 +145,7 @@ def test_mounted_in_another_application_it_is_as_guarded(rig: Rigs) -> None:
 
 
 def test_the_limits_hold_under_a_prefix(rig: Rigs) -> None:
-    made = rig(max_bytes=1000, at_once=1, seconds=0.2)
+    made = rig(max_bytes=1000, max_concurrency=1, timeout_s=0.2)
     client = TestClient(made.client.app, root_path="/crater", headers={"authorization": TOKEN.decode()})
     assert client.post("/crater/v1/search", content=b"x" * 2000).status_code == 413
 

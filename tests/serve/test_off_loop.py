@@ -67,7 +67,7 @@ def test_no_route_touches_files_in_the_event_loop(
 def test_a_storage_that_hangs_holds_up_only_who_asks_it(rig: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
     from crater_ray.serve import describe
 
-    made = rig(seconds=0.3)
+    made = rig(timeout_s=0.3)
     go = threading.Event()
     monkeypatch.setattr(describe, "numbers", lambda root: [1] if go.wait(30) else [])
 

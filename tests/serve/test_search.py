@@ -116,7 +116,7 @@ def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int
         ({"box": {"west": -180, "south": -20, "east": 180, "north": -10}}, lambda c: -20 <= c["lat"] <= -10),
     ],
 )
-def test_filters_go_into_stage_one(
+def test_filters_go_into_the_shortlist(
     rig: Rigs, index: Index, shards: int, mode: str, asked: dict[str, Any], passes: Callable[[Any], bool]
 ) -> None:
     mask = np.array([passes(row) for row in index.items().to_pylist()])

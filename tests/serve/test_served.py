@@ -37,8 +37,8 @@ name = "painted_fake"
 [serve]
 shards = 2
 threads = 1
-seconds = 4.0
-body_seconds = 1.0
+timeout_s = 4.0
+body_timeout_s = 1.0
 max_bytes = 200000
 """
 
@@ -267,7 +267,7 @@ def test_it_is_seen_from_outside(served: Served) -> None:
 
     until(lambda: "crater_ray_index_version" in metrics() and "crater_ray_stage_seconds" in metrics())
     text = metrics()
-    for name in ("requests", "request_seconds", "requests_in_flight", "shards_answered", "quarantined_items"):
+    for name in ("requests", "request_seconds", "requests_in_flight", "shards_answered", "skipped_items"):
         assert f"crater_ray_{name}" in text
     lines = [
         json.loads(line) for file in served.logs.glob("*ingress*") for line in file.read_text().splitlines()

@@ -6,7 +6,7 @@ import { show } from "./pictures.js";
 import { capital, count, kilometres, milliseconds, place, score } from "./words.js";
 
 const WIDE = matchMedia("(min-width: 1100px)");
-export const NAMES = { shortlist: "Two stages", exact: "Exact" };
+export const NAMES = { shortlist: "Shortlist", exact: "Exact" };
 
 /** `chosen(hit, mode)` is called when a hit is. */
 export function makeHits(role, chosen) {

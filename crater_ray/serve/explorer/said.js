@@ -15,7 +15,7 @@ export function about({ name, version, items, shards, recipe }) {
 export function told({ hits, mode, shards, seconds, index }) {
   const stages = Object.entries(seconds).filter(([stage]) => stage !== "total" && stage !== "describe");
   const parts = stages.map(([stage, time]) => `${stage} ${milliseconds(time)}`).join(", ");
-  return `${count(hits.length, "hit")}, ${mode === "exact" ? "exact" : "two stages"} in ${milliseconds(seconds.total)} ` +
+  return `${count(hits.length, "hit")}, ${mode === "exact" ? "exact" : "shortlist"} in ${milliseconds(seconds.total)} ` +
     `(${parts}); ${shards.answered} of ${count(shards.total, "shard")}, version ${index.version}`;
 }
 

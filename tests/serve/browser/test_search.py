@@ -53,7 +53,7 @@ def test_by_link(page: Any, index: Any) -> None:
     assert page.text("#facts").startswith("Query and hit comparedi0016i0017BodyMoonMoon")
     assert "Score " + rows[0]["score"] in page.text("#sum")
     assert asked(page)["id"] == ["i0016"]
-    assert page.text("#status").startswith("5 hits, two stages in")
+    assert page.text("#status").startswith("5 hits, shortlist in")
     assert "1 of 1 shard, version 2" in page.text("#status")
     page.shot("link-1280-light")
     assert page.errors() == []

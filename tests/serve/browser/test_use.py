@@ -40,7 +40,7 @@ def test_by_keyboard(page: Any) -> None:
     rows = page.rows()
     assert [row["chosen"] for row in rows[:4]] == ["false", "false", "true", "false"]
     assert page.script(f"return {FOCUS}") == rows[2]["id"]
-    page.until("document.getElementById('compare-which').textContent === 'hit 3 of 10, two stages'")
+    page.until("document.getElementById('compare-which').textContent === 'hit 3 of 10, shortlist'")
     page.until("location.search.includes(arguments[0])", f"hit={rows[2]['id']}")
     page.keys(END)
     page.until("document.getElementById('compare-which').textContent.startsWith('hit 10 of 10')")

@@ -15,7 +15,7 @@ RIGHT = (
 )
 
 
-class Tokens:
+class BearerTokens:
     """The tokens that open the service; with None every request passes."""
 
     def __init__(self, tokens: Sequence[str] | None) -> None:
