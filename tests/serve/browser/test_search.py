@@ -139,7 +139,7 @@ def test_side_by_side(page: Any, index: Any) -> None:
     assert [row["id"] for row in exact] == [hit.id for hit in index.search(id="i0016", top=8, mode="exact")]
     shared = len({row["id"] for row in staged} & {row["id"] for row in exact})
     assert page.text("#agreement").startswith(f"{shared} of 8 exact hits are in the two-stage list")
-    assert page.text("#lists h3").startswith("Two stages")
+    assert page.text("#lists h3").startswith("Shortlist")
     page.shot("side-by-side-1280-light")
 
 
