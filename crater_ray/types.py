@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["gallery", "query"]
-CANDIDATES: Final = (
-    200  # of a shortlist, reranked, by default: docs/benchmarks/scale.md says why
-)
+CANDIDATES: Final = 200  # of a shortlist, reranked, by default: docs/benchmarks/scale.md says why
 
 
 def candidates_in(mode: str, candidates: int | None) -> int | None:
