@@ -148,8 +148,9 @@ def fitted(way: Way, gallery: Any, learn: set[str] | None) -> Any:
     from crater_ray.plugins import registry
 
     here = registry()
-    built = here.build(here.ref("aggregator", way.name, way.options), gallery.shape)
-    if learn is not None and hasattr(built, "fit"):
+    ref = here.ref("aggregator", way.name, way.options)
+    built = here.build(ref, gallery.shape)
+    if learn is not None and here.spec(ref).fits:
         there = (item for item in gallery.items if region(item) in learn)
         chosen = {item.id for item in sampled(there, SAMPLE)}
         rows = [row for row, item in enumerate(gallery.items) if item.id in chosen]

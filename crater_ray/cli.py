@@ -167,15 +167,18 @@ def consume(name: str, job: Path, overrides: Sequence[str]) -> None:
 @app.command()
 @json_option
 def plugins(as_json: bool) -> None:
-    """List every plugin: kind, name, package, version, path, status."""
+    """List every plugin: kind, name, package, version, seam version, path, status."""
     from crater_ray.plugins import registry
 
-    names = ("kind", "name", "distribution", "version", "path", "status", "reason")
+    names = ("kind", "name", "distribution", "version", "seam", "path", "status", "reason")
     rows = [{name: getattr(row, name) for name in names} for row in registry().statuses()]
 
     def text() -> str:
-        shown = [("kind", "name", "distribution", "version", "status", "path or reason")]
-        shown += [(*(row[c] for c in names[:4]), row["status"], row["reason"] or row["path"]) for row in rows]
+        shown = [("kind", "name", "distribution", "version", "seam", "status", "path or reason")]
+        for row in rows:
+            seam = "-" if row["seam"] is None else str(row["seam"])
+            told = row["reason"] or row["path"]
+            shown.append((*(row[name] for name in names[:4]), seam, row["status"], told))
         return columns(shown)
 
     show(rows, as_json, text)

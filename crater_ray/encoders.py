@@ -10,7 +10,7 @@ import numpy as np
 
 from crater_ray.errors import BadImage, ConfigError, PluginError
 from crater_ray.index.recipe import Recipe
-from crater_ray.plugins import Aggregator, Backbone, PluginRef, registry
+from crater_ray.plugins import Aggregator, Backbone, Fitted, PluginRef, registry
 from crater_ray.types import Side
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ def build_encoder(
         )
     one, many = here.current(recipe.shortlist), here.current(recipe.rerank)
     encoder = _encoder(backbone, one, many, batch or recipe.batch, recipe.precision, device, threads)
-    for role, aggregator in fitted_roles(encoder).items():
-        if role in recipe.fits:
-            aggregator.load(read_fitted(root, recipe.fits[role]))
+    for role, sha in recipe.fits.items():
+        fitted(encoder, role).load(read_fitted(root, sha))
     return encoder
 
 
@@ -51,10 +50,15 @@ def here(device: str) -> str:
     return device
 
 
-def fitted_roles(encoder: Encoder) -> dict[str, Any]:
-    """The aggregators that learn from a sample, by role."""
-    roles = {"shortlist": encoder.shortlist, "rerank": encoder.rerank}
-    return {role: aggregator for role, aggregator in roles.items() if hasattr(aggregator, "fit")}
+def fitting(shortlist: PluginRef, rerank: PluginRef) -> tuple[str, ...]:
+    """The roles whose aggregators learn from a sample."""
+    roles = {"shortlist": shortlist, "rerank": rerank}
+    return tuple(role for role, ref in roles.items() if registry().spec(ref).fits)
+
+
+def fitted(encoder: Encoder, role: str) -> Fitted:
+    """The aggregator of a role that learns."""
+    return cast("Fitted", encoder.shortlist if role == "shortlist" else encoder.rerank)
 
 
 def embed(
@@ -69,8 +73,7 @@ def embed(
     backbone: Backbone = registry().build(job.backbone_ref())
     refs = job.shortlist_ref(), job.rerank_ref()
     encoder = _encoder(backbone, *refs, 1, job.backbone.precision, here(device), None)
-    learning = fitted_roles(encoder)
-    if learning:
+    if learning := fitting(*refs):
         raise ConfigError(f"{', '.join(learning)} learns from a sample: index the job, then use open_index")
     rows = [encode_one(encoder, image, max_pixels=job.index.max_pixels, side=side) for image in images]
     if not rows:

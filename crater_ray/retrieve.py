@@ -14,7 +14,7 @@ from crater_ray.errors import BadImage, IndexMismatch, QueryError
 from crater_ray.index.fitted import Arrays
 from crater_ray.index.opened import Snapshot
 from crater_ray.jobfile import told
-from crater_ray.plugins import Located, Reader, registry
+from crater_ray.plugins import Reader, registry
 from crater_ray.types import Hit, Side, TokenPair, Tokens, candidates_in
 
 if TYPE_CHECKING:
@@ -235,13 +235,8 @@ class Index:
 
     def places(self, image: Array, side: Side) -> Array | None:
         """(k, 2) where each token of an image lies, x and y in 0..1; None where the aggregator cannot say."""
-        aggregator = self.encoder.rerank
-        if not isinstance(aggregator, Located):
-            return None
-        tokens = self._tokens(image)
-        patches = aggregator.locate(tokens, side)[0].cpu().numpy()
-        rows, columns = tokens.grid
-        return np.stack([(patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows], 1)
+        found = self.encoder.places(self._tokens(image), side)
+        return None if found is None else found[0]
 
     def explain(self, tokens: Array, rows: Array) -> list[tuple[TokenPair, ...]]:
         """For each row, the pairs of tokens whose contributions sum to its score, the largest first.

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from crater_ray.cli import app
 from crater_ray.plugins import KINDS, Options, registry
+from crater_ray.plugins.public import PUBLIC
 
 DOCS = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `make fix` from the code; `make check` compares. -->\n"
@@ -47,6 +48,12 @@ def plugins() -> str:
         for name, spec in found.specs(kind).items():
             package = found.find(kind, name).distribution
             pages.append(f"| `{name}` | {package} | {spec.summary} | {_options(spec.options)} |\n")
+    pages.append(
+        "\n## What a plugin may import of crater-ray\n\n"
+        "These modules and the names of `crater_ray` itself. Nothing else is promised.\n\n"
+        "| module | what it holds |\n|---|---|\n"
+    )
+    pages += [f"| `{module}` | {what} |\n" for module, what in PUBLIC.items()]
     return "".join(pages)
 
 

@@ -49,7 +49,7 @@ def test_plugins_as_json_names_every_field(capsys: pytest.CaptureFixture[str]) -
     code, out, _ = call(capsys, "plugins", "--json")
     rows = json.loads(out)
     assert code == 0
-    assert {"kind", "name", "distribution", "version", "path", "status", "reason"} == set(rows[0])
+    assert {"kind", "name", "distribution", "version", "seam", "path", "status", "reason"} == set(rows[0])
     assert {"reader", "backbone", "aggregator", "consumer", "command"} <= {row["kind"] for row in rows}
 
 

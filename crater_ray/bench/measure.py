@@ -148,13 +148,15 @@ def rate(k: int, dim: int) -> float:
 
 def _built(suite: Suite, ref: PluginRef) -> Any:
     """The aggregator, fitted where it learns: on the gallery's items of lowest hashed id."""
+    from crater_ray.encode.encoder import on_device
+
     aggregator = registry().build(ref, suite.gallery.shape)
-    if hasattr(aggregator, "fit"):
+    if registry().spec(ref).fits:
         chosen = {item.id for item in sampled(iter(suite.gallery.items), suite.sample)}
         places = [place for place, item in enumerate(suite.gallery.items) if item.id in chosen]
         sample = (_on(tokens, suite.device) for _, tokens in suite.gallery.tokens(places))
         aggregator.load(aggregator.fit(sample, suite.seed))
-    return aggregator.to(suite.device) if hasattr(aggregator, "to") else aggregator
+    return on_device(aggregator, suite.device)
 
 
 def _aggregated(

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 Heads = Literal["mean", "max"]  # how the attention of several heads becomes one
 Seeds = Literal["attention", "norm_attention", "norm", "random", "farthest", "medoids", "grid"]
 Assign = Literal["none", "mean", "residual", "soft"]
@@ -130,28 +132,40 @@ def register_aggregators() -> Iterable[PluginSpec]:
         "one of cls, mean, max and gem, PCA-whitened",
         "crater_ray.builtin.poolings:Whitened",
         WhitenedOptions,
+        fits=True,
     )
     yield PluginSpec(
-        "vlad", "VLAD over a k-means vocabulary of tokens", "crater_ray.builtin.vlad:Vlad", VladOptions
+        "vlad",
+        "VLAD over a k-means vocabulary of tokens",
+        "crater_ray.builtin.vlad:Vlad",
+        VladOptions,
+        fits=True,
     )
-    yield PluginSpec("all", "every patch token", "crater_ray.builtin.selections:All")
+    yield PluginSpec("all", "every patch token", "crater_ray.builtin.selections:All", locates=True)
     yield PluginSpec(
         "topk",
         "K patch tokens, chosen by attention or one of six other ways",
         "crater_ray.builtin.selections:TopK",
         TopKOptions,
+        locates=True,
+        asymmetric=True,
     )
     yield PluginSpec(
         "instance_tokens",
         "K attention seeds with residual aggregation (CraterBench-R)",
         "crater_ray.builtin.selections:InstanceTokens",
         InstanceTokensOptions,
+        locates=True,
+        asymmetric=True,
     )
     yield PluginSpec(
         "whitened_tokens",
         "tokens centred and whitened, then another aggregator of them",
         "crater_ray.builtin.whitened_tokens:WhitenedTokens",
         WhitenedTokensOptions,
+        fits=True,
+        locates=True,
+        asymmetric=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from crater_ray.builtin import OfTokens
 from crater_ray.builtin.learnt import Learnt
 from crater_ray.builtin.patches import there, unit
 from crater_ray.errors import ConfigError
-from crater_ray.plugins import Aggregator, Located, registry
+from crater_ray.plugins import Aggregator, Asymmetric, Located, registry
 from crater_ray.types import Side, Tokens, TokenShape
 
 SPREAD = {"instance_tokens": {"k": 32, "seeds": "farthest"}}  # options of `of` where none are given
@@ -50,17 +50,11 @@ class WhitenedTokens:
         self._width = shape.dim
         here = registry()
         ref = here.ref("aggregator", of, of_options or SPREAD.get(of))
-        inner = here.build(ref, replace(shape, dim=self.dim))
-        self._inner: Aggregator = inner
+        self._inner: Aggregator = here.build(ref, replace(shape, dim=self.dim))
         self.k = self._inner.k
-        self.query_k: int = getattr(inner, "query_k", inner.k)
+        self.query_k = self._inner.query_k if isinstance(self._inner, Asymmetric) else self.k
         self._power = power
         self._learnt = Learnt("whitened_tokens")
-        if isinstance(inner, Located):  # only then can this one say where its rows stand
-            located = inner
-            self.locate: Callable[[Tokens, Side], Tensor] = lambda tokens, side: located.locate(
-                self._whitened(tokens), side
-            )
 
     def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, NDArray[Any]]:
         """centre (D,) and axes (dim, D), of every token of the sample; moments are summed, tokens not kept.
@@ -91,6 +85,11 @@ class WhitenedTokens:
     def __call__(self, tokens: Tokens, side: Side) -> Tensor:
         """(N, k, dim) float32, unit rows. Raises ValueError before `load`."""
         return self._inner(self._whitened(tokens), side)
+
+    def locate(self, tokens: Tokens, side: Side) -> Tensor | None:
+        """As the inner aggregator does; None where that cannot say."""
+        inner = self._inner
+        return inner.locate(self._whitened(tokens), side) if isinstance(inner, Located) else None
 
     def _whitened(self, tokens: Tokens) -> Tokens:
         learnt = self._learnt.on(tokens.patches.device)

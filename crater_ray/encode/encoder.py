@@ -14,7 +14,7 @@ from torch import Tensor
 from crater_ray.encode.device import Aside, exact, guarded, to_host, whole_or_halves
 from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, PluginError
-from crater_ray.plugins import Aggregator, Backbone
+from crater_ray.plugins import Aggregator, Backbone, Located
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray.types import Side, Tokens
 
@@ -65,9 +65,9 @@ class Encoder:
         if self.device.type == "cuda":
             exact()
         with guarded(self.device):
-            self.backbone: Backbone = _on(backbone, self.device)
-            self.shortlist: Aggregator = _on(shortlist, self.device)
-            self.rerank: Aggregator = _on(rerank, self.device)
+            self.backbone: Backbone = on_device(backbone, self.device)
+            self.shortlist: Aggregator = on_device(shortlist, self.device)
+            self.rerank: Aggregator = on_device(rerank, self.device)
             self._aside = Aside(self.device)
 
     def tokens(self, images: Tensor) -> Tokens:
@@ -137,6 +137,15 @@ class Encoder:
         }
         return Rows(vectors.numpy().astype(np.float16), kept.numpy(), bad)
 
+    def places(self, tokens: Tokens, side: Side) -> Array | None:
+        """(N, k, 2) where rerank vectors lie in their images, x and y in 0..1; None where that is unknown."""
+        aggregator = self.rerank
+        patches = aggregator.locate(tokens, side) if isinstance(aggregator, Located) else None
+        if patches is None:
+            return None
+        at, (rows, columns) = patches.cpu().numpy(), tokens.grid
+        return np.stack([(at % columns + 0.5) / columns, (at // columns + 0.5) / rows], -1)
+
     def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
         """Of the first n images: patches float16, valid bool, the rest float32; what the backbone gives."""
         found = {name: getattr(tokens, name) for name in FIELDS if getattr(tokens, name) is not None}
@@ -186,10 +195,9 @@ def encode_one(encoder: Encoder, image: bytes | Array, *, max_pixels: int, side:
     return rows
 
 
-def _on(built: Any, device: torch.device) -> Any:
+def on_device(built: Any, device: torch.device | str) -> Any:
     """On the device and in evaluation mode, where it is a module."""
-    moved = built.to(device) if hasattr(built, "to") else built
-    return moved.eval() if isinstance(moved, torch.nn.Module) else moved
+    return built.to(device).eval() if isinstance(built, torch.nn.Module) else built
 
 
 def _sliced(tokens: Tokens, first: int, stop: int) -> Tokens:

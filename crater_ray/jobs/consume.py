@@ -10,7 +10,7 @@ import xxhash
 from crater_ray.config import Job
 from crater_ray.index.bucket import only_on_disk
 from crater_ray.jobs import neighbours
-from crater_ray.plugins import Consumer, registry
+from crater_ray.plugins import Consumer, PluginRef, registry
 from crater_ray.retrieve import Index
 
 
@@ -22,16 +22,17 @@ def run(name: str, job: Job, *, quiet: bool = False) -> Path:
     only_on_disk(
         job.out, "consumers write beside the index, into a folder; `crater-ray neighbours` takes one"
     )
-    consumer: Consumer = registry().build(job.consumer_ref(name))
+    ref = job.consumer_ref(name)
+    consumer: Consumer = registry().build(ref)
     index = Index(job.out)
     out = job.out / "consumed" / name
     out.mkdir(parents=True, exist_ok=True)
-    return consumer(index, _table(consumer, job, index, quiet), out)
+    return consumer(index, _table(ref, job, index, quiet), out)
 
 
-def _table(consumer: Consumer, job: Job, index: Index, quiet: bool) -> ds.Dataset:
+def _table(ref: PluginRef, job: Job, index: Index, quiet: bool) -> ds.Dataset:
     """One for every consumer of this version and these settings; empty for one that does without."""
-    if not getattr(consumer, "reads_neighbours", True):
+    if not registry().spec(ref).reads_neighbours:
         return ds.dataset(neighbours.SCHEMA.empty_table())
     settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())
     table = job.out / "neighbours" / f"{index.snapshot.version.number}.{settings}.parquet"

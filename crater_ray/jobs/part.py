@@ -235,7 +235,7 @@ class PartWorker:
         With `careful`, one journalled image at a time, in the same batches for the aggregator. Raises
         DeviceError when the device or memory fails.
         """
-        from crater_ray.encoders import fitted_roles
+        from crater_ray.encoders import fitted
         from crater_ray.index.fitted import write_fitted
 
         def sample(journal: Journal | None) -> Iterator[Tokens]:
@@ -253,7 +253,7 @@ class PartWorker:
 
         name = f"fit.{part_digest(role, items)}"
         with _journal(self.root, name, careful) as journal, self._guarded():
-            sha = write_fitted(self.root, fitted_roles(self.encoder)[role].fit(sample(journal), seed))
+            sha = write_fitted(self.root, fitted(self.encoder, role).fit(sample(journal), seed))
             if journal:
                 journal.close()
         return sha

@@ -14,13 +14,14 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from crater_ray.config import ClusterTable
+from crater_ray.encoders import fitting
 from crater_ray.errors import ClusterError, ConfigError, PluginError
 from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.store import TMP, make_folder, room
 from crater_ray.jobs.answers import DEATHS, answer, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.nodes import Checked, roomy
-from crater_ray.plugins import Aggregator, Backbone, PluginRef, registry
+from crater_ray.plugins import Aggregator, Asymmetric, Backbone, PluginRef, registry
 from crater_ray.types import TokenShape
 
 PATIENCE = 120.0  # seconds for all nodes to try their GPUs: torch may come from a slow disk
@@ -160,9 +161,9 @@ def _look(
         one.k,
         many.k,
         many.dim,
-        getattr(one, "query_k", one.k),
-        getattr(many, "query_k", many.k),
-        tuple(role for role, aggregator in roles.items() if hasattr(aggregator, "fit")),
+        one.query_k if isinstance(one, Asymmetric) else one.k,
+        many.query_k if isinstance(many, Asymmetric) else many.k,
+        fitting(shortlist, rerank),
     )
 
 

@@ -8,7 +8,16 @@ def register_readers():
 """
 
 from crater_ray.plugins.hookspecs import GROUP, hookimpl
-from crater_ray.plugins.protocols import Aggregator, Backbone, Consumer, Fitted, Index, Located, Reader
+from crater_ray.plugins.protocols import (
+    Aggregator,
+    Asymmetric,
+    Backbone,
+    Consumer,
+    Fitted,
+    Index,
+    Located,
+    Reader,
+)
 from crater_ray.plugins.registry import PluginStatus, Registry, registry
 from crater_ray.plugins.specs import KINDS, File, Kind, Options, PluginRef, PluginSpec
 
@@ -16,6 +25,7 @@ __all__ = [
     "GROUP",
     "KINDS",
     "Aggregator",
+    "Asymmetric",
     "Backbone",
     "Consumer",
     "File",

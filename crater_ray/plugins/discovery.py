@@ -11,7 +11,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -25,7 +25,7 @@ ALLOWLIST = "CRATER_RAY_PLUGINS"  # unset: all; empty: none; "a,b": those distri
 CORE = "crater-ray"
 BUILTIN_MODULE = "crater_ray.builtin"
 HOOKS = ", ".join(f"register_{kind}s" for kind in KINDS)
-Status = Literal["ok", "failed", "conflict", "disabled"]
+Status = Literal["ok", "failed", "conflict", "disabled", "incompatible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class PluginStatus:
     status: Status
     reason: str = ""
     summary: str = ""
+    seam: int | None = None  # that it is written for, where that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ class Entry:
     distribution: str
     version: str
     path: str
+
+
+class _OtherSeam(Exception):
+    """A plugin written for another version of the seam, or for none that it names."""
+
+    def __init__(self, module: str, seam: int | None) -> None:
+        declared = "none" if seam is None else seam
+        mend = "add it" if seam is None else "install a release of the plugin for that version"
+        super().__init__(
+            f"crater-ray here needs `crater_ray_seam = {hookspecs.SEAM}` in {module}, "
+            f"which declares {declared}; {mend}"
+        )
+        self.seam = seam
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +96,12 @@ def discover() -> tuple[list[Entry], list[PluginStatus]]:
             entries += _load(found, own)
         except (KeyboardInterrupt, GeneratorExit):
             raise
+        except _OtherSeam as error:
+            rows.append(replace(_status(found, "incompatible", str(error)), seam=error.seam))
+            _warn(found, rows[-1].reason)
         except BaseException as error:  # it may fail in any way, sys.exit included; the text is kept
             rows.append(_status(found, "failed", _reason(error)))
-            warnings.warn(
-                f"plugin {found.distribution} {found.version} is not usable: {rows[-1].reason}", stacklevel=2
-            )
+            _warn(found, rows[-1].reason)
     for name in sorted((allowed or set()) - names):
         warnings.warn(f"{ALLOWLIST} names {name!r}, which is not installed", stacklevel=2)
     return entries, rows
@@ -98,6 +113,9 @@ def collect(plugin: object) -> list[tuple[Kind, PluginSpec]]:
     manager.add_hookspecs(hookspecs)
     if not isinstance(plugin, ModuleType):  # a worker finds it again by its module's name
         raise TypeError(f"the entry point gives a {type(plugin).__name__}, not the module of the hooks")
+    seam = vars(plugin).get("crater_ray_seam")
+    if seam != hookspecs.SEAM:
+        raise _OtherSeam(plugin.__name__, seam)
     try:
         manager.register(plugin)
         manager.check_pending()
@@ -168,6 +186,10 @@ def _entries_of(plugin: object, distribution: str, version: str, path: str) -> l
 def _status(found: _Installed, status: Status, reason: str) -> PluginStatus:
     name = found.points[0].name if found.points else found.distribution
     return PluginStatus("-", name, found.distribution, found.version, found.path, status, reason)
+
+
+def _warn(found: _Installed, reason: str) -> None:
+    warnings.warn(f"plugin {found.distribution} {found.version} is not usable: {reason}", stacklevel=3)
 
 
 def _reason(error: BaseException) -> str:

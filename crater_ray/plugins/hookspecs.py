@@ -9,6 +9,7 @@ import pluggy
 from crater_ray.plugins.specs import PluginSpec
 
 GROUP = "crater_ray"  # the entry-point group of every plugin
+SEAM = 1  # version of these hooks and promises; a hook module declares it as `crater_ray_seam`
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 

@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Pixels to Tokens. May be an nn.Module; `to(device)` is called where it has one."""
+    """Pixels to Tokens. An nn.Module is moved to the device that computes."""
 
     @property
     def shape(self) -> TokenShape: ...
@@ -60,7 +60,7 @@ class Aggregator(Protocol):
 
     @property
     def k(self) -> int:
-        """Vectors an image on the gallery side; where a query has another number, `query_k` says it."""
+        """Vectors an image on the gallery side; those of a query too, unless it is `Asymmetric`."""
 
     @property
     def dim(self) -> int: ...
@@ -70,8 +70,16 @@ class Aggregator(Protocol):
 
 
 @runtime_checkable
+class Asymmetric(Protocol):
+    """An Aggregator whose spec says `asymmetric`: a query has another number of vectors."""
+
+    @property
+    def query_k(self) -> int: ...
+
+
+@runtime_checkable
 class Fitted(Protocol):
-    """Optional beside Aggregator: what is learnt from a sample before the first part, as a vocabulary is."""
+    """An Aggregator whose spec says `fits`: it learns from a sample before the first part is encoded."""
 
     def fit(self, sample: Iterator[Tokens], seed: int) -> dict[str, np.ndarray[Any, Any]]: ...
 
@@ -80,10 +88,10 @@ class Fitted(Protocol):
 
 @runtime_checkable
 class Located(Protocol):
-    """Optional beside Aggregator: which patch each vector stands for, so that matches can be drawn."""
+    """An Aggregator whose spec says `locates`: each vector stands for a patch, and matches can be drawn."""
 
-    def locate(self, tokens: Tokens, side: Side) -> Tensor:
-        """(N, k) int64, indices into the T patch tokens."""
+    def locate(self, tokens: Tokens, side: Side) -> Tensor | None:
+        """(N, k) int64, indices into the T patch tokens; None where its options give no such vectors."""
 
 
 @runtime_checkable
@@ -125,8 +133,8 @@ class Index(Protocol):
 class Consumer(Protocol):
     """Uses an index and its neighbour table (query_id, rank, id, score); returns the path it wrote.
 
-    The table costs a search for every item. A consumer that does without has the attribute
-    `reads_neighbours = False`, and gets an empty one.
+    The table costs a search for every item. A consumer whose spec says `reads_neighbours=False` gets an empty
+    one.
     """
 
     def __call__(self, index: Index, neighbours: ds.Dataset, out: Path) -> Path: ...

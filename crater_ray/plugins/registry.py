@@ -20,8 +20,11 @@ from pydantic import BaseModel, ValidationError
 
 from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, PluginStatus, Status, collect, discover
+from crater_ray.plugins.hookspecs import SEAM
 from crater_ray.plugins.paths import absolute
+from crater_ray.plugins.protocols import Asymmetric, Fitted, Located
 from crater_ray.plugins.specs import Kind, Options, PluginRef, PluginSpec
+from crater_ray.types import TokenShape
 
 __all__ = ["ALLOWLIST", "CORE", "PluginStatus", "Registry", "absolute", "explain", "registry"]
 
@@ -51,6 +54,7 @@ class Registry:
                     status,
                     reason,
                     claim.spec.summary,
+                    SEAM,
                 )
                 for claim in claims
             ]
@@ -116,8 +120,7 @@ class Registry:
 
         Raises PluginError when the package is missing here, has another version, or cannot be imported.
         """
-        known = (ref.kind, ref.name) in self._entries
-        entry = self.find(ref.kind, ref.name) if known else self._fallback(ref)
+        entry = self._entry(ref)
         if (entry.distribution, entry.version) != (ref.distribution, ref.version):
             raise PluginError(
                 f"{ref.kind} {ref.name!r} comes from {ref.distribution} {ref.version} where the job or index "
@@ -125,8 +128,15 @@ class Registry:
                 f"{ref.distribution}=={ref.version} there"
             )
         model = _validated(entry.spec.options, ref.options, f"{ref.kind} {ref.name!r}")
+        _check_shape(entry, args)
         factory = self.factory(entry)
-        return factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
+        built = factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
+        _check_promises(entry, built)
+        return built
+
+    def spec(self, ref: PluginRef) -> PluginSpec:
+        """What the plugin registered under that name. Raises PluginError where it is missing."""
+        return self._entry(ref).spec
 
     def current(self, ref: PluginRef) -> PluginRef:
         """The PluginRef as this installation spells it: any release that computes the same will do.
@@ -177,6 +187,10 @@ class Registry:
                 f"{entry.distribution}"
             ) from error
 
+    def _entry(self, ref: PluginRef) -> Entry:
+        known = (ref.kind, ref.name) in self._entries
+        return self.find(ref.kind, ref.name) if known else self._fallback(ref)
+
     def _fallback(self, ref: PluginRef) -> Entry:
         """On a worker that sees the module but not the entry points (working_dir, py_modules folder)."""
         need = f"{ref.kind} {ref.name!r} needs {ref.distribution} {ref.version}, which node {platform.node()}"
@@ -200,6 +214,34 @@ class Registry:
 def registry() -> Registry:
     """The registry of this process; read once. `registry.cache_clear()` reads again."""
     return Registry(*discover())
+
+
+PROMISES = {"fits": Fitted, "locates": Located, "asymmetric": Asymmetric}  # of aggregators, by their spec
+
+
+def _check_shape(entry: Entry, args: tuple[Any, ...]) -> None:
+    shape = args[0] if args else None
+    if entry.spec.needs_attention and isinstance(shape, TokenShape) and not shape.heads:
+        raise ConfigError(
+            f"aggregator {entry.spec.name!r} needs class attention, but the backbone gives none; "
+            "use a ViT with a class token"
+        )
+
+
+def _check_promises(entry: Entry, built: Any) -> None:
+    """Raises PluginError for an aggregator whose spec declares another set of promises than it has."""
+    if entry.kind != "aggregator":
+        return
+    spec = entry.spec
+    declared = {"fits": spec.fits, "locates": spec.locates, "asymmetric": spec.asymmetric}
+    for name, protocol in PROMISES.items():
+        if isinstance(built, protocol) != declared[name]:
+            here = "lacks" if declared[name] else "has"
+            told = ", ".join(attribute for attribute in vars(protocol) if not attribute.startswith("_"))
+            raise PluginError(
+                f"aggregator {spec.name!r} of {entry.distribution} {entry.version} {here} {told}, but its "
+                f"PluginSpec says {name}={declared[name]}; write {name}={not declared[name]} there"
+            )
 
 
 def _absolute_all(value: Any, base: Path) -> Any:
@@ -261,7 +303,7 @@ def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel
 
 
 def _verb(row: PluginStatus) -> str:
-    return "is disabled" if row.status == "disabled" else "failed to load"
+    return {"disabled": "is disabled", "incompatible": "is incompatible"}.get(row.status, "failed to load")
 
 
 def _conflict(kind: str, name: str, claims: list[Entry]) -> str:

@@ -58,6 +58,7 @@ class PluginSpec:
     factory: "package.module:Name", imported only where it runs;
     algorithm_version: from 1, raised only when the same options give other bytes than before. An index
     needs the one that made it, in any release of the package.
+    The other fields declare optional promises. What is built must have what its spec declares, and no more.
     Raises ValueError when a field is malformed.
     """
 
@@ -66,6 +67,11 @@ class PluginSpec:
     factory: str
     options: type[Options] = Options
     algorithm_version: int = 1
+    fits: bool = False  # an aggregator that learns from a sample: `Fitted`
+    locates: bool = False  # an aggregator that knows which patch each vector stands for: `Located`
+    asymmetric: bool = False  # an aggregator whose query side has its own number of vectors: `Asymmetric`
+    needs_attention: bool = False  # an aggregator for backbones with class attention only
+    reads_neighbours: bool = True  # a consumer; without, it gets an empty table and nothing is searched
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):

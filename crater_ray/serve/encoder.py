@@ -16,9 +16,9 @@ from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, DeviceError, QueryError
 from crater_ray.index.recipe import read_recipe
 from crater_ray.index.versions import read
-from crater_ray.plugins import Located, Reader, registry
+from crater_ray.plugins import Reader, registry
 from crater_ray.serve.models import Grid, Places
-from crater_ray.types import Side, Tokens
+from crater_ray.types import Tokens
 
 if TYPE_CHECKING:
     from crater_ray.encode.encoder import Encoder
@@ -77,16 +77,14 @@ class QueryEncoder:
                 encoder = self._sized(len(ready))
                 tokens = encoder.tokens(_stacked(list(ready.values())))
                 rows = encoder.rows(tokens, "query", len(ready))
-                shown = self._places(tokens, "query") if any(places[slot] for slot in ready) else None
+                shown = encoder.places(tokens, "query") if any(places[slot] for slot in ready) else None
             seconds = {"decode": decoded - start, "encode": perf_counter() - decoded}
             for at, slot in enumerate(ready):
                 if at in rows.bad:
                     answers[slot] = QueryError(f"the query image cannot be used: {rows.bad[at]}")
                     continue
-                where = Places(grid=_grid(tokens), places=shown[at] if shown else None)
-                answers[slot] = Encoded(
-                    rows.vectors[at], rows.tokens[at], where if places[slot] else None, seconds
-                )
+                where = _where(tokens, shown, at) if places[slot] else None
+                answers[slot] = Encoded(rows.vectors[at], rows.tokens[at], where, seconds)
         return [answers[slot] for slot in range(len(images))]
 
     def places(self, version: int, reader: int, uri: str) -> Places:
@@ -94,8 +92,7 @@ class QueryEncoder:
         image = self._load(version, reader, uri)
         with self._noted():
             tokens = self._one.tokens(self._one.backbone.preprocess(image)[None])
-            shown = self._places(tokens, "gallery")
-        return Places(grid=_grid(tokens), places=shown[0] if shown else None)
+            return _where(tokens, self._one.places(tokens, "gallery"), 0)
 
     def check_health(self) -> None:
         """Raises DeviceError once the device has failed under a query, or where a GPU no longer computes.
@@ -144,18 +141,6 @@ class QueryEncoder:
 
         return pixels(image, self.max_pixels)
 
-    def _places(self, tokens: Tokens, side: Side) -> list[list[tuple[float, float]]] | None:
-        """x and y of each token of each image, None where the aggregator cannot say."""
-        aggregator = self._one.rerank
-        if not isinstance(aggregator, Located):
-            return None
-        patches = aggregator.locate(tokens, side).cpu().numpy()
-        rows, columns = tokens.grid
-        x, y = (patches % columns + 0.5) / columns, (patches // columns + 0.5) / rows
-        return [
-            list(zip(across.tolist(), down.tolist(), strict=True)) for across, down in zip(x, y, strict=True)
-        ]
-
     def _load(self, version: int, reader: int, uri: str) -> Array:
         from crater_ray.images import pixels
 
@@ -180,5 +165,7 @@ def _stacked(images: list[Any]) -> Any:
     return torch.stack(images)
 
 
-def _grid(tokens: Tokens) -> Grid:
-    return Grid(rows=tokens.grid[0], columns=tokens.grid[1])
+def _where(tokens: Tokens, shown: Array | None, at: int) -> Places:
+    """Where the vectors of image `at` lie."""
+    rows, columns = tokens.grid
+    return Places(grid=Grid(rows=rows, columns=columns), places=None if shown is None else shown[at].tolist())

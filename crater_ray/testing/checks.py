@@ -242,8 +242,7 @@ def _check_rows(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
         torch.allclose(rows[:1], alone, atol=1e-4),
         f"on the {side} side an image's rows depend on its neighbours",
     )
-    if isinstance(aggregator, Located):
-        located = aggregator.locate(tokens, side)
+    if isinstance(aggregator, Located) and (located := aggregator.locate(tokens, side)) is not None:
         _require(
             located.shape == rows.shape[:2] and located.dtype == torch.int64,
             f"locate gives {tuple(located.shape)} {located.dtype}, not {tuple(rows.shape[:2])} int64",

@@ -7,7 +7,7 @@ import torch
 from crater_ray.builtin.selections import InstanceTokens
 from crater_ray.builtin.whitened_tokens import FLOOR, WhitenedTokens
 from crater_ray.errors import ConfigError
-from crater_ray.plugins import Located, registry
+from crater_ray.plugins import registry
 from crater_ray.search.codecs import codec
 from crater_ray.search.kernel import score
 from crater_ray.testing import check_aggregator, fake_tokens
@@ -106,8 +106,9 @@ def test_a_zero_token_stays_zero_and_one_that_is_not_finite_teaches_nothing():
 
 
 def test_only_what_the_inner_one_can_locate_is_located():
-    assert isinstance(fitted(of="topk", of_options={"k": 2}), Located)
-    assert not isinstance(fitted(of="mean"), Located)
+    tokens = samples(1)[0]
+    assert fitted(of="topk", of_options={"k": 2}).locate(tokens, "gallery") is not None
+    assert fitted(of="mean").locate(tokens, "gallery") is None
 
 
 def test_int8_keeps_their_order():

@@ -13,6 +13,7 @@ import pytest
 from crater_ray.plugins import Registry, registry
 
 HEAD = "from crater_ray.plugins import File, PluginSpec, Options, hookimpl\n"
+SEAM = "crater_ray_seam = 1\n"
 SITES = Path(__file__).parents[1] / "plugins_site"
 
 
@@ -50,7 +51,12 @@ def make(tmp_path: Path) -> Callable[..., Path]:
     """Call with a distribution, its version and its source: a folder where it is installed."""
 
     def write(
-        distribution: str, version: str, source: str, folder: str | None = None, points: str | None = None
+        distribution: str,
+        version: str,
+        source: str,
+        folder: str | None = None,
+        points: str | None = None,
+        seam: str = SEAM,
     ) -> Path:
         site = tmp_path / (folder or f"{distribution}-{version}")
         module = distribution.replace("-", "_")
@@ -58,7 +64,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(points or f"[crater_ray]\n{module} = {module}\n")
-        (site / f"{module}.py").write_text(HEAD + source)
+        (site / f"{module}.py").write_text(HEAD + seam + source)
         return site
 
     return write

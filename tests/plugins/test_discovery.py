@@ -25,7 +25,7 @@ READERS = "@hookimpl\ndef register_readers():"
 REASONS = {
     "broken-import": "ModuleNotFoundError: No module named 'a_package_nobody_installed' (broken_import.py:3)",
     "broken-exit": "SystemExit: 3 (broken_exit.py:5)",
-    "broken-hook": "RuntimeError: no weights folder (broken_hook.py:18)",
+    "broken-hook": "RuntimeError: no weights folder (broken_hook.py:20)",
     "broken-name": "ValueError: unknown hook 'register_reader'; the hooks are register_readers",
     "broken-spec": "TypeError: register_aggregators yields dict, not crater_ray.plugins.PluginSpec",
     "broken-claim": "ValueError: aggregator 'instance_tokens' is a name of crater-ray itself",
@@ -106,6 +106,30 @@ def test_an_entry_point_that_leads_nowhere(
     (row,) = [row for row in found.statuses() if row.status == "failed"]
     assert reason in row.reason
     assert "fake" in found.specs("reader")
+
+
+@pytest.mark.parametrize(
+    ("seam", "declared", "mend"),
+    [
+        ("", None, "which declares none; add it"),
+        ("crater_ray_seam = 2\n", 2, "which declares 2; install a release of the plugin for that version"),
+    ],
+)
+def test_a_plugin_for_another_seam_is_listed_and_not_loaded(
+    installed: Install, make: Make, sites: Path, seam: str, declared: int | None, mend: str
+) -> None:
+    with pytest.warns(UserWarning, match=r"made-odd 1\.0 is not usable: crater-ray here needs"):
+        found = installed(
+            make("made-odd", "1.0", READER.format(name="made", module="made_odd"), seam=seam),
+            sites / "healthy",
+        )
+    (row,) = [row for row in found.statuses() if row.status == "incompatible"]
+    assert row.reason == f"crater-ray here needs `crater_ray_seam = 1` in made_odd, {mend}"
+    assert row.seam == declared
+    assert {row.seam for row in found.statuses() if row.status == "ok"} == {1}
+    assert "made" not in found.specs("reader")
+    with pytest.raises(PluginError, match=r"made-odd 1\.0 is incompatible"):
+        found.ref("reader", "made")
 
 
 def test_a_dist_info_without_metadata(installed: Install, make: Make, sites: Path) -> None:

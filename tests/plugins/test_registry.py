@@ -16,6 +16,7 @@ import pytest
 import crater_ray.plugins
 from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins import KINDS, Options, PluginRef, PluginSpec, Registry
+from crater_ray.types import TokenShape
 
 Install = Callable[..., Registry]
 Make = Callable[..., Path]
@@ -53,6 +54,54 @@ def test_a_cache_s_key_has_the_options_that_were_chosen_alone(found: Registry) -
 def test_an_aggregator_is_built_with_the_shape(found: Registry) -> None:
     shape = found.build(found.ref("backbone", "fake")).shape
     assert found.build(found.ref("aggregator", "fake_first"), shape).dim == shape.dim
+
+
+@pytest.mark.parametrize(
+    ("declared", "method", "message"),
+    [
+        (
+            "",
+            "def locate(self, tokens, side): return None",
+            "has locate, but its PluginSpec says locates=False",
+        ),
+        (
+            ", locates=True",
+            "",
+            "lacks locate, but its PluginSpec says locates=True; write locates=False there",
+        ),
+        (", fits=True", "", "lacks fit, load, but its PluginSpec says fits=True"),
+        (", asymmetric=True", "", "lacks query_k, but"),
+        ("", "query_k = 3", "has query_k, but"),
+    ],
+)
+def test_an_aggregator_has_the_promises_that_its_spec_declares(
+    installed: Install, make: Make, declared: str, method: str, message: str
+) -> None:
+    source = f"""
+class First:
+    k, dim = 1, 2
+    def __init__(self, shape): pass
+    def __call__(self, tokens, side): pass
+    {method}
+
+@hookimpl
+def register_aggregators():
+    yield PluginSpec("made", "made for a test", "made_promise:First"{declared})
+"""
+    found = installed(make("made-promise", "1.0", source))
+    with pytest.raises(PluginError, match=f"aggregator 'made' of made-promise 1.0 {message}"):
+        found.build(found.ref("aggregator", "made"), TokenShape(2, (1, 1), 0, False))
+
+
+def test_an_aggregator_that_needs_attention_is_refused_without(installed: Install, make: Make) -> None:
+    source = """
+@hookimpl
+def register_aggregators():
+    yield PluginSpec("made", "made for a test", "made_attentive:Nothing", needs_attention=True)
+"""
+    found = installed(make("made-attentive", "1.0", source))
+    with pytest.raises(ConfigError, match="aggregator 'made' needs class attention"):
+        found.build(found.ref("aggregator", "made"), TokenShape(2, (1, 1), 0, True))
 
 
 def test_a_name_that_nobody_has_suggests_the_closest(found: Registry) -> None:
@@ -234,6 +283,7 @@ def test_a_nested_and_an_optional_file_is_found() -> None:
 def test_the_public_names_of_the_seam() -> None:
     assert set(crater_ray.plugins.__all__) == {
         "Aggregator",
+        "Asymmetric",
         "Backbone",
         "Consumer",
         "File",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ir_measures
@@ -23,6 +24,7 @@ from crater_ray.errors import ConfigError, IndexMismatch, QueryError, UserError
 from crater_ray.jobs import consume, neighbours
 from crater_ray.jobs.index import run
 from crater_ray.plugins import Index as IndexProtocol
+from crater_ray.plugins import Registry, registry
 from crater_ray.retrieve import Index
 from crater_ray.search.codecs import Fp16
 
@@ -241,7 +243,8 @@ def test_a_consumer_that_reads_no_neighbours_costs_no_table(
         given.append(neighbours.count_rows())
         return out
 
-    monkeypatch.setattr(Pairs, "reads_neighbours", False, raising=False)
+    spec = replace(registry().find("consumer", "pairs").spec, reads_neighbours=False)
+    monkeypatch.setattr(Registry, "spec", lambda self, ref: spec)
     monkeypatch.setattr(Pairs, "__call__", count)
     job = indexed.model_copy(update={"neighbours": NeighboursTable(top=2)})  # of which there is no table yet
     before = sorted((job.out / "neighbours").glob("*"))

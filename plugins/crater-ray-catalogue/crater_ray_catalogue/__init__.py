@@ -10,6 +10,8 @@ from pydantic import Field
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 from crater_ray_mosaic.options import MosaicOptions, Preset, unread
 
+crater_ray_seam = 1
+
 
 class CataloguesOptions(MosaicOptions):
     """[reader] name = "catalogues": those of `mosaic`, and what the second catalogue has apart."""
@@ -133,10 +135,12 @@ def register_consumers() -> Iterable[PluginSpec]:
         "craters of one form as some examples, and a catalogue sorted into classes of form",
         "crater_ray_catalogue.analogues:Analogues",
         AnaloguesOptions,
+        reads_neighbours=False,
     )
     yield PluginSpec(
         "match",
         "an image of unknown place, rotation, scale and sun, put on the ground by an indexed catalogue",
         "crater_ray_catalogue.match:Match",
         MatchOptions,
+        reads_neighbours=False,
     )

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 class Analogues:
     """out/analogues.gpkg and CSVs, analogues.png, classes/, report.md. Options: see the README."""
 
-    reads_neighbours = False
-
     def __init__(self, **options: Any) -> None:
         self.options = AnaloguesOptions(**options)
 

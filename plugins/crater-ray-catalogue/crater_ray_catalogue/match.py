@@ -46,8 +46,6 @@ class Match:
     Options: the README.
     """
 
-    reads_neighbours = False
-
     def __init__(self, **options: Any) -> None:
         self.options = MatchOptions(**options)
 

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 Cameras = Literal["folder", "size", "image", "one"]  # which images share a camera
 CameraModel = Literal[
     "SIMPLE_PINHOLE",

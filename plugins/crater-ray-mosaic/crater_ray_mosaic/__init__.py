@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from crater_ray.plugins import PluginSpec, hookimpl
 from crater_ray_mosaic.options import MosaicOptions, PlanetsOptions
 
+crater_ray_seam = 1
+
 
 @hookimpl
 def register_readers() -> Iterable[PluginSpec]:

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 
 class OfflineOptions(Options):
     image_size: int = Field(224, ge=14)

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 Attention = Literal["row", "column"]  # class token to patches as published, or patches to class as coded
 Norm = Literal["batch", "none"]  # after the descriptor's first L2
 
@@ -66,7 +68,8 @@ AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
 @hookimpl
 def register_aggregators() -> Iterable[PluginSpec]:
     for name, (summary, where, options) in AGGREGATORS.items():
-        yield PluginSpec(name, summary, f"crater_ray_supscene.aggregators.{where}", options)
+        factory = f"crater_ray_supscene.aggregators.{where}"
+        yield PluginSpec(name, summary, factory, options, needs_attention=name == "divlad")
 
 
 @hookimpl

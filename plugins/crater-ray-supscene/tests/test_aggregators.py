@@ -224,7 +224,7 @@ def test_a_folder_that_does_not_fit_says_so(tmp_path: Path) -> None:
 
 def test_a_backbone_that_does_not_suit_says_so() -> None:
     with pytest.raises(ConfigError, match="class attention"):
-        Divlad(TokenShape(6, (3, 4), 0, True))
+        registry().build(registry().ref("aggregator", "divlad"), TokenShape(6, (3, 4), 0, True))
     with pytest.raises(ConfigError, match="use fewer clusters"):
         Salad(SHAPE, clusters=12)
     with pytest.raises(ConfigError, match="class token"):

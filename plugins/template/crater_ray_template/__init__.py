@@ -8,6 +8,8 @@ from pydantic import Field
 
 from crater_ray.plugins import Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1  # the version of the hooks and protocols that this plugin is written for
+
 
 class DisksOptions(Options):
     disks: int = Field(default=12, ge=1)
@@ -45,7 +47,13 @@ def register_backbones() -> Iterable[PluginSpec]:
 
 @hookimpl
 def register_aggregators() -> Iterable[PluginSpec]:
-    yield PluginSpec("template_blocks", "means of blocks", "crater_ray_template.blocks:Blocks", BlocksOptions)
+    yield PluginSpec(
+        "template_blocks",
+        "means of blocks",
+        "crater_ray_template.blocks:Blocks",
+        BlocksOptions,
+        locates=True,
+    )
 
 
 @hookimpl

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from crater_ray.plugins import PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 
 @hookimpl
 def register_readers() -> Iterable[PluginSpec]:

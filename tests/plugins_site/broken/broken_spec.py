@@ -6,6 +6,8 @@ from typing import Any
 
 from crater_ray.plugins import hookimpl
 
+crater_ray_seam = 1
+
 
 @hookimpl
 def register_aggregators() -> Any:

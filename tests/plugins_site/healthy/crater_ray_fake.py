@@ -8,6 +8,8 @@ from pydantic import Field
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 
 class BackboneOptions(Options):
     dim: int = Field(default=16, ge=1)

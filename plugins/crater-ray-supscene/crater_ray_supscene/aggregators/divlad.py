@@ -23,7 +23,7 @@ class Divlad(Trained):
 
     attention: the class token's row over the patches, as the paper has it, or the patches' column towards the
     class token, as its code has it; gate off: every head counts alike (the ablation of its Table IV).
-    Raises ConfigError for a backbone without attention heads.
+    Its spec says that it needs attention.
     """
 
     name = "divlad"
@@ -39,10 +39,6 @@ class Divlad(Trained):
         norm: str | None = None,
     ) -> None:
         self._begin(shape, path, clusters=clusters, attention=attention, gate=gate, norm=norm)
-        if not shape.heads:
-            raise ConfigError(
-                "divlad weighs tokens by class attention, but the backbone gives none; use a ViT, or netvlad"
-            )
         count = int(self.options["clusters"])
         self.dim = count * shape.dim
         with seeded(0):

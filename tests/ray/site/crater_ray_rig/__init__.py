@@ -2,6 +2,8 @@
 
 from crater_ray.plugins import File, Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 
 class DisksOptions(Options):
     items: int = 40
@@ -84,4 +86,5 @@ def register_aggregators():
         "the mean token, PCA-whitened",
         "crater_ray_rig.whitened:WhitenedMean",
         WhitenedOptions,
+        fits=True,
     )

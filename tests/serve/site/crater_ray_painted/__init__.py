@@ -2,6 +2,8 @@
 
 from crater_ray.plugins import Options, PluginSpec, hookimpl
 
+crater_ray_seam = 1
+
 
 class PaintedOptions(Options):
     items: int = 24
