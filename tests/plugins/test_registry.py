@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from crater_ray.types import TokenShape
 
 Install = Callable[..., Registry]
 Make = Callable[..., Path]
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
 @pytest.fixture
@@ -267,6 +269,19 @@ def test_every_spec_of_the_core_names_a_factory_that_is_there(installed: Install
     for kind in KINDS:
         for name in found.specs(kind):
             assert callable(found.factory(found.find(kind, name))), name
+
+
+BUNDLED = sorted(path.parent for path in PLUGINS.glob("crater-ray-*/crater_ray_*/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_every_spec_of_a_bundled_plugin_names_a_factory_that_is_there(folder: Path) -> None:
+    hooks = pytest.importorskip(folder.name, reason=f"{folder.parent.name} is not installed")
+    specs = [spec for kind in KINDS for spec in getattr(hooks, f"register_{kind}s", list)()]
+    assert specs
+    for spec in specs:
+        module, _, attribute = spec.factory.partition(":")
+        assert callable(getattr(importlib.import_module(module), attribute)), spec.name
 
 
 def test_a_nested_and_an_optional_file_is_found() -> None:

@@ -117,7 +117,7 @@ def register_backbones() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "difference_of_gaussians",
         "band-passed grey values: optical images under a high sun against maps of slope; not learned",
-        "crater_ray_catalogue.walls:Walls",
+        "crater_ray_catalogue.difference_of_gaussians:DifferenceOfGaussians",
         DifferenceOfGaussiansOptions,
     )
 
