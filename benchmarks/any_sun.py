@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from crater_ray.bench.metrics import interval
+    from crater_ray.evaluation.metrics import interval
     from crater_ray.search.codecs import codec
 
     torch.set_num_threads(options.threads)
@@ -122,8 +122,8 @@ def main() -> None:
 
 def suns(job_path: Path, asked: Sequence[str], count: int) -> tuple[Any, list[Sun]]:
     """The gallery's cached tokens, and each sun's: `NAME` or `NAME:override;…` of the job."""
-    from crater_ray.bench.cached import encoded
     from crater_ray.config import load_job
+    from crater_ray.evaluation.encoded import encoded
 
     found = []
     for text in asked:
@@ -182,9 +182,9 @@ def average_precisions(
 
     image_ap is over views, id_ap over craters, each where its best view stands.
     """
-    from crater_ray.bench.measure import fast_float32
-    from crater_ray.bench.metrics import concatenate, group_codes, relevance, score_queries
+    from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries
     from crater_ray.search.kernel import score
+    from crater_ray_craterbench.measure import fast_float32
 
     held, names = group_codes([item.group for item in gallery.items])
     codes, scales = kept

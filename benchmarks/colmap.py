@@ -32,8 +32,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from table import Report, arguments, show
 
-from crater_ray.bench.metrics import difference_interval
 from crater_ray.config import Job, NeighboursTable, load_job
+from crater_ray.evaluation.metrics import difference_interval
 from crater_ray.jobs import consume, index, neighbours
 from crater_ray.jobs.cluster import cluster
 from crater_ray.plugins import Consumer, registry

@@ -124,8 +124,8 @@ def evaluate(
     overrides: Sequence[str],
 ) -> None:
     """Score a job's index, made where there is none, with its [queries]: mAP, hit, recall, bytes, seconds."""
-    from crater_ray.bench.evaluate import run
     from crater_ray.config import load_job
+    from crater_ray.evaluation.evaluate import run
 
     report = run(
         load_job(job, overrides),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crater_ray.asking import evaluate, neighbours, query
-from crater_ray.bench.command import bench
 from crater_ray.errors import CraterRayError
 from crater_ray.options import (
     columns,
@@ -184,20 +183,7 @@ def plugins(as_json: bool) -> None:
     show(rows, as_json, text)
 
 
-@app.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@json_option
-def validate(folder: Path, as_json: bool) -> None:
-    """Check a folder in the CraterBench-R layout, ours or the published one."""
-    from crater_ray.layout import validate_layout
-
-    problems = validate_layout(folder)
-    show(problems, as_json, lambda: "\n".join(problems) or f"{folder}: a valid CraterBench-R layout")
-    if problems:
-        sys.exit(1)
-
-
-for command in (bench, collect, compact, evaluate, info, neighbours, parts, plan, query, serve, verify):
+for command in (collect, compact, evaluate, info, neighbours, parts, plan, query, serve, verify):
     app.add_command(command)
 
 

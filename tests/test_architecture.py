@@ -15,10 +15,9 @@ WORDS = {
     "errors",
     "types",
     "config",
+    "image_files",
     "images",
     "jobfile",
-    "layout",
-    "layout_check",
     "pairs",
     "plugins",
     "precision",
@@ -39,7 +38,11 @@ MAY: dict[str, set[str]] = {
     "ranking": {"retrieve", "search"},
     "testing": {"encode"},
 }
-NEVER: dict[str, set[str]] = {"bench": {"serve"}, "serve": {"bench"}, "jobs": {"bench", "serve", "cli"}}
+NEVER: dict[str, set[str]] = {
+    "evaluation": {"serve"},
+    "serve": {"evaluation"},
+    "jobs": {"evaluation", "serve", "cli"},
+}
 
 
 def room(path: Path) -> str:

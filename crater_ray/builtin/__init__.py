@@ -31,11 +31,6 @@ class ManifestOptions(Options):
     group_column: str = "group"
 
 
-class CraterBenchOptions(Options):
-    root: File
-    split: Literal["gallery", "query", "train"] = "gallery"
-
-
 class TimmOptions(Options):
     model: str
     weights: File | None = None
@@ -103,12 +98,6 @@ def register_readers() -> Iterable[PluginSpec]:
         "images and groups listed in a CSV or Parquet table",
         "crater_ray.builtin.readers.manifest:Manifest",
         ManifestOptions,
-    )
-    yield PluginSpec(
-        "craterbench",
-        "a folder in the CraterBench-R layout",
-        "crater_ray.builtin.readers.craterbench:CraterBench",
-        CraterBenchOptions,
     )
 
 
@@ -189,11 +178,9 @@ COMMANDS = {  # registered so that no plugin can take one of these names unseen
     "consume": "hand an index to a consumer",
     "evaluate": "score an index with its queries",
     "serve": "answer queries over HTTP",
-    "bench": "measure what the paper measures",
     "plugins": "list every plugin",
     "info": "say what an index holds",
     "verify": "check every checksum of an index",
-    "validate": "check a CraterBench-R layout",
     "parts": "list an index's parts, or leave some out",
     "compact": "put an index's small parts together",
     "plan": "say what an index will cost",

@@ -45,7 +45,7 @@ def main() -> None:
         "id_map",
         "hit@1",
         "hit@10",
-        "recall_frac@10",
+        "recall@10",
         "bytes_per_image",
         "seconds_per_query",
     )

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
-from crater_ray.builtin.readers.parts import cut
 from crater_ray.errors import ReaderError
+from crater_ray.image_files import cut
 
 IDS = st.sets(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6), max_size=60)
 

@@ -11,32 +11,27 @@ import pytest
 from PIL import Image
 
 from crater_ray.builtin.pairs import Pairs
-from crater_ray.builtin.readers.craterbench import CraterBench
 from crater_ray.builtin.readers.folder import Folder
 from crater_ray.builtin.readers.manifest import Manifest
-from crater_ray.layout import Entry, write_layout
 from crater_ray.testing import check_consumer, check_reader
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
-    entries = [Entry(f"images/gallery/{number}.jpg", str(number // 2)) for number in range(6)]
-    for entry in entries:
-        path = tmp_path / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["path,group,lat"]
+    for number in range(6):
+        path = tmp_path / "images" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
-    write_layout(tmp_path, gallery=entries, query=entries[:1])
-    lines = [f"{entry.path},{entry.crater_id},{number / 3}" for number, entry in enumerate(entries)]
-    (tmp_path / "images.csv").write_text("\n".join(["path,group,lat", *lines]))
+        lines.append(f"images/{number}.jpg,{number // 2},{number / 3}")
+    (tmp_path / "images.csv").write_text("\n".join(lines))
     return tmp_path
 
 
 def test_the_readers(root: Path) -> None:
     check_reader(Folder(root))
     check_reader(Manifest(root / "images.csv"))
-    for split in ("gallery", "query"):
-        check_reader(CraterBench(root, split))  # type: ignore[arg-type]
 
 
 def test_the_consumer(tmp_path: Path) -> None:
@@ -45,9 +40,8 @@ def test_the_consumer(tmp_path: Path) -> None:
 
 def test_listing_imports_neither_torch_nor_ray(root: Path) -> None:
     program = (
-        "import sys; from crater_ray.builtin.readers import craterbench, folder, manifest; "
-        "from crater_ray.layout import validate_layout; import crater_ray.builtin.pairs; "
-        "validate_layout(sys.argv[1]); "
+        "import sys; from crater_ray.builtin.readers import folder, manifest; "
+        "import crater_ray.builtin.pairs; "
         "folder.Folder(sys.argv[1]).parts(); sys.exit({'torch', 'ray'} & set(sys.modules) != set())"
     )
     subprocess.run([sys.executable, "-c", program, str(root)], check=True)

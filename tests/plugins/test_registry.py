@@ -110,7 +110,7 @@ def test_a_name_that_nobody_has_suggests_the_closest(found: Registry) -> None:
     with pytest.raises(
         PluginError,
         match=r"no reader is called 'fodler' in \[reader\] in moon.toml; "
-        r"did you mean 'folder'\? known: craterbench, fake",
+        r"did you mean 'folder'\? known: fake",
     ):
         found.ref("reader", "fodler", where="[reader] in moon.toml")
 

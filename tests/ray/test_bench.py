@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crater_ray.bench import evaluate, sizes, tokens
-from crater_ray.bench.cached import encoded
 from crater_ray.cli import main
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError
+from crater_ray.evaluation import evaluate
+from crater_ray.evaluation.encoded import encoded
 from crater_ray.jobs import index as index_job
+from crater_ray_craterbench import backbones, tokens
 
 Make = Callable[..., Job]
 Array = np.ndarray[Any, Any]
@@ -186,7 +187,7 @@ def test_backbones_run_where_weights_can_be_had_and_say_why_where_not(
     assert {row["pooling"] for row in rows if row["backbone"] == "fake"} == {"cls", "mean", "max", "gem"}
     with Image.open(folder / "bench" / "size_map.png") as drawn:
         assert drawn.size == (960, 630)
-    again = sizes.run(
+    again = backbones.run(
         job, models=["test_vit2"], weights={"test_vit2": tmp_path / "tiny.safetensors"}, quiet=True
     )
     assert again.ran == ("fake", "test_vit2")

@@ -16,11 +16,11 @@ from ir_measures import AP, Success
 from pyarrow.dataset import Dataset
 
 from crater_ray import embed, open_index
-from crater_ray.bench import evaluate
 from crater_ray.builtin.pairs import Pairs
 from crater_ray.cli import main
 from crater_ray.config import Job, NeighboursTable
 from crater_ray.errors import ConfigError, IndexMismatch, QueryError, UserError
+from crater_ray.evaluation import evaluate
 from crater_ray.jobs import consume, neighbours
 from crater_ray.jobs.index import run
 from crater_ray.plugins import Index as IndexProtocol
@@ -186,7 +186,7 @@ def test_an_outside_tool_scores_the_run_to_evaluates_own_map(indexed: Job, tmp_p
         assert report.means["image_map"] == pytest.approx(outside[AP], abs=1e-6)
         assert report.means["hit@1"] == pytest.approx(outside[Success @ 1], abs=1e-6)
         assert (report.queries, report.own, report.namesakes, report.version) == (20, 20, 0, 1)
-        assert set(report.as_dict()) >= {"image_map", "id_map", "hit@5", "recall_frac@10", "bytes_per_image"}
+        assert set(report.as_dict()) >= {"image_map", "id_map", "hit@5", "recall@10", "bytes_per_image"}
         json.dumps(report.as_dict(), allow_nan=False)
         assert "seconds a query" in report.as_text()
 

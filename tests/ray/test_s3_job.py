@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crater_ray.bench import evaluate
 from crater_ray.cli import main
 from crater_ray.config import Job, load_job
 from crater_ray.errors import ConfigError
+from crater_ray.evaluation import evaluate
 from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.verify import verify
@@ -186,7 +186,7 @@ def test_a_node_that_does_not_reach_the_storage_is_named(
         (["compact", "{place}"], "is not an index: nothing of one is there"),
         (["collect", "{place}"], "nobody can tell there who reads a version"),
         (["consume", "pairs", "{job}"], "consumers write beside the index"),
-        (["bench", "tokens", "{job}"], "results are written beside the index"),
+        (["bench", "tokens", "{job}"], "results are written into a folder"),
     ],
 )
 def test_what_cannot_be_is_said_and_exits_2(

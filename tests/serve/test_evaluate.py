@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from crater_ray.bench import evaluate
 from crater_ray.cli import main
+from crater_ray.evaluation import evaluate
 
 from .conftest import make_index
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crater_ray.bench.own import own
+from crater_ray.evaluation.own import own
 from crater_ray.retrieve import Index
 
 

