@@ -6,12 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from crater_ray.bench import cached as bench_cached
 from crater_ray.config import Job, load_job
+from crater_ray.jobs import index as jobs_index
+from crater_ray.jobs import preflight as jobs_preflight
+from crater_ray.jobs.part import PartWorker
+from crater_ray.jobs.pool import Outcome
+from crater_ray.jobs.segment import build
 from crater_ray.plugins import registry
 
 SITE = Path(__file__).parent / "site"
@@ -65,7 +73,7 @@ def write_job(tmp_path: Path, rig: None) -> Callable[..., Job]:
             "backbone": {"name": "fake"},
             "shortlist": {"name": "mean"},
             "rerank": {"name": "instance_tokens", "k": 6, "codec": "int8"},
-            "cluster": {"encoders": 2, "cpus_per_encoder": 0.5, "threads": 1},
+            "cluster": {"encoders": 1, "cpus_per_encoder": 0.5, "threads": 1},
         }
         for table, values in tables.items():
             job[table] = {**job.get(table, {}), **values}
@@ -74,6 +82,40 @@ def write_job(tmp_path: Path, rig: None) -> Callable[..., Job]:
         return load_job(path)
 
     return make
+
+
+@pytest.fixture
+def here(rig: None) -> Iterator[None]:
+    """Index jobs compute in this process: no Ray, and so none of its seconds."""
+
+    def looked(root: Path, reader: Any, backbone: Any, shortlist: Any, rerank: Any, job: str) -> Any:
+        root.mkdir(exist_ok=True)  # Ray's nodes would look for a file in it
+        return jobs_preflight._look._function(str(root), job, reader, backbone, shortlist, rerank)
+
+    def worked(work: Any, parts: Any, table: Any, report: Any) -> Outcome:
+        worker = PartWorker(work)
+        return Outcome({part: worker.encode(part) for part in parts})
+
+    def fitted(work: Any, roles: Any, table: Any, sample: int, seed: int, quiet: bool) -> dict[str, str]:
+        reader = PartWorker(work).reader
+        items = [item for part in reader.parts() for item in reader.read(part)]
+        return {role: PartWorker(work).fit(role, items[:sample], seed) for role in roles}
+
+    with (
+        patch.object(bench_cached, "cluster", lambda table: nullcontext()),
+        patch.object(jobs_index, "cluster", lambda table: nullcontext()),
+        patch.object(jobs_index, "preflight", looked),
+        patch.object(jobs_index, "fit", fitted),
+        patch.object(jobs_index, "work_through", worked),
+        patch.object(jobs_index, "on_cluster", build),
+    ):
+        yield
+
+
+@pytest.fixture
+def job_here(write_job: Callable[..., Job], here: None) -> Callable[..., Job]:
+    """As `write_job`, to be run in this process without Ray: for what a job does, not its workers."""
+    return write_job
 
 
 @pytest.fixture

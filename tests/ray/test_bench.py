@@ -76,8 +76,8 @@ def test_the_bench_runs_from_one_command_and_goes_on_where_it_died(
     assert tokens.run(job, quiet=True).measured == 0
 
 
-def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> None:
-    job = make_job("slow", rerank={"k": 6, "codec": "fp16"}, shortlist={"name": "mean"})
+def test_scores_are_those_of_slow_formulas_and_of_evaluate(job_here: Make) -> None:
+    job = job_here("slow", rerank={"k": 6, "codec": "fp16"}, shortlist={"name": "mean"})
     tokens.run(job, quiet=True)
     found = lines(job)
     gallery, queries = encoded(job, quiet=True)
@@ -102,7 +102,7 @@ def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> No
     assert whole["queries"] == 20
 
     # K = 8 of the toy's 16 tokens is the default; stages read as many images as they say
-    same = make_job("slow", rerank={"k": 8, "codec": "fp16"}, shortlist={"name": "mean"})
+    same = job_here("slow", rerank={"k": 8, "codec": "fp16"}, shortlist={"name": "mean"})
     default = next(line for line in found if line["options"] == "k=8 seeds=attention assign=residual")
     staged = next(line for line in found if line["candidates"] == 10 and line["k"] == 8)
     same = same.model_copy(update={"out": same.out.with_name("again")})
@@ -116,15 +116,15 @@ def test_scores_are_those_of_slow_formulas_and_of_evaluate(make_job: Make) -> No
     assert staged["bytes"] <= two.bytes_per_image["total"]  # which adds headers, items and what was learnt
 
 
-def test_queries_are_evenly_spaced_and_counted(make_job: Make) -> None:
-    job = make_job("some", cluster={"encoders": 1})
+def test_queries_are_evenly_spaced_and_counted(job_here: Make) -> None:
+    job = job_here("some", cluster={"encoders": 1})
     tokens.run(job, queries=5, quiet=True)
     assert {line["queries"] for line in lines(job)} == {5}
     assert "Queries: 5 of 20" in (job.out / "bench" / "tokens.md").read_text()
 
 
-def test_an_index_older_than_its_cache_is_left_alone(make_job: Make) -> None:
-    job = make_job("old", reader={"items": 10}, queries={"items": 4}, cluster={"encoders": 1})
+def test_an_index_older_than_its_cache_is_left_alone(job_here: Make) -> None:
+    job = job_here("old", reader={"items": 10}, queries={"items": 4}, cluster={"encoders": 1})
     index_job.run(job, quiet=True)
     before = sorted(path.name for path in (job.out / "parts").iterdir())
     gallery, queries = encoded(job, quiet=True)
@@ -132,8 +132,8 @@ def test_an_index_older_than_its_cache_is_left_alone(make_job: Make) -> None:
     assert sorted(path.name for path in (job.out / "parts").iterdir()) == before
 
 
-def test_bad_images_are_left_out_of_both_sides(make_job: Make) -> None:
-    job = make_job("bad", reader={"bad": ["i00003"]}, queries={"bad": ["i00012"]})
+def test_bad_images_are_left_out_of_both_sides(job_here: Make) -> None:
+    job = job_here("bad", reader={"bad": ["i00003"]}, queries={"bad": ["i00012"]})
     gallery, queries = encoded(job, quiet=True)
     assert "i00003" not in [item.id for item in gallery.items]
     assert "i00012" not in [item.id for item in queries.items]
@@ -146,16 +146,16 @@ def test_bad_images_are_left_out_of_both_sides(make_job: Make) -> None:
     np.testing.assert_array_equal(np.concatenate([batch.patches.numpy() for _, batch in picked]), every[some])
 
 
-def test_a_job_whose_readers_do_not_meet_is_an_error(make_job: Make) -> None:
-    job = make_job("apart", queries={"step": 1000, "items": 10}, reader={"items": 10})
+def test_a_job_whose_readers_do_not_meet_is_an_error(job_here: Make) -> None:
+    job = job_here("apart", queries={"step": 1000, "items": 10}, reader={"items": 10})
     with pytest.raises(ConfigError, match="no query"):
         tokens.run(job, quiet=True)
     with pytest.raises(ConfigError, match="queries"):
-        tokens.run(make_job("bare").model_copy(update={"queries": None}), quiet=True)
+        tokens.run(job_here("bare").model_copy(update={"queries": None}), quiet=True)
 
 
 def test_backbones_run_where_weights_can_be_had_and_say_why_where_not(
-    make_job: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    job_here: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import timm
     import torch
@@ -165,7 +165,7 @@ def test_backbones_run_where_weights_can_be_had_and_say_why_where_not(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit2", pretrained=False).state_dict(), tmp_path / "tiny.safetensors")
-    job = make_job("sizes", cluster={"encoders": 1})
+    job = job_here("sizes", cluster={"encoders": 1})
     arguments = ["bench", "backbones", str(job.path), "--json"]
     for name in ("test_vit2", "ViT-S/16 DINO", "ViT-B/16 MarsDINO"):
         arguments += ["--model", name]

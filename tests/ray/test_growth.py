@@ -1,4 +1,4 @@
-"""Growth on real Ray processes: another source beside the first, a region anew, packs, resumes."""
+"""Growth of an index: another source beside the first, a region anew, packs, resumes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from crater_ray.jobs.compact import compact
 from crater_ray.jobs.index import run
 from crater_ray.retrieve import Index
 
-pytestmark = pytest.mark.ray
 Lists = Callable[..., Job]
 
 
 @pytest.fixture
-def lists(make_job: Callable[..., Job], tmp_path: Path) -> Lists:
+def lists(job_here: Callable[..., Job], tmp_path: Path) -> Lists:
     """A job over what a source lists: part -> patterns. All sources go into one index."""
 
     def make(source: str, parts: Mapping[str, Sequence[int]], **tables: Mapping[str, object]) -> Job:
@@ -31,7 +30,7 @@ def lists(make_job: Callable[..., Job], tmp_path: Path) -> Lists:
             name: [[f"{name}/{n}", pattern] for n, pattern in enumerate(all)] for name, all in parts.items()
         }
         path.write_text(json.dumps(told))
-        job = make_job(source, **tables)
+        job = job_here(source, **tables)
         reader = job.reader.model_validate({"name": "listed", "path": str(path)})
         return job.model_copy(update={"out": tmp_path / "index", "reader": reader})
 

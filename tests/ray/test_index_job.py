@@ -19,7 +19,6 @@ from crater_ray.index.verify import verify
 from crater_ray.jobs.index import queries_folder, run
 from crater_ray.retrieve import Index
 
-pytestmark = pytest.mark.ray
 Make = Callable[..., Job]
 
 
@@ -40,6 +39,7 @@ def audit(root: Path, items: int) -> Index:
     return index
 
 
+@pytest.mark.ray
 def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: Make) -> None:
     one = make_job("one", cluster={"encoders": 1})
     two = make_job("two", cluster={"encoders": 2})
@@ -54,33 +54,33 @@ def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: M
     audit(one.out, 40)
 
 
-def test_a_third_run_does_nothing(make_job: Make) -> None:
-    job = make_job()
+def test_a_third_run_does_nothing(job_here: Make) -> None:
+    job = job_here()
     first, again = run(job, quiet=True), run(job, quiet=True)
     assert (first.encoded, again.encoded) == (40, 0)
     assert again.version == first.version == 1
 
 
-def test_cached_tokens_give_the_same_bytes_as_fresh_ones(make_job: Make, tmp_path: Path) -> None:
-    fresh = make_job("fresh", reader={"bad": ["i00003"]})
-    writes = make_job("writes", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
-    reads = make_job("reads", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
+def test_cached_tokens_give_the_same_bytes_as_fresh_ones(job_here: Make, tmp_path: Path) -> None:
+    fresh = job_here("fresh", reader={"bad": ["i00003"]})
+    writes = job_here("writes", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
+    reads = job_here("reads", reader={"bad": ["i00003"]}, backbone={"cache": str(tmp_path / "cache")})
     for job in (fresh, writes, reads):
         run(job, quiet=True)
     assert files(fresh.out) == files(writes.out) == files(reads.out)
-    other_k = make_job(
+    other_k = job_here(
         "other", reader={"bad": ["i00003"]}, rerank={"k": 3}, backbone={"cache": str(tmp_path / "cache")}
     )
     assert run(other_k, quiet=True).rows == 39
 
 
-def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(make_job: Make) -> None:
-    job = make_job(reader={"bad": ["i00003", "i00017"]})
+def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(job_here: Make) -> None:
+    job = job_here(reader={"bad": ["i00003", "i00017"]})
     report = run(job, quiet=True)
     assert report.rows == 38
     assert set(report.skipped) == {"i00003", "i00017"}
     assert all("image" in reason for reason in report.skipped.values())
-    good = make_job("good")
+    good = job_here("good")
     run(good, quiet=True)
     with_bad, without = Index(job.out), Index(good.out)
     rows = [without.row(id) for id in with_bad.ids]
@@ -89,6 +89,7 @@ def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(make_j
     )  # neighbours' bytes do not depend on a bad image
 
 
+@pytest.mark.ray
 def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) -> None:
     job = make_job(reader={"items": 20, "deadly": ["i00013"]})
     report = run(job, quiet=True)
@@ -98,6 +99,7 @@ def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) 
     assert verify(job.out).problems == ()
 
 
+@pytest.mark.ray
 def test_a_disk_that_does_not_answer_fails_its_part_and_keeps_the_rest(make_job: Make) -> None:
     job = make_job(reader={"items": 20, "raises": ["i00013"]})
     with pytest.raises(IncompleteJob, match=r"1 of 2 parts failed.*does not answer.*1 parts are kept"):
@@ -107,26 +109,26 @@ def test_a_disk_that_does_not_answer_fails_its_part_and_keeps_the_rest(make_job:
     assert Index(job.out).snapshot.version.allow_missing == ("p0010",)
 
 
-def test_an_id_listed_twice_is_named(make_job: Make) -> None:
+def test_an_id_listed_twice_is_named(job_here: Make) -> None:
     with pytest.raises(ReaderError, match="'i00000' twice"):
-        run(make_job(reader={"twice": True}), quiet=True)
+        run(job_here(reader={"twice": True}), quiet=True)
 
 
-def test_k_above_the_tokens_is_refused_before_any_work(make_job: Make) -> None:
-    job = make_job(rerank={"k": 17})
+def test_k_above_the_tokens_is_refused_before_any_work(job_here: Make) -> None:
+    job = job_here(rerank={"k": 17})
     with pytest.raises(ConfigError, match=r"17.*16 tokens"):
         run(job, quiet=True)
     assert not (job.out / "recipe.json").exists()
 
 
-def test_another_recipe_on_the_same_output_is_refused(make_job: Make) -> None:
-    run(make_job(), quiet=True)
+def test_another_recipe_on_the_same_output_is_refused(job_here: Make) -> None:
+    run(job_here(), quiet=True)
     with pytest.raises(IndexMismatch, match="rerank"):
-        run(make_job(rerank={"k": 5}), quiet=True)
+        run(job_here(rerank={"k": 5}), quiet=True)
 
 
-def test_a_folder_that_is_not_an_index_is_left_alone(make_job: Make) -> None:
-    job = make_job()
+def test_a_folder_that_is_not_an_index_is_left_alone(job_here: Make) -> None:
+    job = job_here()
     job.out.mkdir()
     (job.out / "holiday.jpg").write_bytes(b"dear")
     with pytest.raises(IndexMismatch, match=r"not an index.*holiday\.jpg"):
@@ -134,18 +136,20 @@ def test_a_folder_that_is_not_an_index_is_left_alone(make_job: Make) -> None:
     assert sorted(path.name for path in job.out.iterdir()) == ["holiday.jpg"]
 
 
-def test_a_second_driver_is_refused_while_the_first_one_writes(make_job: Make) -> None:
-    job = make_job()
+def test_a_second_driver_is_refused_while_the_first_one_writes(job_here: Make) -> None:
+    job = job_here()
     job.out.mkdir()
     with DriverLock(job.out), pytest.raises(IndexMismatch, match="another driver"):
         run(job, quiet=True)
 
 
+@pytest.mark.ray
 def test_more_encoders_than_the_cluster_has_cpus_for(make_job: Make) -> None:
     with pytest.raises(ConfigError, match="64 encoders of 1 CPU"):
         run(make_job(cluster={"encoders": 64, "cpus_per_encoder": 1}), quiet=True)
 
 
+@pytest.mark.ray
 def test_growth_adds_a_segment_and_leaves_the_old_parts(make_job: Make) -> None:
     job = make_job(reader={"items": 20})
     run(job, quiet=True)
@@ -179,18 +183,18 @@ def assert_shortlist_is_brute_force(index: Index) -> None:
     np.testing.assert_allclose(np.take_along_axis(expected, rows, 1), scores, atol=1e-4)
 
 
-def test_a_whitening_is_learnt_again_when_the_index_outgrows_it(make_job: Make) -> None:
-    run(make_job(reader={"items": 5}), quiet=True)
-    run(make_job(reader={"items": 40}), quiet=True)
-    grown = audit(make_job().out, 40)
+def test_a_whitening_is_learnt_again_when_the_index_outgrows_it(job_here: Make) -> None:
+    run(job_here(reader={"items": 5}), quiet=True)
+    run(job_here(reader={"items": 40}), quiet=True)
+    grown = audit(job_here().out, 40)
     assert len(grown.snapshot.segments) == 1
     assert_shortlist_is_brute_force(grown)
-    run(make_job(shortlist={"whiten": False}), quiet=True)
+    run(job_here(shortlist={"whiten": False}), quiet=True)
     assert [segment.fitted for segment in audit(grown.root, 40).snapshot.segments] == [None]
 
 
-def test_a_faiss_shortlist_over_everything_is_the_exact_search(make_job: Make) -> None:
-    flat, hnsw = make_job("flat"), make_job("sq", shortlist={"index": "SQfp16"})
+def test_a_faiss_shortlist_over_everything_is_the_exact_search(job_here: Make) -> None:
+    flat, hnsw = job_here("flat"), job_here("sq", shortlist={"index": "SQfp16"})
     for job in (flat, hnsw):
         run(job, quiet=True)
         index = Index(job.out)
@@ -201,8 +205,8 @@ def test_a_faiss_shortlist_over_everything_is_the_exact_search(make_job: Make) -
     assert (hnsw.out / "segments" / Index(hnsw.out).snapshot.segments[0].sha / "shortlist.faiss").exists()
 
 
-def test_what_an_aggregator_learns_is_kept_and_used_again(make_job: Make) -> None:
-    job = make_job(shortlist={"name": "whitened_mean", "dim": 4})
+def test_what_an_aggregator_learns_is_kept_and_used_again(job_here: Make) -> None:
+    job = job_here(shortlist={"name": "whitened_mean", "dim": 4})
     run(job, quiet=True)
     index = Index(job.out)
     assert set(index.recipe.fits) == {"shortlist"}
@@ -210,15 +214,15 @@ def test_what_an_aggregator_learns_is_kept_and_used_again(make_job: Make) -> Non
     picture = index.image("i00005")
     found = index.search(picture, top=1, mode="shortlist", candidates=5)
     assert found[0].id == "i00005"  # the query goes through the same whitening
-    grown = run(make_job(shortlist={"name": "whitened_mean", "dim": 4}, reader={"items": 60}), quiet=True)
+    grown = run(job_here(shortlist={"name": "whitened_mean", "dim": 4}, reader={"items": 60}), quiet=True)
     assert grown.encoded == 20  # the fit is the index's own: parts stand
     with pytest.raises(ConfigError, match="dim is 99"):
-        run(make_job("wide", shortlist={"name": "whitened_mean", "dim": 99}), quiet=True)
+        run(job_here("wide", shortlist={"name": "whitened_mean", "dim": 99}), quiet=True)
 
 
 @pytest.mark.parametrize("codec", ["int4", "int1"])
-def test_a_few_bits_a_dimension_are_kept_and_searched(make_job: Make, codec: str) -> None:
-    job = make_job(rerank={"codec": codec})
+def test_a_few_bits_a_dimension_are_kept_and_searched(job_here: Make, codec: str) -> None:
+    job = job_here(rerank={"codec": codec})
     run(job, quiet=True)
     index = Index(job.out)
     assert index.recipe.codec == codec
@@ -228,8 +232,8 @@ def test_a_few_bits_a_dimension_are_kept_and_searched(make_job: Make, codec: str
     assert hit.score == pytest.approx(np.mean([pair.similarity for pair in hit.explanation]), abs=1e-4)
 
 
-def test_queries_may_have_another_number_of_tokens(make_job: Make) -> None:
-    job = make_job(rerank={"k": 6, "query_k": 3, "scoring": "mutual"})
+def test_queries_may_have_another_number_of_tokens(job_here: Make) -> None:
+    job = job_here(rerank={"k": 6, "query_k": 3, "scoring": "mutual"})
     run(job, quiet=True)
     run(job, side="query", quiet=True)
     gallery, queries = Index(job.out), Index(queries_folder(job))
@@ -241,6 +245,7 @@ def test_queries_may_have_another_number_of_tokens(make_job: Make) -> None:
     assert gallery.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
 
 
+@pytest.mark.ray
 def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
     make_job: Make, driver: Callable[..., subprocess.Popen[str]], ray_cluster: str, tmp_path: Path
 ) -> None:
@@ -273,6 +278,7 @@ def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
     assert files(clean.out) == files(job.out)
 
 
+@pytest.mark.ray
 def test_a_node_with_other_plugin_versions_is_refused(make_job: Make) -> None:
     from dataclasses import replace
 

@@ -42,7 +42,7 @@ def indexed(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
         'out = "index"\n[reader]\nname = "disks"\n'
         '[queries]\nname = "disks"\nitems = 20\n[backbone]\nname = "fake"\n'
         '[shortlist]\nname = "mean"\n[rerank]\nname = "instance_tokens"\nk = 6\ncodec = "fp16"\n'
-        "[cluster]\nencoders = 2\ncpus_per_encoder = 0.5\nthreads = 1\n"
+        "[cluster]\nencoders = 1\ncpus_per_encoder = 0.5\nthreads = 1\n"
     )
     job = load_job(path)
     run(job, quiet=True)
@@ -168,7 +168,9 @@ def test_it_is_what_consumers_are_promised(index: Index) -> None:
     assert index.vectors().shape == (40, 1, 16)
 
 
-def test_an_outside_tool_scores_the_run_to_evaluates_own_map(indexed: Job, tmp_path: Path) -> None:
+def test_an_outside_tool_scores_the_run_to_evaluates_own_map(
+    indexed: Job, here: None, tmp_path: Path
+) -> None:
     for mode, candidates in (("exact", None), ("shortlist", 5)):
         report = evaluate.run(
             indexed,
@@ -191,7 +193,7 @@ def test_an_outside_tool_scores_the_run_to_evaluates_own_map(indexed: Job, tmp_p
         assert "seconds a query" in report.as_text()
 
 
-def test_depth_cuts_the_ranking_and_what_lies_below_counts_zero(indexed: Job) -> None:
+def test_depth_cuts_the_ranking_and_what_lies_below_counts_zero(indexed: Job, here: None) -> None:
     whole = evaluate.run(indexed, quiet=True).means
     one = evaluate.run(indexed, depth=1, quiet=True).means
     assert one["hit@1"] == whole["hit@1"]
@@ -199,17 +201,17 @@ def test_depth_cuts_the_ranking_and_what_lies_below_counts_zero(indexed: Job) ->
     assert one["image_map"] == pytest.approx(one["hit@1"])  # the other view of a crater; a query is none
 
 
-def test_evaluate_before_index_and_without_queries(make_job: Make) -> None:
+def test_evaluate_before_index_and_without_queries(job_here: Make) -> None:
     assert (
-        evaluate.run(make_job("fresh", reader={"items": 10}, queries={"items": 4}), quiet=True).gallery == 10
+        evaluate.run(job_here("fresh", reader={"items": 10}, queries={"items": 4}), quiet=True).gallery == 10
     )
-    job = make_job("bare").model_copy(update={"queries": None})
+    job = job_here("bare").model_copy(update={"queries": None})
     with pytest.raises(ConfigError, match="queries"):
         evaluate.run(job, quiet=True)
 
 
-def test_queries_of_another_catalogue_are_an_error_and_not_a_nan(make_job: Make) -> None:
-    job = make_job(queries={"step": 1000, "items": 10}, reader={"items": 10})
+def test_queries_of_another_catalogue_are_an_error_and_not_a_nan(job_here: Make) -> None:
+    job = job_here(queries={"step": 1000, "items": 10}, reader={"items": 10})
     run(job, quiet=True)
     with pytest.raises(ConfigError, match="no query"):
         evaluate.run(job, quiet=True)

@@ -6,21 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 from crater_ray.config import Job
 from crater_ray.index.verify import verify
-from crater_ray.jobs import index as jobs_index
-from crater_ray.jobs import preflight as jobs_preflight
-from crater_ray.jobs.part import PartWorker
-from crater_ray.jobs.pool import Outcome
-from crater_ray.jobs.segment import build
 from crater_ray.retrieve import Index
 
 
@@ -28,33 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties += list(zip(("fault", "happens"), mark.args, strict=True))
-
-
-@pytest.fixture
-def here(rig: None) -> Iterator[None]:
-    """Index jobs in this process."""
-
-    def looked(root: Path, reader: Any, backbone: Any, shortlist: Any, rerank: Any, job: str) -> Any:
-        root.mkdir(exist_ok=True)  # Ray's nodes would look for a file in it
-        return jobs_preflight._look._function(str(root), job, reader, backbone, shortlist, rerank)
-
-    def worked(work: Any, parts: Any, table: Any, report: Any) -> Outcome:
-        worker = PartWorker(work)
-        return Outcome({part: worker.encode(part) for part in parts})
-
-    def fitted(work: Any, roles: Any, table: Any, sample: int, seed: int, quiet: bool) -> dict[str, str]:
-        reader = PartWorker(work).reader
-        items = [item for part in reader.parts() for item in reader.read(part)]
-        return {role: PartWorker(work).fit(role, items[:sample], seed) for role in roles}
-
-    with (
-        patch.object(jobs_index, "cluster", lambda table: nullcontext()),
-        patch.object(jobs_index, "preflight", looked),
-        patch.object(jobs_index, "fit", fitted),
-        patch.object(jobs_index, "work_through", worked),
-        patch.object(jobs_index, "on_cluster", build),
-    ):
-        yield
 
 
 @pytest.fixture
