@@ -52,7 +52,7 @@ def main() -> None:
     form, depth = form[known], depth[known]
     slope = slopes(places)
     asked = np.sort(np.random.default_rng(0).permutation(len(known))[: options.queries])
-    logs, size = np.log(places.diameter), AnaloguesOptions().size
+    logs, size = np.log(places.diameter), AnaloguesOptions().size_penalty
 
     def alike(row: int) -> Any:
         return likeness(form, logs, [row], [], 0.0)

@@ -48,11 +48,11 @@ class CataloguesOptions(MosaicOptions):
 
 
 class DedupOptions(Options):
-    reach: float = Field(2.5, gt=0)  # diameters between the centres of one crater's entries, at most
-    ratio: float = Field(1.25, gt=1)  # between their diameters, at most
+    max_separation: float = Field(2.5, gt=0)  # diameters between the centres of one crater's entries
+    max_diameter_ratio: float = Field(1.25, gt=1)  # of one crater's entries
     views: bool = True  # false: geometry alone
-    certain: float = Field(0.5, gt=0, lt=1)  # probability from which a pair is one crater
-    known: File | None = None  # CSV first,second,same: pairs that somebody looked at
+    min_probability: float = Field(0.5, gt=0, lt=1)  # from which a pair is one crater
+    labelled_pairs: File | None = None  # CSV first,second,same: pairs decided by hand
     body: str | None = None  # None: as the index's items say
 
 
@@ -60,10 +60,10 @@ class AnaloguesOptions(Options):
     like: list[str] = Field(default_factory=list)  # ids of example craters
     unlike: list[str] = Field(default_factory=list)  # ids of counter-examples
     top: int = Field(30, ge=1)
-    apart: float = Field(1.0, ge=0)  # diameters of the larger within which two craters are one place
-    diversity: float = Field(0.0, ge=0, lt=1)  # 0: the likest; towards 1: the likest that differ
-    size: float = Field(0.3, ge=0)  # likeness that a factor e in diameter costs
-    factor: float | None = Field(None, gt=1)  # diameters within this factor of an example's alone
+    min_separation: float = Field(1.0, ge=0)  # diameters of the larger; nearer craters are one place
+    diversity: float = Field(0.0, ge=0, lt=1)  # 0: the most similar; towards 1: less similar to each other
+    size_penalty: float = Field(0.3, ge=0)  # similarity that a factor e in diameter costs
+    max_diameter_ratio: float | None = Field(None, gt=1)  # to an example's diameter; None: any
     classes: int = Field(0, ge=0)  # sort the catalogue into so many
     axes: int = Field(32, ge=1)  # of the shortlist vector that count
     body: str | None = None  # None: as the index's items say
@@ -71,8 +71,9 @@ class AnaloguesOptions(Options):
 
     def unused(self) -> Iterator[tuple[str, str]]:
         if not self.like:
-            for name in ("unlike", "top", "apart", "diversity", "size", "factor"):
-                yield name, "like names no example"
+            why = "like names no example"
+            yield from ((name, why) for name in ("unlike", "top", "min_separation", "diversity"))
+            yield from ((name, why) for name in ("size_penalty", "max_diameter_ratio"))
         if not self.classes:
             yield "seed", "nothing is sorted into classes"
 

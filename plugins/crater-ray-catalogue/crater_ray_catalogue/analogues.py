@@ -112,18 +112,18 @@ def ranking(
     """The table of analogues and their rows, best first; nothing within `apart` diameters of an example."""
     p = everything.places
     logs = np.log(p.diameter)
-    score = likeness(form, logs, like, unlike, options.size)
+    score = likeness(form, logs, like, unlike, options.size_penalty)
     places = unit(p)
-    score[same_place(places, p.diameter, [*like, *unlike], radius, options.apart)] = -np.inf
-    if options.factor is not None:
+    score[same_place(places, p.diameter, [*like, *unlike], radius, options.min_separation)] = -np.inf
+    if options.max_diameter_ratio is not None:
         away = np.abs(logs[:, None] - logs[list(like)][None]).min(1)
-        score[away > np.log(options.factor)] = -np.inf
+        score[away > np.log(options.max_diameter_ratio)] = -np.inf
     rows: list[int] = []
     left = score.copy()
     for row in picked(form, score, 4 * options.top, options.diversity):  # doubles of one place give way
         if np.isfinite(left[row]) and len(rows) < options.top:
             rows.append(row)
-            left[same_place(places, p.diameter, [row], radius, options.apart)] = -np.inf
+            left[same_place(places, p.diameter, [row], radius, options.min_separation)] = -np.inf
     table = pd.DataFrame(
         {
             "rank": np.arange(1, len(rows) + 1),

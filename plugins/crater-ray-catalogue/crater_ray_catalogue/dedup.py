@@ -44,13 +44,19 @@ class Dedup:
             everything = entries(index)
             crs = sphere(everything, o.body)
             first, second = sides(everything)
-            known = said(o.known, first, second or first) if o.known else {}
-            pairs = propose(first.places, second.places if second else None, radius_km(crs), o.reach, o.ratio)
+            known = said(o.labelled_pairs, first, second or first) if o.labelled_pairs else {}
+            pairs = propose(
+                first.places,
+                second.places if second else None,
+                radius_km(crs),
+                o.max_separation,
+                o.max_diameter_ratio,
+            )
             if not len(pairs.first):
                 raise UserError(
-                    f"no two of the {len(everything)} entries lie within {o.reach:g} diameters with "
-                    f"diameters within a factor of {o.ratio:g}; are both catalogues of one region, and "
-                    "`reach` wide enough?"
+                    f"no two of the {len(everything)} entries lie within {o.max_separation:g} diameters with "
+                    f"diameters within a factor of {o.max_diameter_ratio:g}; are both catalogues of one "
+                    "region, and `max_separation` wide enough?"
                 )
             score = None
             if o.views:
@@ -60,14 +66,14 @@ class Dedup:
                 len(second) if second else None,
                 pairs,
                 score,
-                reach=o.reach,
-                ratio=o.ratio,
-                certain=o.certain,
+                reach=o.max_separation,
+                ratio=o.max_diameter_ratio,
+                certain=o.min_probability,
                 known=known,
             )
             found = tables(decided, first, second)
             write_tables(out, "merged", found, crs)
-            whole(out / "report.png", lambda path: figure.draw(decided, o.reach, path))
+            whole(out / "report.png", lambda path: figure.draw(decided, o.max_separation, path))
             text = report(decided, found, first, second, o)
             return whole(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -152,7 +158,8 @@ def report(
     lines = ["# Merged catalogue" if second else "# Doubles of one catalogue", ""]
     lines += [f"- entries: {len(first):,}" + (f" and {len(second):,}" if second else "")]
     lines += [
-        f"- pairs within {options.reach:g} diameters and a factor of {options.ratio:g}: {len(pairs.first):,}"
+        f"- pairs within {options.max_separation:g} diameters and a factor of "
+        f"{options.max_diameter_ratio:g}: {len(pairs.first):,}"
     ]
     lines += [f"- {name.replace('_', ' ')}: {len(table):,}" for name, table in found.items()]
     if one.any():

@@ -66,11 +66,11 @@ def test_what_somebody_looked_at_is_taken(two: Two, tmp_path: Path) -> None:
     index = two(count=30, lone=5, jitter=0.2)
     known = tmp_path / "known.csv"
     known.write_text("first,second,same\nA000,B000,0\n")
-    Dedup(known=known)(index, index.neighbours(), tmp_path)
+    Dedup(labelled_pairs=known)(index, index.neighbours(), tmp_path)
     assert "A000" not in {row["first_id"] for row in read(tmp_path / "one_to_one.csv")}
     known.write_text("first,second,same\nA000,B999,1\n")
     with pytest.raises(UserError, match=r"known.csv:2: 'A000', 'B999'"):
-        Dedup(known=known)(index, index.neighbours(), tmp_path)
+        Dedup(labelled_pairs=known)(index, index.neighbours(), tmp_path)
 
 
 def test_bad_input_is_told(two: Two, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_bad_input_is_told(two: Two, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'mercury'"):
         Dedup(body="mercuri")(index, index.neighbours(), tmp_path)
     with pytest.raises(UserError, match="no two of the 10 entries"):
-        Dedup(reach=0.01)(index, index.neighbours(), tmp_path)
+        Dedup(max_separation=0.01)(index, index.neighbours(), tmp_path)
 
 
 def test_a_double_inside_the_second_catalogue_is_told(painted: Two, tmp_path: Path) -> None:
