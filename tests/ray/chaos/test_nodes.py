@@ -155,7 +155,7 @@ def test_no_node_is_left(
     nodes: Nodes, faulty: Callable[..., Job], command: Command, events: Any, audit: Check
 ) -> None:
     cluster = nodes(workers=1)
-    table = {"address": cluster.address, "encoders": 1, "cpus_per_encoder": 1.0, "stall_seconds": 15.0}
+    table = {"address": cluster.address, "encoders": 1, "cpus_per_encoder": 1.0, "stall_seconds": 30.0}
     job = faulty(items=20, events=events.path, pause=0.5, tables={"cluster": table})
     hog = cluster.add_node(num_cpus=2)  # the only one that the job below fits
     driver = events.of(command("index", str(job.path), "--set", "cluster.cpus_per_encoder=2"))

@@ -15,6 +15,7 @@ from crater_ray.retrieve import Index
 
 Faulty = Callable[..., Job]
 Audit = Callable[..., Index]
+STALL = 20.0  # seconds: a busy machine takes more than 10 to build a worker, which is no stall
 
 
 @pytest.mark.ray
@@ -132,7 +133,7 @@ def test_an_image_that_crashes_the_fit(ray_cluster: str, faulty: Faulty, audit: 
 @pytest.mark.chaos
 @pytest.mark.fault("a reader that hangs on an image", "its worker is ended; left out in the end, counted")
 def test_a_reader_that_hangs(ray_cluster: str, faulty: Faulty, audit: Audit) -> None:
-    job = faulty(items=20, fault="hang", at=["i00013"], tables={"cluster": {"stall_seconds": 12.0}})
+    job = faulty(items=20, fault="hang", at=["i00013"], tables={"cluster": {"stall_seconds": STALL}})
     report = run(job, quiet=True)
     assert set(report.skipped) == {"i00013"}
     assert report.deaths == 4
