@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import pytest
 
-from crater_ray.bench import cached as bench_cached
 from crater_ray.config import Job, load_job
+from crater_ray.evaluation import encoded as evaluation_encoded
 from crater_ray.jobs import index as jobs_index
 from crater_ray.jobs import preflight as jobs_preflight
 from crater_ray.jobs.part import PartWorker
@@ -102,7 +102,7 @@ def here(rig: None) -> Iterator[None]:
         return {role: PartWorker(work).fit(role, items[:sample], seed) for role in roles}
 
     with (
-        patch.object(bench_cached, "cluster", lambda table: nullcontext()),
+        patch.object(evaluation_encoded, "cluster", lambda table: nullcontext()),
         patch.object(jobs_index, "cluster", lambda table: nullcontext()),
         patch.object(jobs_index, "preflight", looked),
         patch.object(jobs_index, "fit", fitted),

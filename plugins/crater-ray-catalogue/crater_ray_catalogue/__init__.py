@@ -1,4 +1,4 @@
-"""What scientists do with an index: catalogues merged, like forms found, images placed. Imports no GDAL."""
+"""Uses of an index for scientists: catalogues merged, similar forms found, images located. No GDAL here."""
 
 from __future__ import annotations
 
@@ -127,20 +127,20 @@ def register_backbones() -> Iterable[PluginSpec]:
 def register_consumers() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "dedup",
-        "two catalogues merged, or one cleared of doubles: a probability and a reason for each pair",
+        "merges two catalogues, or removes the duplicates of one: a probability and a reason for each pair",
         "crater_ray_catalogue.dedup:Dedup",
         DedupOptions,
     )
     yield PluginSpec(
         "analogues",
-        "craters of one form as some examples, and a catalogue sorted into classes of form",
+        "craters similar in form to examples, and a catalogue clustered by form",
         "crater_ray_catalogue.analogues:Analogues",
         AnaloguesOptions,
         reads_neighbours=False,
     )
     yield PluginSpec(
         "match",
-        "an image of unknown place, rotation, scale and sun, put on the ground by an indexed catalogue",
+        "locates an image of unknown place, rotation, scale and sun with an indexed catalogue",
         "crater_ray_catalogue.match:Match",
         MatchOptions,
         reads_neighbours=False,

@@ -1,4 +1,4 @@
-"""Photographs that share points: the backbone `sift`, and structure from motion by the consumer `colmap`."""
+"""Overlapping photographs: the backbone `sift`, and structure from motion by the consumer `colmap`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SiftOptions(Options):
 def register_backbones() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "sift",
-        "local features by OpenCV as tokens, the largest of each cell: photographs that share points",
+        "local features by OpenCV as tokens, the largest of each grid cell: for overlapping photographs",
         "crater_ray_colmap.sift:Sift",
         SiftOptions,
     )
@@ -69,7 +69,7 @@ def register_backbones() -> Iterable[PluginSpec]:
 def register_consumers() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "colmap",
-        "structure from motion: COLMAP over the pairs that retrieval found, beside its own ways of choosing",
+        "structure from motion: COLMAP on retrieved pairs, with COLMAP's own pair selection as baselines",
         "crater_ray_colmap.consumer:Colmap",
         ColmapOptions,
     )

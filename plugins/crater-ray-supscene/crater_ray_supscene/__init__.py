@@ -76,7 +76,7 @@ def register_aggregators() -> Iterable[PluginSpec]:
 def register_backbones() -> Iterable[PluginSpec]:
     yield PluginSpec(
         "trained",
-        "the backbone that a training run left in its model folder",
+        "the backbone of a training run, from its model folder",
         "crater_ray_supscene.backbone:trained",
         BackboneOptions,
     )
