@@ -25,6 +25,8 @@ import aiohttp
 from load import IMAGE, IMAGE_CANDIDATES, Body, Service, Tally, kill, load, png, same_hits, service
 from table import Report, arguments, show
 
+from crater_ray.index.store import store_at
+
 TOP, QUERIES = 10, 40
 ALLOWED = 0.001  # of the requests may fail when a replica is killed
 SATURATING = 8.0  # seconds, to see how many images a second it answers
@@ -38,7 +40,7 @@ def expected(index: Path) -> tuple[dict[tuple[int, str], list[tuple[str, float]]
 
     found: dict[tuple[int, str], list[tuple[str, float]]] = {}
     wanted: list[str] = []
-    for version in numbers(index)[-2:]:
+    for version in numbers(store_at(index))[-2:]:
         opened = open_index(index, version)
         wanted = wanted or opened.ids[:: max(1, len(opened) // QUERIES)][:QUERIES]
         image = png(opened.image(wanted[0]))

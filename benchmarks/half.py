@@ -23,6 +23,8 @@ from load import Body, load, service
 from scale_case import Case, alone, words
 from table import Report, arguments, show
 
+from crater_ray.index.store import store_at
+
 PATIENCE = 180.0  # seconds that the limited service may take to start
 SERVED = 200  # items that the limited service is asked for
 
@@ -103,9 +105,9 @@ def measured(options: argparse.Namespace) -> Report:
 
 async def asked(root: Path, prefix: Sequence[str]) -> tuple[float | None, int, str]:
     """Seconds until it was ready (None: it was not), searches answered, their p50 / p99."""
-    from crater_ray.index.opened import Snapshot
+    from crater_ray.index.snapshot import Snapshot
 
-    snapshot = Snapshot(root)
+    snapshot = Snapshot(store_at(root))
     every = max(1, len(snapshot) // SERVED)
     bodies: list[Body] = [{"id": snapshot.ids[row].as_py()} for row in range(0, len(snapshot), every)]
     one_of_each = ("--replicas", "1", "--encoders", "1")

@@ -29,6 +29,8 @@ from typing import Any
 
 from table import Report, arguments, show
 
+from crater_ray.index.store import store_at
+
 SITE = Path(__file__).resolve().parents[1] / "tests" / "ray" / "site"
 PORT = 6379
 NODES = {"head": "10.211.77.1", "b": "10.211.77.2", "c": "10.211.77.3"}
@@ -222,7 +224,7 @@ class Bench:
         from crater_ray.index.verify import verify
         from crater_ray.retrieve import Index
 
-        problems = verify(root).problems
+        problems = verify(store_at(root)).problems
         ids = Counter(Index(root).ids)
         self.first = self.first or root
         same = (

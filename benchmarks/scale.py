@@ -32,6 +32,8 @@ from limits import why_not
 from scale_case import Case, alone, memory, recall, truth, words
 from table import Report, arguments, show
 
+from crater_ray.index.store import store_at
+
 WANTED = {"time": "<= 3", "recall": ">= 0.98", "anonymous": "<= 500 MB + the FAISS bytes"}
 
 
@@ -65,10 +67,10 @@ def main() -> None:
 
 
 def measured(options: Any) -> Report:
-    from crater_ray.index.opened import Snapshot
+    from crater_ray.index.snapshot import Snapshot
 
-    real, views = options.keep / "scale-real", len(Snapshot(options.real))
-    if not (real / "recipe.json").exists():
+    real, views = options.keep / "scale-real", len(Snapshot(store_at(options.real)))
+    if not (real / "index.json").exists():
         alone("scale.py", "--write", "0", *same(options))
     cases: list[tuple[Case, dict[str, Any]]] = [
         (Case(f"{views:,} real, {what}, {sun}", root, root / "queries", at), {})
@@ -84,7 +86,7 @@ def measured(options: Any) -> Report:
     table, keys, wanted, notes = [], {}, {}, []
     for (case, told), rows, runs in zip(cases, exact, found, strict=True):
         one = runs[0]
-        share = recall(one["ids"], Snapshot(case.root).ids, rows)
+        share = recall(one["ids"], Snapshot(store_at(case.root)).ids, rows)
         p50, p99 = (median(run[name] for run in runs) for name in ("p50_ms", "p99_ms"))
         table.append(
             [
@@ -145,7 +147,7 @@ def made(views: int, options: Any) -> tuple[Case, dict[str, Any]]:
     root = options.keep / f"scale-{views}"
     record = options.keep / "scale-truth" / f"{root.name}.json"
     case = Case(f"{views:,} drawn", root, root / "queries")
-    if record.exists() and (root / "recipe.json").exists():
+    if record.exists() and (root / "index.json").exists():
         return case, json.loads(record.read_text())
     told = alone("scale.py", "--write", str(views), *same(options))
     told |= alone("scale.py", "--stage-one", str(views), *same(options))

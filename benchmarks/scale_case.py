@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from crater_ray.index.store import store_at
+
 TOP = 10
 EXACT_UP_TO = 200_000  # views: above that a single exact query takes many seconds
 ROUNDS = 2
@@ -41,10 +43,10 @@ class Queries:
     """Encoded queries, decoded as they are asked: they take no memory beside the index's."""
 
     def __init__(self, folder: Path, version: int | None, limit: int) -> None:
-        from crater_ray.index.opened import Snapshot
+        from crater_ray.index.snapshot import Snapshot
         from crater_ray.search.codecs import codec
 
-        self.opened = Snapshot(folder, version)
+        self.opened = Snapshot(store_at(folder), version)
         self.rows = np.sort(np.random.default_rng(0).permutation(len(self.opened))[:limit])
         self.codec = codec(self.opened.recipe.codec)
 
@@ -65,10 +67,10 @@ class Queries:
 
 def truth(case: Case, limit: int, keep: Path) -> tuple[Array, Array]:
     """(queries, 10) rows that the exact scan puts first, and scores; kept, and gone on with after a stop."""
-    from crater_ray.index.opened import Snapshot
+    from crater_ray.index.snapshot import Snapshot
     from crater_ray.search.kernel import score
 
-    opened, queries = Snapshot(case.root), Queries(case.queries, case.version, limit)
+    opened, queries = Snapshot(store_at(case.root)), Queries(case.queries, case.version, limit)
     recipe = opened.recipe
     keep.mkdir(parents=True, exist_ok=True)
     asked = "".join(part.entry.digest[:4] for part in queries.opened.parts[:4])

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 from table import Report
 
+from crater_ray.index.store import store_at
+
 DIM, REGIONS, PLACE = 128, 10, 200  # dimensions; regions; views of a place, about
 SPREAD = 0.5, 0.7  # of places around their region's centre, and of views around their place: lengths
 QUERIES, ROUNDS, TOP = 100, 3, 20
@@ -69,9 +71,9 @@ def write(root: Path, rows: Drawn, segments: bool) -> None:
     """The index, of one segment or (`segments`) of one after the other; then one part is dropped."""
     from synthetic import reader, stage_one
 
+    from crater_ray.index.config import create_or_check
     from crater_ray.index.lock import DriverLock
     from crater_ray.index.parts import part_digest
-    from crater_ray.index.recipe import create_or_check
     from crater_ray.index.versions import Version, latest, publish
     from crater_ray.index.writer import PartWriter
     from crater_ray.jobs.change import drop
@@ -79,26 +81,28 @@ def write(root: Path, rows: Drawn, segments: bool) -> None:
     from crater_ray.types import Item
 
     recipe, entries, first = _recipe(), [], 0
-    create_or_check(root, recipe)
+    create_or_check(store_at(root), recipe)
     for number, (name, share) in enumerate(PARTS):
         last = len(rows.vectors) if number == len(PARTS) - 1 else first + round(share * len(rows.vectors))
         items = [Item(f"{name}{row:07d}", f"p{rows.place[row]}", str(row)) for row in range(first, last)]
         vectors = rows.vectors[first:last, None]
-        with DriverLock(root):
-            with PartWriter(root, name, part_digest(recipe.digest(), items), recipe, pa.schema([])) as part:
+        with DriverLock(store_at(root)):
+            with PartWriter(
+                store_at(root), name, part_digest(recipe.digest(), items), recipe, pa.schema([])
+            ) as part:
                 part.append(items, vectors, *codec(recipe.codec).encode(vectors))
                 entries.append(part.commit())
-            parts, parent = tuple(entries), latest(root)
+            parts, parent = tuple(entries), latest(store_at(root))
             before = (parent.number, parent.segments) if parent else (0, ())
-            publish(root, Version(before[0] + 1, before[0], parts, before[1], (reader(root),)))
+            publish(store_at(root), Version(before[0] + 1, before[0], parts, before[1], (reader(root),)))
         if number == len(PARTS) - 1 or (segments and number):  # what is dropped lies in the first segment
             stage_one(root)
         first = last
-    drop(root, ["dropped"])
+    drop(store_at(root), ["dropped"])
 
 
 def _recipe() -> Any:
-    from crater_ray.index.recipe import Recipe
+    from crater_ray.index.config import Recipe
     from crater_ray.plugins import registry
     from crater_ray.search.codecs import codec
 

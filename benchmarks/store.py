@@ -90,7 +90,7 @@ def measured(path: Path, rounds: int, threads: int) -> Report:
     query = np.random.default_rng(1).standard_normal((1, Q, DIM), np.float32)
     random = np.random.default_rng(2)
     rows = random.permutation(IMAGES)[:C]
-    kept = gather(codes["open"], rows, willneed=True)
+    kept = gather(codes["open"], rows)
 
     def reranked(rows: np.ndarray, gathered: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         return rerank(query, rows[None], lambda r: (gathered(r), scales[r]), codec="int8", k=K, dim=DIM)
@@ -98,8 +98,8 @@ def measured(path: Path, rounds: int, threads: int) -> Report:
     warm = interleaved(
         {
             "score alone": lambda: reranked(np.arange(C), lambda r: kept[r[0] : r[-1] + 1]),
-            "gather": lambda: gather(codes["open"], rows, willneed=True),
-            "gather + score": lambda: reranked(rows, lambda r: gather(codes["open"], r, willneed=True)),
+            "gather": lambda: gather(codes["open"], rows),
+            "gather + score": lambda: reranked(rows, lambda r: gather(codes["open"], r)),
         },
         rounds,
     )
@@ -112,16 +112,15 @@ def measured(path: Path, rounds: int, threads: int) -> Report:
 
     cold = interleaved(
         {
-            "page faults": lambda: reranked(rows, lambda r: gather(codes["open"], r, willneed=False)),
-            "WILLNEED": lambda: reranked(rows, lambda r: gather(codes["open"], r, willneed=True)),
+            "page faults": lambda: reranked(rows, lambda r: gather(codes["open"], r)),
         },
         max(3, rounds // 3),
-        before={"page faults": drop, "WILLNEED": drop},
+        before={"page faults": drop},
     )
     alone = warm["score alone"]
     table = [["warm: " + name, 1e3 * median(spent), ratio(spent, alone)] for name, spent in warm.items()]
     table += [
-        ["cold, gather + score: " + name, 1e3 * median(spent), ratio(spent, cold["WILLNEED"])]
+        ["cold, gather + score: " + name, 1e3 * median(spent), ratio(spent, cold["page faults"])]
         for name, spent in cold.items()
     ]
     return Report(

@@ -28,14 +28,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.fitted import read_fitted, write_fitted
-from crater_ray.index.items import items_schema
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import BASE_COLUMNS, PartEntry, done, part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, latest, numbers, publish
-from crater_ray.index.writer import PartWriter
+from crater_ray.index.writer import PartWriter, items_schema
 from crater_ray.jobs.segment import build, segments_for
 from crater_ray.plugins import PluginRef, registry
 from crater_ray.search.codecs import codec
@@ -67,7 +67,7 @@ class Real:
     """The views that all is drawn from: N views, G craters with two or more of them."""
 
     def __init__(self, root: Path) -> None:
-        opened = Snapshot(root)
+        opened = Snapshot(store_at(root))
         self.recipe, self.root = opened.recipe, root
         codes, self.scales = opened.gather(np.arange(len(opened)))
         self.codes = codes.reshape(len(opened), self.recipe.k, -1)
@@ -172,8 +172,8 @@ def write(
     if kept_as:
         size, scales = codec(kept_as).record_bytes(recipe.k, recipe.dim), codec(kept_as).scales
         recipe = replace(recipe, codec=kept_as, record_bytes=size, scales=scales)
-    create_or_check(out, recipe)
-    with DriverLock(out):
+    create_or_check(store_at(out), recipe)
+    with DriverLock(store_at(out)):
         started, entries = time.monotonic(), [held(real, out, recipe, queries, seed, process)]
         for number, count in enumerate(sizes(views - queries)):
             entries.append(part(real, out, recipe, number, count, seed, process))
@@ -181,19 +181,22 @@ def write(
             spent = time.monotonic() - started
             print(f"{out}: {ready:,} of {views:,} views, {spent:.0f} s", end="\r", file=sys.stderr)
         print(file=sys.stderr)
-        if latest(out) is None:
+        if latest(store_at(out)) is None:
             parts = tuple(sorted(entries, key=lambda entry: entry.name))
-            publish(out, Version(1, 0, parts, (), (reader(out),)))
+            publish(store_at(out), Version(1, 0, parts, (), (reader(out),)))
 
 
 def stage_one(out: Path, factory: str = "auto", whiten: bool = False) -> None:
     """Builds stage one over the parts that are there, and publishes it, as an index job does."""
-    opened = Snapshot(out)
+    opened = Snapshot(store_at(out))
     version = opened.version
-    with DriverLock(out):
-        shas = segments_for(out, opened.recipe, version.parts, version, factory, whiten, build)
+    with DriverLock(store_at(out)):
+        shas = segments_for(store_at(out), opened.recipe, version.parts, version, factory, whiten, build)
         if shas != version.segments:
-            publish(out, replace(version, number=version.number + 1, parent=version.number, segments=shas))
+            publish(
+                store_at(out),
+                replace(version, number=version.number + 1, parent=version.number, segments=shas),
+            )
 
 
 def sizes(views: int) -> Iterator[int]:
@@ -228,11 +231,11 @@ def held(real: Real, out: Path, recipe: Recipe, count: int, seed: int, process: 
     what = f"{real.recipe.digest()} {seed} {count} {process}"
     of_queries = recipe_of_queries(out / "queries", recipe, out)
     pairs = list(zip(tables, tokens, strict=True))
-    if latest(out / "queries") is None:
-        with DriverLock(out / "queries"):
+    if latest(store_at(out / "queries")) is None:
+        with DriverLock(store_at(out / "queries")):
             seconds = ((renamed(table), views[1::2]) for table, views in pairs)
             entry = kept(out / "queries", "queries", of_queries, what, seconds)
-            publish(out / "queries", Version(1, 0, (entry,), (), (reader(out),)))
+            publish(store_at(out / "queries"), Version(1, 0, (entry,), (), (reader(out),)))
     return kept(out, "held", recipe, what, ((table, views[::2]) for table, views in pairs))
 
 
@@ -241,10 +244,10 @@ def kept(
 ) -> PartEntry:
     """A part of those items and tokens, which is there already where it was made of the same."""
     digest = part_digest(recipe.digest(), [Item(name, name, what)])
-    there = done(root, name, digest)
+    there = done(store_at(root), name, digest)
     if there is not None:
         return there
-    with PartWriter(root, name, digest, recipe, COLUMNS) as writer:
+    with PartWriter(store_at(root), name, digest, recipe, COLUMNS) as writer:
         for table, tokens in blocks:
             writer.copy(table, vectors_of(tokens), *codec(recipe.codec).encode(tokens))
         return writer.commit()
@@ -280,7 +283,7 @@ def recipe_of(real: Real, out: Path, seed: int) -> Recipe:
     """The real one with means of tokens in stage one, under another seed: other bytes."""
     options = {**real.recipe.rerank.options, "of": "mean", "of_options": {}}
     shortlist = registry().ref("aggregator", real.recipe.rerank.name, options)
-    sha = write_fitted(out, read_fitted(real.root, real.recipe.fits["rerank"]))
+    sha = write_fitted(store_at(out), read_fitted(store_at(real.root), real.recipe.fits["rerank"]))
     return replace(
         real.recipe,
         shortlist=shortlist,
@@ -295,34 +298,36 @@ def recipe_of_queries(folder: Path, recipe: Recipe, gallery: Path) -> Recipe:
     """That of an index's queries, put in force."""
     size = codec("fp16").record_bytes(recipe.k, recipe.dim)
     for sha in recipe.fits.values():
-        write_fitted(folder, read_fitted(gallery, sha))
-    return create_or_check(folder, replace(recipe, side="query", codec="fp16", record_bytes=size, scales=0))
+        write_fitted(store_at(folder), read_fitted(store_at(gallery), sha))
+    return create_or_check(
+        store_at(folder), replace(recipe, side="query", codec="fp16", record_bytes=size, scales=0)
+    )
 
 
 def copy(real: Real, out: Path) -> None:
     """The real views and queries with means of tokens in stage one; every version of the queries."""
     recipe = recipe_of(real, out, 0)
-    create_or_check(out, recipe)
-    _copy(Snapshot(real.root), out, recipe, 1)
+    create_or_check(store_at(out), recipe)
+    _copy(Snapshot(store_at(real.root)), out, recipe, 1)
     of_queries = recipe_of_queries(out / "queries", recipe, out)
-    for number in numbers(real.root / "queries"):
-        _copy(Snapshot(real.root / "queries", number), out / "queries", of_queries, number)
+    for number in numbers(store_at(real.root / "queries")):
+        _copy(Snapshot(store_at(real.root / "queries"), number), out / "queries", of_queries, number)
 
 
 def _copy(opened: Snapshot, out: Path, recipe: Recipe, number: int) -> None:
-    if number in numbers(out):
+    if number in numbers(store_at(out)):
         return
     entries = []
-    with DriverLock(out):
+    with DriverLock(store_at(out)):
         for old in opened.parts:
             codes, scales = np.asarray(old.codes), np.asarray(old.scales)
             tokens = codec(recipe.codec).decode(codes, scales, recipe.k, recipe.dim)
             table = old.items()
             own = pa.schema([field for field in table.schema if field.name not in BASE_COLUMNS])
-            with PartWriter(out, old.entry.name, old.entry.digest, recipe, own) as writer:
+            with PartWriter(store_at(out), old.entry.name, old.entry.digest, recipe, own) as writer:
                 writer.copy(table, vectors_of(tokens), codes, scales)
                 entries.append(writer.commit())
-        publish(out, Version(number, number - 1, tuple(entries), (), opened.version.readers))
+        publish(store_at(out), Version(number, number - 1, tuple(entries), (), opened.version.readers))
 
 
 def reader(out: Path) -> PluginRef:

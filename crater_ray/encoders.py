@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from crater_ray.errors import BadImage, ConfigError, PluginError
-from crater_ray.index.recipe import Recipe
+from crater_ray.index.config import Recipe
+from crater_ray.index.store import Store
 from crater_ray.plugins import Aggregator, Backbone, Fitted, PluginRef, registry
 from crater_ray.types import Side
 
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 
 def build_encoder(
-    root: Path, recipe: Recipe, *, device: str = "cpu", threads: int | None = None, batch: int | None = None
+    store: Store, recipe: Recipe, *, device: str = "cpu", threads: int | None = None, batch: int | None = None
 ) -> Encoder:
     """The encoder a recipe names, its fits loaded. Raises PluginError for other weights."""
     from crater_ray.index.fitted import read_fitted
@@ -37,7 +37,7 @@ def build_encoder(
     one, many = here.current(recipe.shortlist), here.current(recipe.rerank)
     encoder = _encoder(backbone, one, many, batch or recipe.batch, recipe.precision, device, threads)
     for role, sha in recipe.fits.items():
-        fitted(encoder, role).load(read_fitted(root, sha))
+        fitted(encoder, role).load(read_fitted(store, sha))
     return encoder
 
 

@@ -31,17 +31,18 @@ class PluginTable(Used):
         return dict(self.__pydantic_extra__ or {})
 
 
-def url_of(path: Path) -> str | None:
-    """The address that a path was made of, such as s3://bucket/folder; None for a folder.
+def url_of(address: str | Path) -> str | None:
+    """An address such as s3://bucket/folder, also of a Path that was made of it; None for a folder.
 
     Raises ConfigError for an address of any other kind.
     """
-    found = re.match(r"([a-z][a-z0-9+]+):/+(?!/)", path.as_posix())
+    text = str(address)
+    found = re.match(r"([a-z][a-z0-9+]+):/+(?!/)", text)
     if found is None:
         return None
     if found[1] != "s3":
-        raise ConfigError(f"{path}: an index lies in a folder or on s3://bucket/folder, not on {found[1]}://")
-    return f"s3://{path.as_posix()[found.end() :]}"
+        raise ConfigError(f"{text}: an index lies in a folder or on s3://bucket/folder, not on {found[1]}://")
+    return f"s3://{text[found.end() :].rstrip('/')}"
 
 
 def told(path: Path) -> str:

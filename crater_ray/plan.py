@@ -13,10 +13,11 @@ import numpy as np
 
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.index.items import items_file, items_schema, items_table
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.config import Recipe, find_recipe
 from crater_ray.index.parts import CODES, ITEMS, PART, SCALES, VECTORS
-from crater_ray.index.recipe import Recipe, find_recipe
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
+from crater_ray.index.writer import items_file, items_schema, items_table
 from crater_ray.jobs.segment import BLOCK, MOST_ROWS
 from crater_ray.plugins import Aggregator, Backbone, Reader, registry
 
@@ -241,7 +242,7 @@ def shape_of(job: Job, like: Path | None = None) -> Shape:
 
     Raises ConfigError when `like` keeps other tokens than the job.
     """
-    recipe = find_recipe(like or job.out)
+    recipe = find_recipe(store_at(like or job.out))
     if recipe is not None:
         asked = (job.backbone.name, job.shortlist.name, job.rerank.name, job.rerank.codec)
         there = (recipe.backbone.name, recipe.shortlist.name, recipe.rerank.name, recipe.codec)
@@ -291,7 +292,7 @@ def listed(reader: Reader) -> Listing:
 
 def like_index(root: Path) -> Listing:
     """Of an index that is there: the parts in force, three of them looked at. Raises IndexMismatch."""
-    snapshot = Snapshot(root)
+    snapshot = Snapshot(store_at(root))
     full = [part for part in snapshot.parts if len(part)]
     if not full:
         raise ConfigError(f"{root} holds no view to plan with")

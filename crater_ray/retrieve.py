@@ -12,7 +12,8 @@ import numpy as np
 from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, IndexMismatch, QueryError
 from crater_ray.index.fitted import Arrays
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.jobfile import told
 from crater_ray.plugins import Reader, registry
 from crater_ray.types import Hit, Side, TokenPair, Tokens, candidates_in
@@ -47,8 +48,8 @@ class Index:
         device: str = "cpu",
     ) -> None:
         self.root, self.threads, self.device = Path(root), threads, here(device)
-        self.snapshot = Snapshot(self.root, version, segments)
-        self.snapshot.bring()
+        self.snapshot = Snapshot(store_at(self.root), version, segments)
+        self.snapshot.download()
         self.recipe = self.snapshot.recipe
 
     def __len__(self) -> int:
@@ -75,7 +76,8 @@ class Index:
     @cached_property
     def encoder(self) -> Encoder:
         """One image at a time: a query does not wait for a batch."""
-        return build_encoder(self.root, self.recipe, threads=self.threads, batch=1, device=self.device)
+        store = self.snapshot.store
+        return build_encoder(store, self.recipe, threads=self.threads, batch=1, device=self.device)
 
     @cached_property
     def codec(self) -> Codec:

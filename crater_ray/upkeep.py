@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from crater_ray.index.store import store_at
 from crater_ray.jobfile import told as said
 from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
 
@@ -19,9 +20,9 @@ from crater_ray.options import columns, index_argument, job_argument, json_optio
 @json_option
 def info(index: Path, as_json: bool) -> None:
     """What an index holds: its version, parts, recipe, bytes an image, skipped items."""
-    from crater_ray.index.verify import info as describe
+    from crater_ray.index.info import info as describe
 
-    found = describe(index)
+    found = describe(store_at(index))
     show(
         found,
         as_json,
@@ -41,7 +42,7 @@ def verify(index: Path, as_json: bool) -> None:
     """Check every checksum of every file of an index; name each bad one and exit 1."""
     from crater_ray.index.verify import verify as check
 
-    found = check(index)
+    found = check(store_at(index))
 
     def text() -> str:
         lines = [f"{problem.path}: {problem.reason}" for problem in found.problems]
@@ -68,9 +69,9 @@ def parts() -> None:
 @json_option
 def list_parts(index: Path, number: int | None, as_json: bool) -> None:
     """Every part by name: rows, skipped items, bytes, reader, and the pack it stands in."""
-    from crater_ray.index.inventory import inventory
+    from crater_ray.index.info import inventory
 
-    lines = inventory(index, number)
+    lines = inventory(store_at(index), number)
 
     def text() -> str:
         cells = [
@@ -94,7 +95,7 @@ def drop_parts(index: Path, names: Sequence[str], as_json: bool) -> None:
     """
     from crater_ray.jobs.change import drop
 
-    done = drop(index, names)
+    done = drop(store_at(index), names)
     version = done.version
     told = {
         "version": version.number,
@@ -136,7 +137,7 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
     """
     from crater_ray.jobs.compact import compact as run
 
-    done = run(index, rows=rows, segments=segments)
+    done = run(store_at(index), rows=rows, segments=segments)
     show(asdict(done), as_json, lambda: f"{said(index)}: {done.as_text()}")
 
 
@@ -156,9 +157,9 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
 @json_option
 def collect(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -> None:
     """Remove old versions that nobody reads, and what only they refer to."""
-    from crater_ray.index.collect import collect as run
+    from crater_ray.index.gc import collect as run
 
-    done = run(index, keep, force=force, dry=dry_run)
+    done = run(store_at(index), keep, force=force, dry=dry_run)
     word = "would remove" if dry_run else "removed"
     show(asdict(done), as_json, lambda: f"{said(index)}: {word} {done.as_text()}")
 

@@ -15,6 +15,7 @@ WORDS = {
     "errors",
     "types",
     "config",
+    "files",
     "image_files",
     "images",
     "jobfile",

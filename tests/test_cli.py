@@ -114,7 +114,7 @@ def test_a_fault_of_ours_is_exit_1_and_a_traceback_only_with_debug(
     def broken(_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("crater_ray.index.verify.info", broken)
+    monkeypatch.setattr("crater_ray.index.info.info", broken)
     code, _, err = call(capsys, "info", ".")
     assert code == 1
     assert err.startswith("Error: RuntimeError: a bug")

@@ -15,9 +15,10 @@ import pytest
 from crater_ray import plan
 from crater_ray.cli import main
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.parts import part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import How
@@ -90,23 +91,25 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         max_pixels=1000,
         seed=0,
     )
-    create_or_check(root, recipe)
+    create_or_check(store_at(root), recipe)
     random, parts = np.random.default_rng(0), []
     for name in reader.parts():
         items = reader.read(name)
         vectors = random.standard_normal((len(items), 1, SHAPE.shortlist_dim)).astype(np.float16)
         codes = random.integers(0, 256, (len(items), SHAPE.record_bytes), dtype=np.uint8)
         scales = random.random((len(items), 1), dtype=np.float32)
-        with PartWriter(root, name, part_digest(recipe.digest(), items), recipe, reader.columns) as part:
+        with PartWriter(
+            store_at(root), name, part_digest(recipe.digest(), items), recipe, reader.columns
+        ) as part:
             part.append(items, vectors, codes, scales)
             parts.append(part.commit())
-    shas = stage_one(root, recipe, [tuple(parts)], How(factory, whiten=True))
-    publish(root, Version(1, 0, tuple(parts), shas, (ref("reader", "craters"),)))
+    shas = stage_one(store_at(root), recipe, [tuple(parts)], How(factory, whiten=True))
+    publish(store_at(root), Version(1, 0, tuple(parts), shas, (ref("reader", "craters"),)))
 
 
 def on_disk(root: Path) -> dict[str, int]:
     """kind of file -> bytes, of what the version in force refers to."""
-    snapshot = Snapshot(root)
+    snapshot = Snapshot(store_at(root))
     found: dict[str, int] = {"versions and segments": 0, "shortlist.faiss": 0, "fitted": 0}
     for part in snapshot.parts:
         for path in part.folder.iterdir():
@@ -146,9 +149,9 @@ def test_a_plan_is_what_the_built_index_weighs(tmp_path: Path, factory: str) -> 
 
 @pytest.mark.real
 def test_a_plan_is_what_20_000_views_of_the_moon_weigh() -> None:
-    if not (MOON / "recipe.json").exists():
+    if not (MOON / "index.json").exists():
         pytest.skip("indexes/moon20k is not built: crater-ray index benchmarks/moon20k.toml")
-    recipe = Snapshot(MOON).recipe
+    recipe = Snapshot(store_at(MOON)).recipe
     shape = plan.Shape.of(recipe)
     listing = plan.like_index(MOON)
     foretold = plan.estimate(shape, listing, views=listing.views, factory="Flat", whiten=True)

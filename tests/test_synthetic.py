@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.fitted import write_fitted
-from crater_ray.index.opened import Snapshot
 from crater_ray.index.parts import part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
@@ -61,16 +62,23 @@ def real(root: Path) -> Path:
         precision="bf16",
         max_pixels=1000,
         seed=0,
-        fits={"rerank": write_fitted(root, {"centre": np.zeros(DIM, np.float32), "axes": np.eye(DIM)})},
+        fits={
+            "rerank": write_fitted(store_at(root), {"centre": np.zeros(DIM, np.float32), "axes": np.eye(DIM)})
+        },
     )
-    create_or_check(root, recipe)
+    create_or_check(store_at(root), recipe)
     random = np.random.default_rng(0)
     items = [Item(f"H{n // 2}_x{2 + n % 2}", f"H{n // 2}", f"H{n}") for n in range(60)]
     tokens = random.standard_normal((60, K, DIM)).astype(np.float32)
     vectors = tokens.mean(1, keepdims=True).astype(np.float16)
-    with PartWriter(root, "all", part_digest(recipe.digest(), items), recipe, pa.schema([])) as part:
+    with PartWriter(
+        store_at(root), "all", part_digest(recipe.digest(), items), recipe, pa.schema([])
+    ) as part:
         part.append(items, vectors, *codec("int2").encode(tokens))
-        publish(root, Version(1, 0, (part.commit(),), (), (ref("reader", "folder", {"root": str(root)}),)))
+        publish(
+            store_at(root),
+            Version(1, 0, (part.commit(),), (), (ref("reader", "folder", {"root": str(root)}),)),
+        )
     return root
 
 
@@ -102,12 +110,12 @@ def test_an_index_is_drawn_in_the_real_format(
         "held": 20,
     }
     for root in (tmp_path / "one", tmp_path / "one" / "queries"):
-        assert verify(root).problems == ()
+        assert verify(store_at(root)).problems == ()
     tokens = index.stored(np.arange(250))[1]
     means = tokens.mean(1)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     assert (np.einsum("nd,nd->n", means, index.vectors()[:, 0].astype(np.float32)) > 0.8).all()
-    asked = Snapshot(tmp_path / "one" / "queries")
+    asked = Snapshot(store_at(tmp_path / "one" / "queries"))
     assert asked.groups.to_pylist() == [f"Q{n:08d}" for n in range(20)]
     assert set(asked.groups.to_pylist()) <= set(index.groups)
     assert index.search(id="Q00000003_x2", top=3, mode="exact")
@@ -148,7 +156,7 @@ def test_tokens_of_several_views_are_taken_each_from_its_own(synthetic: ModuleTy
     opened = synthetic.Real(source)
     assert opened.pairs.shape == (30, 2)
     rows = np.array([[0, 0, 1, 1]])
-    kept = codec("int2").decode(*Snapshot(source).gather(np.array([0, 1])), K, DIM)
+    kept = codec("int2").decode(*Snapshot(store_at(source)).gather(np.array([0, 1])), K, DIM)
     kept /= np.linalg.norm(kept, axis=2, keepdims=True)
     np.testing.assert_allclose(opened.tokens(rows)[0], [*kept[0, :2], *kept[1, 2:]], atol=1e-6)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crater_ray.config import Job, RerankTable, ShortlistTable
 from crater_ray.errors import IndexMismatch
-from crater_ray.index.recipe import Recipe, find_recipe, read_recipe
+from crater_ray.index.config import Recipe, find_recipe, read_recipe
+from crater_ray.index.store import Store
 from crater_ray.index.token_cache import CachedTokens, TokenCache, token_key
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.cluster import cluster
@@ -146,10 +146,8 @@ def _read(job: Job) -> tuple[Cached, Cached] | None:
     return found[0], found[1]
 
 
-def _where(job: Job, side: Side) -> tuple[Path, PluginRef]:
-    if side == "gallery":
-        return job.out, job.reader_ref()
-    return index_job.queries_folder(job), job.queries_ref()
+def _where(job: Job, side: Side) -> tuple[Store, PluginRef]:
+    return index_job.place_of(job, side), job.reader_ref() if side == "gallery" else job.queries_ref()
 
 
 def _parts(recipe: Recipe, ref: PluginRef, cache: TokenCache) -> Cached | None:

@@ -16,6 +16,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.evaluation.own import own
 from crater_ray.evaluation.trec import write_qrels, write_run
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.progress import Counter
@@ -116,10 +117,10 @@ def run(
         deep = candidates_in(mode, candidates)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if latest(job.out) is None:
+    if latest(store_at(job.out)) is None:
         index_job.run(job, quiet=quiet)
     index_job.run(job, side="query", quiet=quiet)
-    gallery, queries = Index(job.out), Index(index_job.queries_folder(job))
+    gallery, queries = Index(job.out), Index(index_job.place_of(job, "query").url)
     listed = _listed(job)
     asked = [listed[id] for id in queries.ids]
     wanted = [item.relevant or {item.group: 1.0} for item in asked]

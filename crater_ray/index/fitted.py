@@ -12,38 +12,40 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from crater_ray.errors import DamagedIndex
-from crater_ray.index.bucket import folder
-from crater_ray.index.copies import fetch
-from crater_ray.index.store import FITTED, write_whole
+from crater_ray.index.store import FITTED, Store
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def fitted_path(root: Path, sha: str) -> Path:
-    return folder(root) / FITTED / f"{sha}.safetensors"
+def fitted_path(store: Store, sha: str) -> Path:
+    return store.local / _key(sha)
 
 
-def write_fitted(root: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+def _key(sha: str) -> str:
+    return f"{FITTED}/{sha}.safetensors"
+
+
+def write_fitted(store: Store, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """The sha (xxh3_128 hex of the file's bytes) under which the arrays now stand. Raises StorageFull."""
     data = save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
     sha = xxhash.xxh3_128_hexdigest(data)
-    path = fitted_path(root, sha)
+    path = fitted_path(store, sha)
     if not (path.exists() and path.read_bytes() == data):
-        write_whole(root, path, data)
+        store.put(_key(sha), data)
     return sha
 
 
-def fitted_file(root: Path, sha: str) -> Path:
+def fitted_file(store: Store, sha: str) -> Path:
     """The file of that content, here. Raises DamagedIndex when object storage has it otherwise, or not."""
-    path = fitted_path(root, sha)
-    if not fetch(root, path, lambda data, where: _check(data, where, sha)):
+    path = fitted_path(store, sha)
+    if not store.fetch(_key(sha), lambda data, where: _check(data, where, sha)):
         raise DamagedIndex(f"{path} is missing: what aggregators learnt; restore it from a copy")
     return path
 
 
-def read_fitted(root: Path, sha: str) -> Arrays:
+def read_fitted(store: Store, sha: str) -> Arrays:
     """The arrays of `write_fitted`. Raises DamagedIndex when they are missing or changed."""
-    path = fitted_file(root, sha)
+    path = fitted_file(store, sha)
     data = path.read_bytes()
     _check(data, str(path), sha)
     try:

@@ -8,13 +8,11 @@ import json
 import os
 import socket
 import warnings
-from pathlib import Path
 from types import TracebackType
 
 from crater_ray.errors import IndexMismatch
-from crater_ray.index.bucket import bucket, folder
-from crater_ray.index.store import LOCK, check_root, make_folder, room
-from crater_ray.jobfile import told
+from crater_ray.files import writing
+from crater_ray.index.store import LOCK, Store
 
 _BUSY = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -28,28 +26,26 @@ class DriverLock:
     StorageFull.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = Path(root)
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._handle = -1
 
     def __enter__(self) -> DriverLock:
-        check_root(self._root)
-        where = bucket(self._root)
-        if where is not None:
-            where.begin()
-        path = folder(self._root) / LOCK
         try:
-            make_folder(self._root, path.parent)
-            with room(self._root, path):
+            self._store.begin()
+            path = self._store.local / LOCK
+            with writing(path):
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise IndexMismatch(
-                f"{self._root} cannot be written ({error.strerror}); name another `out`"
+                f"{self._store.url} cannot be written ({error.strerror}); name another `out`"
             ) from None
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
-            raise IndexMismatch(f"{self._root} is on a read-only file system; name another `out`") from None
+            raise IndexMismatch(
+                f"{self._store.url} is on a read-only file system; name another `out`"
+            ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -57,21 +53,21 @@ class DriverLock:
             os.close(handle)
             if error.errno in _BUSY:
                 raise IndexMismatch(
-                    f"another driver ({_named(holder)}) writes {told(self._root)}; wait for it or use "
+                    f"another driver ({_named(holder)}) writes {self._store.url}; wait for it or use "
                     "another `out`"
                 ) from None
             if error.errno not in _CANNOT:
                 raise
             # Parts and versions are safe without it: rename and link elect one writer. Work is done twice.
             warnings.warn(
-                f"{self._root} is on a file system without locks ({error.strerror}); "
+                f"{self._store.url} is on a file system without locks ({error.strerror}); "
                 "start one driver at a time there",
                 stacklevel=2,
             )
             return self
         self._handle = handle
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n"
-        with room(self._root, path):
+        with writing(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, text, 0)
         return self

@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
-from crater_ray.index.bucket import folder
-from crater_ray.index.copies import Copy, bring, fetch, fetch_all, mend
+from crater_ray.files import Sum, sum_of
+from crater_ray.index.checksummed_json import canonical, read_checksummed
 from crater_ray.index.gather import ranges
-from crater_ray.index.sealed import canonical, unseal
-from crater_ray.index.store import PARTS, Sum, sum_of
+from crater_ray.index.store import PARTS, Copy, Store
 from crater_ray.types import Item
 
 ITEMS, VECTORS, CODES, SCALES, PART = "items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"
@@ -76,16 +75,20 @@ def check_name(name: str) -> None:
         )
 
 
-def part_folder(root: Path, name: str, digest: str) -> Path:
+def part_folder(store: Store, name: str, digest: str) -> Path:
+    return store.local / part_key(name, digest)
+
+
+def part_key(name: str, digest: str) -> str:
     check_name(name)
-    return folder(root) / PARTS / f"{name}.{digest}"
+    return f"{PARTS}/{name}.{digest}"
 
 
-def done(root: Path, name: str, digest: str) -> PartEntry | None:
+def done(store: Store, name: str, digest: str) -> PartEntry | None:
     """The finished part of that name and digest, None when it is absent or a file is missing or short."""
-    place = part_folder(root, name, digest)
     try:
-        if not fetch(root, place / PART) and not place.is_dir():
+        place = _fetched(store, name, digest)
+        if place is None:
             return None
         record = read_record(place)
         check_sizes(place, record)
@@ -141,7 +144,7 @@ class Record:
 
 def read_record(folder: Path) -> Record:
     """Raises DamagedIndex naming part.json."""
-    plain = unseal(folder / PART, "what the part holds")
+    plain = read_checksummed(folder / PART, "what the part holds")
     try:
         files = {name: Sum(**told) for name, told in plain["files"].items()}
         m, dim = plain["vectors"]
@@ -162,6 +165,14 @@ def read_record(folder: Path) -> Record:
 
 
 _AGAIN = "delete the part's folder and run `crater-ray index` again"
+_RUN_AGAIN = "run `crater-ray index` again to make it"
+
+
+def _fetched(store: Store, name: str, digest: str) -> Path | None:
+    """The folder of a part, its part.json here; None where there is none."""
+    place = part_folder(store, name, digest)
+    there = store.fetch(f"{part_key(name, digest)}/{PART}")
+    return place if there or place.is_dir() else None
 
 
 def copies(place: Path, record: Record) -> list[Copy]:
@@ -190,7 +201,7 @@ def check_part(part: Part) -> None:
 
     A bad copy of what lies on object storage is copied again.
     """
-    mend(part.root, part.copies())
+    part.store.download(part.copies(), repair=True)
     if part.record.attempt:
         return
     check_sizes(part.folder, part.record)
@@ -202,8 +213,8 @@ def check_part(part: Part) -> None:
 class Part:
     """One finished part, read-only. Rows n, m vectors of G, record of R bytes, s scales."""
 
-    def __init__(self, root: Path, folder: Path, entry: PartEntry, record: Record) -> None:
-        self.root, self.folder, self.entry, self.record = root, folder, entry, record
+    def __init__(self, store: Store, folder: Path, entry: PartEntry, record: Record) -> None:
+        self.store, self.folder, self.entry, self.record = store, folder, entry, record
 
     def __len__(self) -> int:
         return self.record.rows
@@ -216,7 +227,7 @@ class Part:
     def path(self, name: str) -> Path:
         """Of one of its files, which is here then."""
         if self.record.attempt:
-            bring(self.root, self.copies([name]))
+            self.store.download(self.copies([name]))
         return self.folder / name
 
     def items(self, columns: Iterable[str] | None = None) -> pa.Table:
@@ -292,11 +303,11 @@ def in_memory(handle: int, offsets: Iterable[int]) -> bool:
         return False
 
 
-def open_part(root: Path, entry: PartEntry) -> Part:
+def open_part(store: Store, entry: PartEntry) -> Part:
     """The part's rows, sizes checked. Raises DamagedIndex naming the file that is missing, short or long."""
-    place = part_folder(root, entry.name, entry.digest)
-    if not fetch(root, place / PART) and not place.is_dir():
-        raise DamagedIndex(f"{place} is missing; run `crater-ray index` again to make it")
+    place = _fetched(store, entry.name, entry.digest)
+    if place is None:
+        raise DamagedIndex(f"{part_folder(store, entry.name, entry.digest)} is missing; {_RUN_AGAIN}")
     record = read_record(place)
     if (record.name, record.digest, record.rows) != (entry.name, entry.digest, entry.rows):
         raise DamagedIndex(
@@ -304,25 +315,23 @@ def open_part(root: Path, entry: PartEntry) -> Part:
             f"but the version lists {entry.rows} of {entry.folder}; {_AGAIN}"
         )
     check_sizes(place, record)
-    return Part(root, place, entry, record)
+    return Part(store, place, entry, record)
 
 
-def open_parts(root: Path, entries: Sequence[PartEntry], names: Iterable[str] | None = ()) -> list[Part]:
+def open_parts(store: Store, entries: Sequence[PartEntry], names: Iterable[str] | None = ()) -> list[Part]:
     """Many parts, and the files named of each (None: all) here: from object storage several at once."""
-    fetch_all(root, [part_folder(root, entry.name, entry.digest) / PART for entry in entries])
-    parts = [open_part(root, entry) for entry in entries]
+    store.fetch_all([f"{part_key(entry.name, entry.digest)}/{PART}" for entry in entries])
+    parts = [open_part(store, entry) for entry in entries]
     wanted = None if names is None else list(names)
-    bring(root, [copy for part in parts for copy in part.copies(wanted)])
+    store.download([copy for part in parts for copy in part.copies(wanted)])
     return parts
 
 
-def recorded(root: Path, entry: PartEntry) -> Record:
+def recorded(store: Store, entry: PartEntry) -> Record:
     """What part.json says of a part. Raises DamagedIndex."""
-    place = part_folder(root, entry.name, entry.digest)
-    fetch(root, place / PART)
-    return read_record(place)
+    return read_record(_fetched(store, entry.name, entry.digest) or store.local / PARTS / entry.folder)
 
 
-def skipped(root: Path, entry: PartEntry) -> dict[str, str]:
+def skipped(store: Store, entry: PartEntry) -> dict[str, str]:
     """id -> why it was quarantined. Raises DamagedIndex."""
-    return dict(recorded(root, entry).skipped)
+    return dict(recorded(store, entry).skipped)

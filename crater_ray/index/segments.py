@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,10 @@ from typing import Any
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.bucket import bucket, folder
-from crater_ray.index.copies import Copy, fetch, send
+from crater_ray.files import Sum, remove_folder, storage_full, sum_of, sync_file, write_stream, writing
+from crater_ray.index.checksummed_json import canonical, checksummed, read_checksummed
 from crater_ray.index.parts import PartEntry
-from crater_ray.index.sealed import canonical, seal, unseal
-from crater_ray.index.store import (
-    SEGMENTS,
-    Stream,
-    Sum,
-    attempt,
-    move_folder,
-    remove_folder,
-    room,
-    storage_full,
-    sum_of,
-    sync_file,
-)
+from crater_ray.index.store import SEGMENTS, Copy, Store, attempt
 
 SEGMENT, SHORTLIST = "segment.json", "shortlist.faiss"
 AUTO = "auto"  # what a job asks for where a rule of the vectors' number may choose the factory
@@ -106,19 +93,18 @@ def segment_key(parts: Sequence[PartEntry], how: StageOne) -> str:
     return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, *later])))
 
 
-def write_segment(root: Path, parts: Sequence[PartEntry], how: StageOne, write: Write | None = None) -> str:
+def write_segment(store: Store, parts: Sequence[PartEntry], how: StageOne, write: Write | None = None) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.
     """
     sha = segment_key(parts, how)
-    if _stands(root, sha):
+    if _stands(store, sha):
         return sha
-    target = folder(root) / SEGMENTS / sha
-    own = attempt(root, f"segment.{sha[:8]}")
-    sent = uuid.uuid4().hex if bucket(root) is not None else ""
+    own = attempt(store, f"segment.{sha[:8]}")
+    commit_id = store.commit_id()
     try:
-        made, tuning = _write_file(root, own / SHORTLIST, write) if write is not None else (None, None)
+        made, tuning = _write_file(own / SHORTLIST, write) if write is not None else (None, None)
         later = {"quantizer": how.quantizer, "auto": how.auto or None, "tuning": tuning and dict(tuning)}
         payload = {
             "format": 1,
@@ -131,34 +117,28 @@ def write_segment(root: Path, parts: Sequence[PartEntry], how: StageOne, write: 
             "fitted": how.fitted,
             "file": None if made is None else made.payload(),
             **{name: value for name, value in later.items() if value is not None},
-            **({"attempt": sent} if sent else {}),
+            **({"attempt": commit_id} if commit_id else {}),
         }
-        with Stream(root, own / SEGMENT) as stream:
-            stream.write(seal(payload))
-            stream.close()
-        if sent and not send(root, own, target, SEGMENT, sent):
-            read_segment(root, sha)  # another's, made of the same; raises where it is damaged
-        elif not move_folder(root, own, target) and not _stands(root, sha):
-            target.rename(attempt(root, f"damaged.segment.{sha[:8]}"))
-            move_folder(root, own, target)
+        write_stream(own / SEGMENT, checksummed(payload))
+        store.publish(own, f"{SEGMENTS}/{sha}", SEGMENT, commit_id, lambda: _stands(store, sha))
     finally:
         remove_folder(own)
     return sha
 
 
-def read_segment(root: Path, sha: str) -> Segment:
+def read_segment(store: Store, sha: str) -> Segment:
     """Raises DamagedIndex naming the file that is missing or not as long as it was."""
-    segment = read_record(root, sha)
+    segment = read_record(store, sha)
     check_size(segment)
     return segment
 
 
-def read_record(root: Path, sha: str) -> Segment:
+def read_record(store: Store, sha: str) -> Segment:
     """What segment.json says, its file unchecked. Raises DamagedIndex naming segment.json."""
-    place = folder(root) / SEGMENTS / sha
-    if not fetch(root, place / SEGMENT) and not place.is_dir():
+    place = store.local / SEGMENTS / sha
+    if not store.fetch(f"{SEGMENTS}/{sha}/{SEGMENT}") and not place.is_dir():
         raise DamagedIndex(f"{place} is missing; run `crater-ray index` again to make it")
-    plain = unseal(place / SEGMENT, "what the segment spans")
+    plain = read_checksummed(place / SEGMENT, "what the segment spans")
     try:
         told = plain["file"]
         made = None if told is None else Sum(**told)
@@ -199,28 +179,28 @@ def check_size(segment: Segment) -> None:
 def check_segment(segment: Segment) -> None:
     """Reads the whole FAISS file: a flipped bit there would load silently. Raises DamagedIndex.
 
-    A copy of what lies on object storage is looked after where it is made: copies.mend.
+    A copy of what lies on object storage is looked after by Store.download.
     """
     check_size(segment)
     if not segment.attempt and segment.file is not None and sum_of(segment.file) != segment.sum:
         raise DamagedIndex(f"{segment.file} does not match its checksum; {_AGAIN}")
 
 
-def _stands(root: Path, sha: str) -> bool:
+def _stands(store: Store, sha: str) -> bool:
     try:
-        read_segment(root, sha)
+        read_segment(store, sha)
     except (DamagedIndex, IndexMismatch):
         return False
     return True
 
 
-def _write_file(root: Path, path: Path, write: Write) -> tuple[Sum, Mapping[str, Any] | None]:
-    with room(root, path):
+def _write_file(path: Path, write: Write) -> tuple[Sum, Mapping[str, Any] | None]:
+    with writing(path):
         try:
             tuning = write(path)
         except RuntimeError as error:  # FAISS: the reason is in the text alone
             if "No space left" in str(error) or "quota" in str(error).lower():
-                raise storage_full(root, path) from error
+                raise storage_full(path) from error
             raise
         sync_file(path)
     return sum_of(path), tuning

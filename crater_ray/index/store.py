@@ -1,28 +1,24 @@
-"""How files reach the disk: by write(), hashed on the way, fsynced, then renamed or linked into place.
+"""Where an index lies: a folder, or object storage with a cache of its files here. Keys are relative to it.
 
-Nothing is written through a memory map: a full disk under a map kills the process (SIGBUS).
+A file never changes under its key, but for index.json. A part or segment is a folder whose record (part.json,
+segment.json) is written last: it is there whole or not at all.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Protocol
 
-import xxhash
+from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.files import Sum, make_folder, move_folder, new_folder, write_new, write_whole
+from crater_ray.jobfile import url_of
 
-from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
-from crater_ray.index.bucket import ORIGIN, Bucket, bucket, folder
-
-RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
-    "recipe.json",
+CONFIG, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
+    "index.json",
     "fitted",
     "parts",
     "segments",
@@ -30,255 +26,211 @@ RECIPE, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
     "tmp",
     ".lock",
 )
-_BEFORE_RECIPE = {FITTED, TMP, LOCK, "lost+found"}  # what a folder may hold and still count as new
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_CHUNK = 4 << 20
+ORIGIN = "origin.json"  # the first object of an index on object storage: its uuid
+_BEFORE_CONFIG = {FITTED, TMP, LOCK, "lost+found"}  # what a place may hold and still count as new
+_TRIES = 8  # at replacing a damaged folder that another driver may be replacing too
+
+Check = Callable[[bytes, str], object]  # data and where it is from; raises for what must not be used
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
-    """Size in bytes and xxh3_128 hex of one file."""
+class Copy:
+    """A file of an index, the key under which object storage has it, and what it holds."""
 
-    bytes: int
-    xxh3_128: str
+    path: Path
+    key: str
+    told: Sum
 
-    def payload(self) -> dict[str, Any]:
-        return {"bytes": self.bytes, "xxh3_128": self.xxh3_128}
+    @property
+    def there(self) -> bool:
+        try:
+            return os.stat(self.path).st_size == self.told.bytes
+        except FileNotFoundError:
+            return False
 
 
-def check_root(root: Path) -> None:
-    """Raises IndexMismatch when `root` is a file or holds something else, DamagedIndex for a lost recipe."""
-    where = bucket(root)
-    if where is not None:
-        _check_bucket(where)
-        return
-    if not root.exists():
-        return
-    if not root.is_dir():
-        raise IndexMismatch(f"{root} is not an index: it is a file; name a folder in `out`")
-    names = sorted(os.listdir(root))
-    if RECIPE in names:
+class Store(Protocol):
+    """What an index needs of the place where it lies. Pickles as its address.
+
+    Every method raises StorageFull, and on object storage StorageError when it does not answer or refuses;
+    ConfigError the first time.
+    """
+
+    @property
+    def url(self) -> str:
+        """The address, as people write it."""
+
+    @property
+    def local(self) -> Path:
+        """The folder of its files on this machine: itself, or a cache."""
+
+    def inside(self, name: str) -> Store:
+        """A place of its own below this one."""
+
+    def as_folder(self, why: str) -> Path:
+        """The folder it is. Raises ConfigError, which says `why` it must be one."""
+
+    def begin(self) -> None:
+        """Makes it the place of an index. Raises IndexMismatch where it holds something else."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """What stands in a folder, wherever it lies; nothing in one that is not there."""
+
+    def unfinished(self) -> list[str]:
+        """Keys below which uploads were left that no record names."""
+
+    def fetch(self, key: str, check: Check | None = None, *, fresh: bool = False) -> bool:
+        """Whether a small file is there, and a checked copy of it now at local / key.
+
+        A file with a checksum of its own needs no `check`. `fresh`: it may have changed since it was copied.
+        """
+
+    def fetch_all(self, keys: Sequence[str]) -> None:
+        """Fetches many at once; one that is not there is left to whoever needs it."""
+
+    def download(self, copies: Iterable[Copy], *, repair: bool = False) -> None:
+        """Makes what is not here yet, each file whole and checked, or not at all.
+
+        `repair` reads those that are here as well. Raises DamagedIndex naming the object that is gone or not
+        what was written.
+        """
+
+    def no_cache(self) -> AbstractContextManager[Store]:
+        """The same place with no file copied yet; its copies go at the end."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """The file holds `data`, all of it or as it was before."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """True when the file is now there with our data, False when another's was first: one writer wins."""
+
+    def remove(self, key: str) -> None:
+        """Removes a file."""
+
+    def commit_id(self) -> str:
+        """What a record must hold to be told from another's; nothing in a folder, where a rename decides."""
+
+    def publish(
+        self, own: Path, folder: str, record: str, commit_id: str, standing: Callable[[], bool]
+    ) -> bool:
+        """True when the files of `own` now stand as `folder`, False when another's stand there.
+
+        `standing()` says whether what is there is whole; in a folder it is replaced if it is not. `record`
+        is the file that holds the commit_id. Raises IndexMismatch, DamagedIndex.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStore:
+    """An index in a folder."""
+
+    local: Path
+
+    @property
+    def url(self) -> str:
+        return str(self.local)
+
+    def inside(self, name: str) -> Store:
+        return FolderStore(self.local / name)
+
+    def as_folder(self, why: str) -> Path:
+        return self.local
+
+    def begin(self) -> None:
+        check_place(self)
+        make_folder(self.local)
+
+    def names(self, folder: str = "") -> list[str]:
+        path = self.local / folder
+        if folder or path.is_dir() or not path.exists():
+            return sorted(os.listdir(path)) if path.is_dir() else []
+        raise IndexMismatch(f"{path} is not an index: it is a file; name a folder in `out`")
+
+    def unfinished(self) -> list[str]:
+        return []  # attempts are in tmp/
+
+    def fetch(self, key: str, check: Check | None = None, *, fresh: bool = False) -> bool:
+        return os.path.lexists(self.local / key)
+
+    def fetch_all(self, keys: Sequence[str]) -> None:
+        pass
+
+    def download(self, copies: Iterable[Copy], *, repair: bool = False) -> None:
+        pass
+
+    def no_cache(self) -> AbstractContextManager[Store]:
+        return nullcontext(self)
+
+    def put(self, key: str, data: bytes) -> None:
+        write_whole(self.local / key, data, self.local / TMP)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return write_new(self.local / key, data, self.local / TMP)
+
+    def remove(self, key: str) -> None:
+        (self.local / key).unlink(missing_ok=True)
+
+    def commit_id(self) -> str:
+        return ""
+
+    def publish(
+        self, own: Path, folder: str, record: str, commit_id: str, standing: Callable[[], bool]
+    ) -> bool:
+        target = self.local / folder
+        for _ in range(_TRIES):
+            if move_folder(own, target):
+                return True
+            if standing():
+                return False
+            set_aside(target, self.local / TMP)
+        raise IndexMismatch(
+            f"{target} keeps coming back damaged while it is replaced; "
+            "stop other drivers of this index and run the command again"
+        )
+
+
+def store_at(address: str | Path) -> Store:
+    """The store of an address: a folder's path, or s3://bucket/folder. Raises ConfigError for any other."""
+    url = url_of(address)
+    if url is None:
+        return FolderStore(Path(address))
+    from crater_ray.index.object_store import ObjectStore
+
+    return ObjectStore(url)
+
+
+def attempt(store: Store, name: str) -> Path:
+    """A new folder of our own under tmp/. Raises StorageFull."""
+    return new_folder(store.local / TMP, name)
+
+
+def set_aside(damaged: Path, tmp: Path) -> None:
+    """Moves a damaged folder into `tmp`, where it harms nobody; another driver may be faster."""
+    aside = new_folder(tmp, f"damaged.{damaged.name}")
+    try:
+        damaged.rename(aside)  # onto our own empty folder
+    except FileNotFoundError:
+        aside.rmdir()
+
+
+def check_place(store: Store) -> None:
+    """Raises IndexMismatch when a place holds something else, DamagedIndex for a lost index.json."""
+    names = store.names()
+    if CONFIG in names:
         return
     if {PARTS, VERSIONS} <= set(names):
-        raise DamagedIndex(f"{root / RECIPE} is missing beside the parts it made; restore it from a copy")
-    foreign = [name for name in names if name not in _BEFORE_RECIPE]
-    if foreign:
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        raise IndexMismatch(
-            f"{root} is not an index: it holds {', '.join(foreign[:3])}{more}; "
-            "name an index, or an empty or new folder, in `out`"
-        )
-
-
-def _check_bucket(where: Bucket) -> None:
-    names = where.names()
-    if RECIPE not in names and {PARTS, VERSIONS} <= set(names):
         raise DamagedIndex(
-            f"{where.url}/{RECIPE} is missing beside the parts it made; restore it from a copy"
+            f"{store.url}/{CONFIG} is missing beside the parts it made; restore it from a copy"
         )
-    if names and not {RECIPE, ORIGIN} & set(names):
-        raise IndexMismatch(where.foreign(names))
+    others = [name for name in names if name not in _BEFORE_CONFIG]
+    if others and ORIGIN not in names:
+        raise foreign(store, others)
 
 
-def listed(root: Path, inside: str) -> list[str]:
-    """What stands in a folder of an index, wherever it lies; nothing in one that is not there."""
-    where = bucket(root)
-    if where is not None:
-        return where.names(inside)
-    path = root / inside
-    return sorted(os.listdir(path)) if path.is_dir() else []
-
-
-def storage_full(root: Path, path: Path) -> StorageFull:
-    """The error to raise when `path` did not fit."""
-    parts = root / PARTS
-    done = f"{len(os.listdir(parts))} parts are done" if parts.is_dir() else "what is done is kept"
-    return StorageFull(
-        f"no room left while writing {path}; free space and run the same command again: {done}"
+def foreign(store: Store, names: Sequence[str]) -> IndexMismatch:
+    """The error to raise for a place with those names in it, none of them an index's."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return IndexMismatch(
+        f"{store.url} is not an index: it holds {', '.join(names[:3])}{more}; "
+        "name an index, or an empty or new place, in `out`"
     )
-
-
-@contextmanager
-def room(root: Path, path: Path) -> Iterator[None]:
-    """Turns a full disk or quota into StorageFull; every other OSError passes."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise storage_full(root, path) from error
-
-
-class Stream:
-    """A new file, hashed while it is written. `close()` fsyncs it and gives its Sum."""
-
-    def __init__(self, root: Path, path: Path) -> None:
-        self._root, self._path = root, path
-        self._hash, self._size = xxhash.xxh3_128(), 0
-        with room(root, path):
-            self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close() or __exit__
-
-    def write(self, data: Any) -> int:
-        """Writes all of a bytes-like object. Raises StorageFull."""
-        view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
-        self._hash.update(view)
-        with room(self._root, self._path):
-            at = 0
-            while at < len(view):
-                at += self._file.write(view[at : at + _CHUNK])
-        self._size += len(view)
-        return len(view)
-
-    def close(self) -> Sum:
-        with room(self._root, self._path):
-            os.fsync(self._file.fileno())
-            self._file.close()
-        return Sum(self._size, self._hash.hexdigest())
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OSError):  # an error is on its way already, or close() was called
-            self._file.close()
-
-
-def sum_of(path: Path) -> Sum:
-    """The Sum of a file as it stands on disk."""
-    digest, size = xxhash.xxh3_128(), 0
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return Sum(size, digest.hexdigest())
-
-
-def sync_file(path: Path) -> None:
-    """Flushes a file that something else wrote."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes the names in a folder survive a power cut."""
-    try:
-        sync_file(path)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot fsync a folder, and need not
-            raise
-
-
-def make_folder(root: Path, path: Path) -> Path:
-    """`path`, made with its parents and durable. Raises StorageFull."""
-    if not path.is_dir():
-        with room(root, path):
-            path.mkdir(parents=True, exist_ok=True)
-            sync_folder(path.parent)
-    return path
-
-
-def attempt(root: Path, name: str) -> Path:
-    """A new folder of our own under tmp/. Raises StorageFull."""
-    own = make_folder(root, folder(root) / TMP) / f"{name}.{uuid.uuid4().hex}"
-    with room(root, own):
-        own.mkdir()
-    return own
-
-
-def move_folder(root: Path, source: Path, target: Path) -> bool:
-    """True when the whole `source` now stands at `target`, False when another did. Raises StorageFull."""
-    make_folder(root, target.parent)
-    with room(root, target):
-        sync_folder(source)
-        try:
-            os.rename(source, target)
-        except OSError as error:
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-                return False
-            raise
-        sync_folder(target.parent)
-    return True
-
-
-def remove_folder(own: Path) -> None:
-    """Removes a folder of our own; what cannot be removed stays under tmp/, where it harms nobody."""
-    shutil.rmtree(own, ignore_errors=True)
-
-
-def write_whole(root: Path, path: Path, data: bytes) -> None:
-    """`path` holds `data`, all of it or as it was before. Raises StorageFull."""
-    where = bucket(root)
-    if where is not None:
-        where.put(_key(where, path), data)
-    put_here(root, path, data)
-
-
-def put_here(root: Path, path: Path, data: bytes) -> None:
-    """As write_whole, of the copy on this machine alone."""
-    own = _written(root, path, data)
-    with room(root, path):
-        os.replace(own, path)
-        sync_folder(path.parent)
-
-
-def write_new(root: Path, path: Path, data: bytes) -> bool:
-    """True when `path` now holds `data`, False when it existed: one writer wins. Raises StorageFull."""
-    where = bucket(root)
-    if where is not None:
-        won = where.create(_key(where, path), data)
-        if won:
-            put_here(root, path, data)
-        return won
-    own = _written(root, path, data)
-    try:
-        with room(root, path):
-            try:
-                os.link(own, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                return _write_exclusive(root, path, data)
-            sync_folder(path.parent)
-        return True
-    finally:
-        own.unlink(missing_ok=True)
-
-
-def _key(where: Bucket, path: Path) -> str:
-    return path.relative_to(where.folder()).as_posix()
-
-
-def _written(root: Path, path: Path, data: bytes) -> Path:
-    make_folder(root, path.parent)
-    own = make_folder(root, folder(root) / TMP) / f"{path.name}.{uuid.uuid4().hex}"
-    try:
-        with Stream(root, own) as stream:
-            stream.write(data)
-            stream.close()
-    except BaseException:
-        own.unlink(missing_ok=True)
-        raise
-    return own
-
-
-def _write_exclusive(root: Path, path: Path, data: bytes) -> bool:
-    """For file systems without hard links: O_EXCL elects the writer; a torn file is found by its seal."""
-    try:
-        with Stream(root, path) as stream:
-            stream.write(data)
-            stream.close()
-    except FileExistsError:
-        return False
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    return True

@@ -18,10 +18,11 @@ import numpy as np
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
+from crater_ray.files import Stream, Sum, remove_folder, write_stream
+from crater_ray.index.checksummed_json import canonical, checksummed, read_checksummed
+from crater_ray.index.config import without_paths
 from crater_ray.index.parts import Array, part_digest
-from crater_ray.index.recipe import without_paths
-from crater_ray.index.sealed import canonical, seal, unseal
-from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
+from crater_ray.index.store import FolderStore, attempt
 from crater_ray.plugins.specs import PluginRef
 from crater_ray.types import Item, TokenShape
 
@@ -135,6 +136,7 @@ class TokenCache:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self.store = FolderStore(self.root)
 
     def find(self, key: str) -> CachedTokens | None:
         """The finished tokens of a key, None when they are absent or a file is missing or short."""
@@ -142,7 +144,7 @@ class TokenCache:
         if not folder.is_dir():
             return None
         try:
-            found = CachedTokens(folder, unseal(folder / TOKENS, "what the cached tokens are"))
+            found = CachedTokens(folder, read_checksummed(folder / TOKENS, "what the cached tokens are"))
         except (DamagedIndex, IndexMismatch):
             return None
         for name, told in found.files.items():
@@ -154,7 +156,7 @@ class TokenCache:
     def writer(
         self, key: str, shape: TokenShape, *, attention_column: bool = False, valid: bool = False
     ) -> TokenWriter:
-        return TokenWriter(self.root, key, shape, attention_column, valid)
+        return TokenWriter(self.store, key, shape, attention_column, valid)
 
 
 class TokenWriter:
@@ -163,8 +165,10 @@ class TokenWriter:
     Raises StorageFull.
     """
 
-    def __init__(self, root: Path, key: str, shape: TokenShape, attention_column: bool, valid: bool) -> None:
-        self._root, self._key, self._shape = root, key, shape
+    def __init__(
+        self, store: FolderStore, key: str, shape: TokenShape, attention_column: bool, valid: bool
+    ) -> None:
+        self._store, self._key, self._shape = store, key, shape
         self._ids: list[str] = []
         self._bad: dict[int, str] = {}
         names = [
@@ -175,10 +179,10 @@ class TokenWriter:
             *(["valid"] if valid else []),
         ]
         self._streams: dict[str, Stream] = {}
-        self._folder = attempt(root, key[:16])
+        self._folder = attempt(store, key[:16])
         try:
             for name in names:
-                self._streams[name] = Stream(root, self._folder / f"{name}.bin")
+                self._streams[name] = Stream(self._folder / f"{name}.bin")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -230,16 +234,11 @@ class TokenWriter:
             "shape": [shape.dim, list(shape.grid), shape.heads, shape.cls],
             "files": {name: told.payload() for name, told in sums.items()},
         }
-        with Stream(self._root, self._folder / TOKENS) as stream:
-            stream.write(seal(payload))
-            stream.close()
-        target = self._root / self._key
-        placed = move_folder(self._root, self._folder, target)
-        if not placed and TokenCache(self._root).find(self._key) is None:
-            target.rename(attempt(self._root, f"damaged.{self._key[:16]}"))
-            move_folder(self._root, self._folder, target)
+        write_stream(self._folder / TOKENS, checksummed(payload))
+        cache = TokenCache(self._store.local)
+        self._store.publish(self._folder, self._key, TOKENS, "", lambda: cache.find(self._key) is not None)
         remove_folder(self._folder)
-        found = TokenCache(self._root).find(self._key)
+        target, found = self._store.local / self._key, cache.find(self._key)
         if found is None:
             raise DamagedIndex(f"{target} was changed while it was written; run the same command again")
         return found

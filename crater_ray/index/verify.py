@@ -1,21 +1,19 @@
-"""Whether an index is what was written: every checksum of every file, and what it holds in a few numbers."""
+"""Whether an index is what was written: every checksum of every file."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from crater_ray.errors import CraterRayError, StorageError
-from crater_ray.index.bucket import Bucket, afresh, bucket, folder
-from crater_ray.index.collect import COLLECTED, GONE, collected
-from crater_ray.index.copies import bring, fetch
+from crater_ray.files import sum_of
+from crater_ray.index.config import Recipe, read_recipe
 from crater_ray.index.fitted import fitted_path, read_fitted
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.gc import COLLECTED, GONE, collected
 from crater_ray.index.parts import (
     CODES,
     ITEMS,
@@ -29,15 +27,11 @@ from crater_ray.index.parts import (
     part_folder,
     read_record,
 )
-from crater_ray.index.recipe import Recipe, read_recipe
-from crater_ray.index.sealed import unsealed
 from crater_ray.index.segments import SEGMENT, Segment, check_segment
 from crater_ray.index.segments import read_record as read_segment
-from crater_ray.index.store import FITTED, PARTS, RECIPE, SEGMENTS, TMP, VERSIONS, listed, sum_of
+from crater_ray.index.store import CONFIG, FITTED, PARTS, SEGMENTS, TMP, VERSIONS, Store
 from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
-from crater_ray.jobfile import told as said
 
-_RECORDS = {PARTS: PART, SEGMENTS: SEGMENT}
 _UNFINISHED = "left by an attempt that did not finish; delete it when no job is running"
 _MEND = "delete the part's folder and run `crater-ray index` again"
 
@@ -60,19 +54,19 @@ class Verification:
     bytes: int
 
 
-def verify(root: Path) -> Verification:
+def verify(store: Store) -> Verification:
     """Every checksum of the version in force, the JSON of all versions, ids, row counts, leftovers.
 
     Of an index on object storage every object is read again, whatever was copied before; a copy of one part
     at a time is on the disk meanwhile. Raises IndexMismatch when `root` is not an index at all.
     """
-    with afresh(Path(root)):
-        return _Check(Path(root)).run()
+    with store.no_cache() as fresh:
+        return _Check(fresh).run()
 
 
 class _Check:
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.files = self.bytes = 0
@@ -91,22 +85,22 @@ class _Check:
         return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
 
     def _recipe(self) -> Recipe | None:
-        if not {RECIPE, VERSIONS} & set(listed(self.root, "")):
-            return read_recipe(self.root)  # raises: this is no index
-        recipe: Recipe | None = self._try(RECIPE, lambda: read_recipe(self.root))
+        if not {CONFIG, VERSIONS} & set(self.store.names("")):
+            return read_recipe(self.store)  # raises: this is no index
+        recipe: Recipe | None = self._try(CONFIG, lambda: read_recipe(self.store))
         for sha in recipe.fits.values() if recipe else ():
             self._fitted(sha)
         return recipe
 
     def _versions(self) -> list[Version]:
-        known = numbers(self.root)
+        known = numbers(self.store)
         if not known:
             self.notes.append(Problem(VERSIONS, "no version yet: the first job has not finished"))
         found: list[Version] = []
-        gone = self._try(f"{VERSIONS}/{COLLECTED}", lambda: collected(self.root), count=False)
+        gone = self._try(f"{VERSIONS}/{COLLECTED}", lambda: collected(self.store), count=False)
         for number in known:
-            name = f"{VERSIONS}/{version_path(self.root, number).name}"
-            version = self._try(name, lambda number=number: read(self.root, number))
+            name = f"{VERSIONS}/{version_path(self.store, number).name}"
+            version = self._try(name, lambda number=number: read(self.store, number))
             if version is not None:
                 found.append(version)
                 if version.parent and gone is not None and version.parent not in gone.union(known):
@@ -118,37 +112,32 @@ class _Check:
         ids: list[tuple[str, pa.ChunkedArray]] = []
         schemas: list[tuple[str, pa.Schema]] = []
         for entry in version.parts:
-            place = part_folder(self.root, entry.name, entry.digest)
-            name = f"{PARTS}/{entry.folder}"
-            if bucket(self.root) is not None and not self._brought(entry, place, name):
-                continue
-            if not place.is_dir():
-                self._problem(name, "the part is missing; run `crater-ray index` again to make it")
-                continue
-            record = self._try(f"{name}/{PART}", lambda place=place: read_record(place))
-            if record is None or not self._files(place, name, record):
-                continue
-            column = self._rows(name, entry, record, recipe)
-            if column is not None:
-                ids.append((entry.name, column))
-                schemas.append((entry.name, open_part(self.root, entry).schema))
-            if bucket(self.root) is not None:
-                shutil.rmtree(place)
-        whole = f"{VERSIONS}/{version_path(self.root, version.number).name}"
+            with self.store.no_cache() as fresh:  # the copies of one part at a time are on the disk
+                part = self._part(fresh, entry, recipe)
+            if part is not None:
+                ids.append((entry.name, part[0]))
+                schemas.append((entry.name, part[1]))
+        whole = f"{VERSIONS}/{version_path(self.store, version.number).name}"
         self._try(whole, lambda: check_ids(ids), count=False)
         self._try(whole, lambda: union_schema(schemas), count=False)
 
-    def _brought(self, entry: PartEntry, place: Path, name: str) -> bool:
-        """Whether a part is copied from object storage, whole; each object that is not is named."""
-        if not self._try(f"{name}/{PART}", lambda: fetch(self.root, place / PART), count=False):
-            if not any(problem.path.startswith(name) for problem in self.problems):
-                self._problem(name, "the part is missing; run `crater-ray index` again to make it")
-            return False
-        record = self._try(f"{name}/{PART}", lambda: read_record(place), count=False)
+    def _part(
+        self, store: Store, entry: PartEntry, recipe: Recipe | None
+    ) -> tuple[pa.ChunkedArray, pa.Schema] | None:
+        """The ids and columns of a part, None where a file of it is not as it was written."""
+        place, name = part_folder(store, entry.name, entry.digest), f"{PARTS}/{entry.folder}"
         bad = len(self.problems)
+        there = self._try(f"{name}/{PART}", lambda: store.fetch(f"{name}/{PART}"), count=False)
+        if not there and not place.is_dir():
+            if len(self.problems) == bad:
+                self._problem(name, "the part is missing; run `crater-ray index` again to make it")
+            return None
+        record = self._try(f"{name}/{PART}", lambda: read_record(place))
         for copy in copies(place, record) if record else ():
-            self._try(copy.key, lambda copy=copy: bring(self.root, [copy]), count=False)
-        return record is not None and len(self.problems) == bad
+            self._try(copy.key, lambda copy=copy: store.download([copy]), count=False)
+        if record is None or len(self.problems) != bad or not self._files(place, name, record):
+            return None
+        return self._rows(store, name, entry, record, recipe)
 
     def _files(self, folder: Path, name: str, record: Record) -> bool:
         """Whether every file of a part is as it was written; each bad one is named."""
@@ -171,11 +160,11 @@ class _Check:
         return good
 
     def _rows(
-        self, name: str, entry: PartEntry, record: Record, recipe: Recipe | None
-    ) -> pa.ChunkedArray | None:
-        """The part's ids, when all its files agree on how many rows there are and of what shape."""
+        self, store: Store, name: str, entry: PartEntry, record: Record, recipe: Recipe | None
+    ) -> tuple[pa.ChunkedArray, pa.Schema] | None:
+        """The part's ids and columns; said is where its files differ in their rows, or in shape."""
         try:
-            part = open_part(self.root, entry)
+            part = open_part(store, entry)
             column = part.items(["id"]).column("id")
             counts = {
                 ITEMS: len(column),
@@ -198,19 +187,19 @@ class _Check:
             recipe.scales,
         ):
             self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
-        return column
+        return column, part.schema
 
     def _segment(self, sha: str, version: Version) -> tuple[str, ...]:
         """The shas of what it learnt; segments share that."""
         name = f"{SEGMENTS}/{sha}"
-        segment: Segment | None = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.root, sha))
+        segment: Segment | None = self._try(f"{name}/{SEGMENT}", lambda: read_segment(self.store, sha))
         if segment is None:
             return ()
         if segment.file is not None:
-            file = str(segment.file.relative_to(folder(self.root)))
+            file = str(segment.file.relative_to(self.store.local))
 
             def read_all() -> None:
-                bring(self.root, segment.copies())
+                self.store.download(segment.copies())
                 check_segment(segment)
 
             self._try(file, read_all)
@@ -222,40 +211,21 @@ class _Check:
         return segment.learnt
 
     def _fitted(self, sha: str) -> None:
-        path = fitted_path(self.root, sha)
-        self._try(f"{FITTED}/{path.name}", lambda: read_fitted(self.root, sha))
+        path = fitted_path(self.store, sha)
+        self._try(f"{FITTED}/{path.name}", lambda: read_fitted(self.store, sha))
 
     def _leftovers(self, versions: list[Version]) -> None:
         parts = {part.folder for version in versions for part in version.parts}
         segments = {sha for version in versions for sha in version.segments}
         for inside, used in ((PARTS, parts), (SEGMENTS, segments)):
-            for name in listed(self.root, inside) if self.known else ():
+            for name in self.store.names(inside) if self.known else ():
                 if name not in used:
                     self.notes.append(Problem(f"{inside}/{name}", "no version refers to it"))
-            self._attempts(inside)
-        for name in listed(self.root, VERSIONS):
+        for name in self.store.names(VERSIONS):
             if name.endswith(GONE):
                 self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray collect` ends it"))
-        for name in listed(self.root, TMP):
-            self.notes.append(Problem(f"{TMP}/{name}", _UNFINISHED))
-
-    def _attempts(self, inside: str) -> None:
-        """Notes what uploads left on object storage that did not become a part or segment."""
-        where = bucket(self.root)
-        if where is None:
-            return
-        records: set[str] = set()
-        attempts: dict[str, set[str]] = {}
-        for key in where.keys(inside):
-            name, _, rest = key.removeprefix(f"{inside}/").partition("/")
-            if "/" in rest:
-                attempts.setdefault(name, set()).add(rest.partition("/")[0])
-            else:
-                records.add(name)
-        for name, found in sorted(attempts.items()):
-            if len(found) > (name in records):
-                left = sorted(found - {_attempt(where, f"{inside}/{name}/{_RECORDS[inside]}")})
-                self.notes += [Problem(f"{inside}/{name}/{attempt}", _UNFINISHED) for attempt in left]
+        tmp = [f"{TMP}/{name}" for name in self.store.names(TMP)]
+        self.notes += [Problem(path, _UNFINISHED) for path in [*self.store.unfinished(), *tmp]]
 
     def _problem(self, path: str, reason: str) -> None:
         self.problems.append(Problem(path, reason))
@@ -270,60 +240,3 @@ class _Check:
         except CraterRayError as error:
             self._problem(path, error.message)
             return None
-
-
-def _attempt(where: Bucket, key: str) -> str | None:
-    """Which upload a record names; None where there is none that can be read."""
-    data = where.get(key)
-    try:
-        return str(unsealed(data, key, "")["attempt"]) if data is not None else None
-    except CraterRayError:
-        return None
-
-
-def info(root: Path) -> dict[str, Any]:
-    """What an index holds, JSON-safe. Raises IndexMismatch, DamagedIndex."""
-    snapshot = Snapshot(Path(root))
-    recipe, version = snapshot.recipe, snapshot.version
-    return {
-        "root": said(root),
-        "format": recipe.format,
-        "side": recipe.side,
-        "recipe": recipe.digest(),
-        "version": version.number,
-        "versions": numbers(snapshot.root),
-        "images": len(snapshot),
-        "skipped": version.skipped,
-        "parts": len(version.parts),
-        "missing": list(version.allow_missing),
-        "segments": [
-            {
-                "sha": segment.sha,
-                "factory": segment.factory,
-                "rows": segment.rows,
-                "fitted": segment.fitted,
-                "quantizer": segment.quantizer,
-                "tuning": segment.tuning,
-            }
-            for segment in snapshot.segments
-        ],
-        "backbone": asdict(recipe.backbone),
-        "backbone_digest": recipe.backbone_digest,
-        "shortlist": {**asdict(recipe.shortlist), "vectors": recipe.shortlist_m, "dim": recipe.shortlist_dim},
-        "rerank": {
-            **asdict(recipe.rerank),
-            "tokens": recipe.k,
-            "dim": recipe.dim,
-            "codec": recipe.codec,
-            "scoring": recipe.scoring,
-        },
-        "precision": recipe.precision,
-        "batch": recipe.batch,
-        "readers": [asdict(ref) for ref in version.readers],
-        "columns": {
-            field.name: str(field.type)
-            for field in union_schema((part.entry.name, part.schema) for part in snapshot.parts)
-        },
-        "bytes_per_image": snapshot.bytes_per_image(),
-        "fitted": [f"{FITTED}/{sha}.safetensors" for sha in recipe.fits.values()],
-    }

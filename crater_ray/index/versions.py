@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,13 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
-from crater_ray.index.bucket import bucket, folder
-from crater_ray.index.copies import fetch
+from crater_ray.index.checksummed_json import checksummed, read_checksummed
 from crater_ray.index.parts import ITEMS, PartEntry, open_parts
-from crater_ray.index.sealed import seal, unseal
 from crater_ray.index.segments import read_segment
-from crater_ray.index.store import VERSIONS, listed, write_new
-from crater_ray.jobfile import told
+from crater_ray.index.store import VERSIONS, Store
 from crater_ray.plugins.specs import PluginRef
 
 _WHAT = "a version of the index"
@@ -50,34 +46,37 @@ class Version:
         return sum(part.skipped for part in self.parts)
 
 
-def version_path(root: Path, number: int) -> Path:
-    return folder(root) / VERSIONS / f"{number}.json"
+def version_path(store: Store, number: int) -> Path:
+    return store.local / _key(number)
 
 
-def numbers(root: Path) -> list[int]:
+def _key(number: int) -> str:
+    return f"{VERSIONS}/{number}.json"
+
+
+def numbers(store: Store) -> list[int]:
     """The versions there are, ascending."""
-    found = listed(root, VERSIONS)
+    found = store.names(VERSIONS)
     return sorted(int(name[:-5]) for name in found if re.fullmatch(r"[1-9][0-9]*\.json", name))
 
 
-def latest(root: Path) -> Version | None:
+def latest(store: Store) -> Version | None:
     """The version in force, None before the first. Raises DamagedIndex, IndexMismatch."""
-    known = numbers(root)
-    return read(root, known[-1]) if known else None
+    known = numbers(store)
+    return read(store, known[-1]) if known else None
 
 
-def read(root: Path, number: int) -> Version:
+def read(store: Store, number: int) -> Version:
     """Raises IndexMismatch for a number that is not there or a newer format, DamagedIndex."""
-    path = version_path(root, number)
-    if not fetch(root, path):
-        known = ", ".join(map(str, numbers(root))) or "none"
-        raise IndexMismatch(f"{told(root)} has no version {number}; there are: {known}")
-    return read_file(path, number)
+    if not store.fetch(_key(number)):
+        known = ", ".join(map(str, numbers(store))) or "none"
+        raise IndexMismatch(f"{store.url} has no version {number}; there are: {known}")
+    return read_file(version_path(store, number), number)
 
 
 def read_file(path: Path, number: int) -> Version:
     """The version that `path` holds. Raises IndexMismatch for a newer format, DamagedIndex."""
-    plain = unseal(path, _WHAT)
+    plain = read_checksummed(path, _WHAT)
     try:
         parts = tuple(PartEntry(**part) for part in plain["parts"])
         readers = tuple(PluginRef(**ref) for ref in plain["readers"])
@@ -96,27 +95,27 @@ def read_file(path: Path, number: int) -> Version:
     return version
 
 
-def publish(root: Path, version: Version) -> Version:
+def publish(store: Store, version: Version) -> Version:
     """The version, now in force.
 
     Raises VersionTaken when its number is not the next one or another driver had it first; ValueError for a
     part twice or a reader not listed; DamagedIndex for a part or segment not whole; ReaderError for
     an id that stands in two places, or a column whose type differs between parts; StorageFull.
     """
-    _check(root, version)
-    known = numbers(root)
+    _check(store, version)
+    known = numbers(store)
     parent = known[-1] if known else 0
     if (version.number, version.parent) != (parent + 1, parent):
         raise VersionTaken(f"version {version.number} on {version.parent}: {parent} is in force")
     payload = {"format": 1, **asdict(version)}
-    if bucket(root) is not None:  # two drivers may say the same, and only one of them was first
-        payload["attempt"] = uuid.uuid4().hex
-    if not write_new(root, version_path(root, version.number), seal(payload)):
+    if commit_id := store.commit_id():  # two drivers may say the same, and only one of them was first
+        payload["attempt"] = commit_id
+    if not store.create(_key(version.number), checksummed(payload)):
         raise VersionTaken(f"version {version.number} was published by another driver")
     return version
 
 
-def _check(root: Path, version: Version) -> None:
+def _check(store: Store, version: Version) -> None:
     times = Counter(part.name for part in version.parts)
     twice = [name for name, count in times.items() if count > 1]
     if twice:
@@ -124,9 +123,9 @@ def _check(root: Path, version: Version) -> None:
     for entry in version.parts:
         if not 0 <= entry.reader < max(len(version.readers), 1):
             raise ValueError(f"part {entry.name!r} names reader {entry.reader} of {len(version.readers)}")
-    opened = open_parts(root, version.parts, [ITEMS])
+    opened = open_parts(store, version.parts, [ITEMS])
     for sha in version.segments:
-        read_segment(root, sha)
+        read_segment(store, sha)
     union_schema((part.entry.name, part.schema) for part in opened)
     check_ids((part.entry.name, part.items(["id"]).column("id")) for part in opened)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.bucket import bucket
-from crater_ray.index.copies import send
-from crater_ray.index.items import items_file, items_schema, items_table
+from crater_ray.errors import DamagedIndex, ReaderError
+from crater_ray.files import Stream, Sum, remove_folder, write_stream
+from crater_ray.index.checksummed_json import checksummed
+from crater_ray.index.config import Recipe
 from crater_ray.index.parts import (
+    BASE_COLUMNS,
     CODES,
     ITEMS,
     PART,
@@ -26,15 +27,13 @@ from crater_ray.index.parts import (
     PartEntry,
     Record,
     done,
-    part_folder,
+    part_key,
 )
-from crater_ray.index.recipe import Recipe
-from crater_ray.index.sealed import seal
-from crater_ray.index.store import Stream, Sum, attempt, move_folder, remove_folder
+from crater_ray.index.store import Store, attempt
 from crater_ray.types import Item
 
 _COPIED = 4096  # rows in memory at once
-_TRIES = 8  # at setting aside a damaged part that another driver may be mending too
+_ROW_GROUP = 65_536
 
 
 class PartWriter:
@@ -44,18 +43,18 @@ class PartWriter:
     Raises ReaderError for a bad part name, StorageFull, and OSError as it comes.
     """
 
-    def __init__(self, root: Path, name: str, digest: str, recipe: Recipe, columns: pa.Schema) -> None:
-        self._root, self._name, self._digest, self._recipe = Path(root), name, digest, recipe
-        self._target = part_folder(self._root, name, digest)
+    def __init__(self, store: Store, name: str, digest: str, recipe: Recipe, columns: pa.Schema) -> None:
+        self._store, self._name, self._digest, self._recipe = store, name, digest, recipe
+        self._key = part_key(name, digest)
         self._schema = items_schema(columns)
         self._tables: list[pa.Table] = []
         self._vectors: list[Array] = []
         self._scales: list[Array] = []
         self._skipped: dict[str, str] = {}
         self._rows = 0
-        self._folder = attempt(self._root, f"{name}.{digest[:8]}")
+        self._folder = attempt(self._store, f"{name}.{digest[:8]}")
         try:
-            self._codes = Stream(self._root, self._folder / CODES)
+            self._codes = Stream(self._folder / CODES)
         except BaseException:
             remove_folder(self._folder)
             raise
@@ -127,41 +126,20 @@ class PartWriter:
             files,
             dict(sorted(self._skipped.items())),
             tuple(members),
-            uuid.uuid4().hex if bucket(self._root) is not None else "",
+            self._store.commit_id(),
         )
-        with Stream(self._root, self._folder / PART) as stream:  # last: what it tells of is on the disk
-            stream.write(seal(record.payload()))
-            stream.close()
-        return self._place(record.attempt)
-
-    def _place(self, sent: str) -> PartEntry:
-        if sent and not send(self._root, self._folder, self._target, PART, sent):
-            return self._other()
-        for _ in range(_TRIES):
-            if move_folder(self._root, self._folder, self._target):
-                return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
-            theirs = done(self._root, self._name, self._digest)
-            if theirs is not None:
-                remove_folder(self._folder)
-                return theirs
-            aside = attempt(self._root, f"damaged.{self._name}.{self._digest[:8]}")
-            try:
-                self._target.rename(aside)  # onto our own empty folder
-            except FileNotFoundError:
-                aside.rmdir()
-        raise IndexMismatch(
-            f"{self._target} keeps coming back damaged while it is replaced; "
-            "stop other drivers of this index and run the command again"
-        )
-
-    def _other(self) -> PartEntry:
-        """The part as another committed it to object storage first."""
-        theirs = done(self._root, self._name, self._digest)
+        write_stream(self._folder / PART, checksummed(record.payload()))  # last: it tells of the others
+        if self._store.publish(
+            self._folder, self._key, PART, record.attempt, lambda: self._done() is not None
+        ):
+            return PartEntry(self._name, self._digest, self._rows, len(self._skipped))
+        theirs = self._done()
         if theirs is None:
-            where = bucket(self._root)
-            key = f"{self._target.parent.name}/{self._target.name}/{PART}"
-            raise DamagedIndex(f"{where.url}/{key} cannot be read; {where.mend(key)}" if where else key)
+            raise DamagedIndex(f"{self._store.url}/{self._key} was removed while it was written; run again")
         return theirs
+
+    def _done(self) -> PartEntry | None:
+        return done(self._store, self._name, self._digest)
 
     def __enter__(self) -> PartWriter:
         return self
@@ -174,9 +152,7 @@ class PartWriter:
 
     def _write_items(self) -> Sum:
         table = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
-        with Stream(self._root, self._folder / ITEMS) as stream:
-            stream.write(items_file(table))
-            return stream.close()
+        return write_stream(self._folder / ITEMS, items_file(table))
 
     def _write_array(self, name: str, chunks: list[Array], row: tuple[int, ...], kind: Any) -> Sum:
         header = {
@@ -184,7 +160,7 @@ class PartWriter:
             "fortran_order": False,
             "shape": (self._rows, *row),
         }
-        with Stream(self._root, self._folder / name) as stream:
+        with Stream(self._folder / name) as stream:
             np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
             for chunk in chunks:
                 stream.write(np.ascontiguousarray(chunk))
@@ -194,3 +170,62 @@ class PartWriter:
 def _expect(name: str, array: Array, shape: tuple[int, ...], kind: Any) -> None:
     if array.shape != shape or array.dtype != kind:
         raise ValueError(f"{name} must be {np.dtype(kind)} {shape}, not {array.dtype} {array.shape}")
+
+
+def items_schema(columns: pa.Schema) -> pa.Schema:
+    """id, group, uri, stamp, then the reader's own columns. Raises ReaderError when a name is taken."""
+    taken = [name for name in columns.names if name in BASE_COLUMNS] or [
+        name for name in columns.names if columns.names.count(name) > 1
+    ]
+    if taken:
+        raise ReaderError(f"the reader declares a column {taken[0]!r}, a name that is taken; rename it")
+    base = [pa.field(name, pa.string(), nullable=False) for name in BASE_COLUMNS]
+    return pa.schema([*base, *(pa.field(field.name, field.type) for field in columns)])
+
+
+def items_table(items: Sequence[Item], schema: pa.Schema, part: str) -> pa.Table:
+    """Rows of `items_schema`. Raises ReaderError for an item without an id, or that does not fit."""
+    own_names = set(schema.names) - set(BASE_COLUMNS)
+    for item in items:
+        if not item.id:
+            raise ReaderError(f"an item of part {part} has no id (uri {item.uri!r})")
+        unknown = set(item.columns) - own_names
+        if unknown:
+            raise ReaderError(
+                f"item {item.id!r} of part {part} has a column "
+                f"{sorted(unknown)[0]!r} that the reader's `columns` lacks; add it there"
+            )
+    arrays = []
+    for field in schema:
+        own = field.name not in BASE_COLUMNS
+        values = [item.columns.get(field.name) if own else getattr(item, field.name) for item in items]
+        try:
+            arrays.append(pa.array(values, type=field.type))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            raise ReaderError(_misfit(part, field, items, values)) from None
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def items_file(table: pa.Table) -> memoryview:
+    """The file's bytes, checksums of its pages inside: the same for the same rows."""
+    memory = io.BytesIO()  # parquet seeks nowhere, but its errors would hide a full disk's
+    pq.write_table(
+        table.combine_chunks(),
+        memory,
+        row_group_size=_ROW_GROUP,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    return memory.getbuffer()
+
+
+def _misfit(part: str, field: pa.Field, items: Sequence[Item], values: list[Any]) -> str:
+    for item, value in zip(items, values, strict=True):
+        try:
+            pa.array([value], type=field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return (
+                f"item {item.id!r} of part {part} has {field.name} = {value!r}, which is no "
+                f"{field.type}; mend the catalogue or the reader's `columns`"
+            )
+    return f"part {part}: column {field.name!r} does not fit {field.type}"

@@ -6,18 +6,18 @@ import fnmatch
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
 from crater_ray.errors import ReaderError
+from crater_ray.index.compacted import listing, members, settle
+from crater_ray.index.config import Recipe, read_recipe
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.opened import Snapshot
-from crater_ray.index.packs import listing, members, settle
 from crater_ray.index.parts import PartEntry, open_part
-from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import read_segment
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import Store
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, publish
 from crater_ray.jobs.segment import asked, build, segments_for
 from crater_ray.plugins import PluginRef, Reader, registry
@@ -37,15 +37,15 @@ class Changed:
     dropped: int = 0
 
 
-def held(root: Path, version: Version | None) -> Held:
+def held(store: Store, version: Version | None) -> Held:
     """What a version has. Raises DamagedIndex."""
     if version is None:
         return {}
-    return {name: (part, version.readers[part.reader]) for name, part in listing(root, version).items()}
+    return {name: (part, version.readers[part.reader]) for name, part in listing(store, version).items()}
 
 
 def put(
-    root: Path,
+    store: Store,
     recipe: Recipe,
     change: Callable[[Version | None, Held], tuple[Held, Collection[str]]],
     segments: Segments,
@@ -56,14 +56,14 @@ def put(
     Raises what publish raises.
     """
     while True:
-        parent = latest(root)
-        before = held(root, parent)
+        parent = latest(store)
+        before = held(store, parent)
         now, missing = change(parent, dict(before))
         parts, readers = _numbered(now)
         version = Version(
             number=parent.number + 1 if parent else 1,
             parent=parent.number if parent else 0,
-            parts=settle(root, recipe, parts, parent),
+            parts=settle(store, recipe, parts, parent),
             segments=(),
             readers=readers,
             allow_missing=tuple(sorted(missing)),
@@ -72,7 +72,7 @@ def put(
         if parent and replace(version, number=parent.number, parent=parent.parent) == parent:
             return Changed(parent)
         try:
-            publish(root, version)
+            publish(store, version)
         except VersionTaken:
             continue
         digests = {name: part.digest for name, (part, _) in before.items()}
@@ -99,7 +99,7 @@ def _numbered(
 
 
 def refuse_clashes(
-    root: Path,
+    store: Store,
     version: Version | None,
     reader: Reader,
     ref: PluginRef,
@@ -112,7 +112,7 @@ def refuse_clashes(
     Raises ReaderError for a part that is in force from another reader (unless `mode` is "replace") and for
     an id that other parts have.
     """
-    every = held(root, version)
+    every = held(store, version)
     inside = without(every, drop)
     for name in sorted(inside.keys() & set(parts)):
         theirs = inside[name][1]
@@ -121,7 +121,7 @@ def refuse_clashes(
                 f"part {name!r} is in force from another reader ({_told(theirs)}); say --replace to put "
                 f"this one's ({_told(ref)}) in its place, or have the reader name its parts otherwise"
             )
-    check_ids([*_others(root, version, {*parts, *(every.keys() - inside.keys())}), *_listed(reader, parts)])
+    check_ids([*_others(store, version, {*parts, *(every.keys() - inside.keys())}), *_listed(reader, parts)])
 
 
 def without(inside: Held, drop: Sequence[str]) -> Held:
@@ -139,37 +139,38 @@ def without(inside: Held, drop: Sequence[str]) -> Held:
     return {name: part for name, part in inside.items() if name not in gone}
 
 
-def drop(root: Path, patterns: Sequence[str]) -> Changed:
+def drop(store: Store, patterns: Sequence[str]) -> Changed:
     """A version without the parts that match. Needs no cluster.
 
     Raises IndexMismatch where there is no version or another driver writes, ReaderError where a pattern
     matches none, or where nothing would be left.
     """
-    root = Path(root)
-    recipe = read_recipe(root)  # before a lock is left in a folder that is no index
-    with DriverLock(root):
-        Snapshot(root)  # raises where there is no version
+    recipe = read_recipe(store)  # before a lock is left in a folder that is no index
+    with DriverLock(store):
+        Snapshot(store)  # raises where there is no version
 
         def change(parent: Version | None, before: Held) -> tuple[Held, Collection[str]]:
             left = without(before, patterns)
             if not left:
-                raise ReaderError(f"{root} would have no part left; delete the folder to be rid of the index")
+                raise ReaderError(
+                    f"{store.url} would have no part left; delete the folder to be rid of the index"
+                )
             return left, parent.allow_missing if parent else ()
 
         def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
-            there = [read_segment(root, sha) for sha in parent.segments] if parent else []
-            return segments_for(root, recipe, parts, parent, *asked(there), build) if there else ()
+            there = [read_segment(store, sha) for sha in parent.segments] if parent else []
+            return segments_for(store, recipe, parts, parent, *asked(there), build) if there else ()
 
-        return put(root, recipe, change, segments)
+        return put(store, recipe, change, segments)
 
 
 def _others(
-    root: Path, version: Version | None, without: Collection[str]
+    store: Store, version: Version | None, without: Collection[str]
 ) -> Iterator[tuple[str, pa.ChunkedArray]]:
     for entry in version.parts if version else ():
-        ids = open_part(root, entry).items(["id"]).column("id")
+        ids = open_part(store, entry).items(["id"]).column("id")
         first = 0
-        for part in members(root, entry) or (entry,):
+        for part in members(store, entry) or (entry,):
             if part.name not in without:
                 yield part.name, ids.slice(first, part.rows)
             first += part.rows

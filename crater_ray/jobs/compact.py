@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
+from crater_ray.index.compacted import own_columns, pack
+from crater_ray.index.config import Recipe, read_recipe
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.opened import Snapshot
-from crater_ray.index.packs import own_columns, pack
 from crater_ray.index.parts import Part, PartEntry
-from crater_ray.index.recipe import Recipe, read_recipe
 from crater_ray.index.segments import read_segment
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import Store
 from crater_ray.index.versions import Version, VersionTaken, publish
 from crater_ray.jobs.segment import asked, build, like
 
@@ -37,7 +37,7 @@ class Compacted:
         return "\n".join([line, *(f"stage one: {told}" for told in self.stage_one if ": " in told)])
 
 
-def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
+def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
 
     The parent's files stay until they are collected; of an index on object storage all parts are copied here.
@@ -45,26 +45,25 @@ def compact(root: Path, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
-    root = Path(root)
-    recipe = read_recipe(root)  # before a lock is left in a folder that is no index
-    with DriverLock(root):
+    recipe = read_recipe(store)  # before a lock is left in a folder that is no index
+    with DriverLock(store):
         while True:
-            snapshot = Snapshot(root)
+            snapshot = Snapshot(store)
             parent = snapshot.version
-            packs = (_packed(root, recipe, group) for group in _groups(snapshot, rows))
+            packs = (_packed(store, recipe, group) for group in _groups(snapshot, rows))
             parts = tuple(sorted(packs, key=lambda part: part.name))
             shas, masked = _stage_one(snapshot, parts, segments)
             counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
             if (parts, shas) == (parent.parts, parent.segments):
-                return Compacted(parent.number, *counts, masked, _told(root, shas))
+                return Compacted(parent.number, *counts, masked, _told(store, shas))
             version = Version(
                 parent.number + 1, parent.number, parts, shas, parent.readers, parent.allow_missing
             )
             try:
-                publish(root, version)
+                publish(store, version)
             except VersionTaken:
                 continue
-            return Compacted(version.number, *counts, masked, _told(root, shas))
+            return Compacted(version.number, *counts, masked, _told(store, shas))
 
 
 def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tuple[tuple[str, ...], int]:
@@ -80,15 +79,15 @@ def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tu
     how = like(old, factory, whiten, vectors)
     if how.auto and chosen(factory, vectors) != how.factory:  # it has outgrown its lists
         how = replace(how, factory=factory, quantizer=None)
-    return build(snapshot.root, snapshot.recipe, list(_shares(parts, count)), how), masked
+    return build(snapshot.store, snapshot.recipe, list(_shares(parts, count)), how), masked
 
 
-def _told(root: Path, shas: Sequence[str]) -> tuple[str, ...]:
-    return tuple(read_segment(root, sha).told() for sha in shas)
+def _told(store: Store, shas: Sequence[str]) -> tuple[str, ...]:
+    return tuple(read_segment(store, sha).told() for sha in shas)
 
 
-def _packed(root: Path, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:
-    return pack(root, recipe, group) if len(group) > 1 else group[0]
+def _packed(store: Store, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:
+    return pack(store, recipe, group) if len(group) > 1 else group[0]
 
 
 def _groups(snapshot: Snapshot, rows: int) -> Iterator[list[PartEntry]]:

@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import xxhash
 
 from crater_ray.config import Job
-from crater_ray.index.bucket import only_on_disk
+from crater_ray.index.store import store_at
 from crater_ray.jobs import neighbours
 from crater_ray.plugins import Consumer, PluginRef, registry
 from crater_ray.retrieve import Index
@@ -19,13 +19,13 @@ def run(name: str, job: Job, *, quiet: bool = False) -> Path:
 
     Raises PluginError for an unknown consumer, and what opening the index raises (index the job first).
     """
-    only_on_disk(
-        job.out, "consumers write beside the index, into a folder; `crater-ray neighbours` takes one"
+    root = store_at(job.out).as_folder(
+        "consumers write beside the index, into a folder; `crater-ray neighbours` takes one"
     )
     ref = job.consumer_ref(name)
     consumer: Consumer = registry().build(ref)
     index = Index(job.out)
-    out = job.out / "consumed" / name
+    out = root / "consumed" / name
     out.mkdir(parents=True, exist_ok=True)
     return consumer(index, _table(ref, job, index, quiet), out)
 

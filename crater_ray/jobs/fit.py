@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, DeviceError, ReaderError
+from crater_ray.index.store import store_at
 from crater_ray.jobs.answers import DEATHS, by_itself, cause, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.journal import Careful, Deaths
@@ -41,7 +41,7 @@ def fit(
         raise ReaderError(f"reader {work.reader.name!r} lists no item, so there is nothing to learn from")
     roles = tuple(roles)
     shas: dict[str, str] = {}
-    nodes, record = Nodes(table, work.without), Deaths(Path(work.root), "fit")
+    nodes, record = Nodes(table, work.without), Deaths(store_at(work.root), "fit")
     deaths = broken = 0
     with Counter(f"fit of {', '.join(roles)} on {len(items)} images", len(roles), quiet) as counter:
         while len(shas) < len(roles):

@@ -6,20 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from crater_ray.config import Job
 from crater_ray.errors import IncompleteJob, ReaderError
-from crater_ray.index import recipe as recipes
+from crater_ray.index import config as recipes
+from crater_ray.index.compacted import refuse_prefix
+from crater_ray.index.config import Recipe
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.packs import refuse_prefix
 from crater_ray.index.parts import PartEntry, part_folder, skipped
-from crater_ray.index.recipe import Recipe
 from crater_ray.index.segments import read_segment
-from crater_ray.index.store import check_root
+from crater_ray.index.store import Store, store_at
 from crater_ray.index.versions import Version, latest
-from crater_ray.jobfile import told
 from crater_ray.jobs.change import Changed, Held, Mode, put, refuse_clashes, without
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.fit import fit
@@ -36,7 +34,7 @@ from crater_ray.types import Side
 class Report:
     """What an index job did."""
 
-    out: Path
+    out: str
     version: int
     parts: int
     rows: int
@@ -56,7 +54,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "out": told(self.out),
+            "out": self.out,
             "version": self.version,
             "parts": self.parts,
             "rows": self.rows,
@@ -75,7 +73,7 @@ class Report:
 
     def as_text(self) -> str:
         lines = [
-            f"{told(self.out)}: version {self.version}, {self.rows} rows in {self.parts} parts; "
+            f"{self.out}: version {self.version}, {self.rows} rows in {self.parts} parts; "
             f"{self.encoded} images encoded in {self.seconds:.1f} s"
         ]
         lines += [f"stage one: {line}" for line in self.stage_one if ": " in line]  # Flat finds all
@@ -89,7 +87,7 @@ class Report:
         lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
         if len(self.skipped) > 10:
             lines.append(
-                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {told(self.out)}` counts them"
+                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them"
             )
         lines += [f"missing part {part}: {reason}" for part, reason in self.missing.items()]
         return "\n".join(lines)
@@ -115,15 +113,14 @@ def run(
     IndexMismatch for an output that is busy, not an index, or made by another recipe; ReaderError for parts
     that cannot be had, and in mode "add" and "replace" for what clashes with what is in force.
     """
-    out = job.out if side == "gallery" else queries_folder(job)
+    store = place_of(job, side)
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
-    check_root(out)
-    with DriverLock(out), cluster(job.cluster):
+    with DriverLock(store), cluster(job.cluster):
         found = preflight(
-            out, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref(), job.path.name
+            store, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref(), job.path.name
         )
         work = Work(
-            str(out),
+            store.url,
             _recipe(job, side, found),
             reader_ref,
             str(job.backbone.cache) if job.backbone.cache else None,
@@ -132,29 +129,29 @@ def run(
             "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
             tuple(sorted(unfit(job.cluster))),
         )
-        work = _fitted(work, job, found, side, quiet)
+        work = _fitted(store, work, job, found, side, quiet)
         reader: Reader = registry().build(reader_ref)
         names = _wanted(reader, reader_ref, parts)
         if mode != "all":
-            refuse_clashes(out, latest(out), reader, reader_ref, names, drop, mode)
+            refuse_clashes(store, latest(store), reader, reader_ref, names, drop, mode)
         start = time.monotonic()
         what = "index" if side == "gallery" else "queries"
         with Counter(what, len(names), quiet) as counter:
             outcome = work_through(work, names, job.cluster, counter.update)
         seconds = time.monotonic() - start
         if outcome.failed and not allow_missing:
-            raise IncompleteJob(_missing(outcome, len(names), out))
-        _refuse_nothing_but_bad(out, outcome)
-        changed = _publish(out, work, outcome, reader_ref, job, mode, drop)
+            raise IncompleteJob(_missing(outcome, len(names), store))
+        _refuse_nothing_but_bad(store, outcome)
+        changed = _publish(store, work, outcome, reader_ref, job, mode, drop)
         version = changed.version
         return Report(
-            out,
+            store.url,
             version.number,
             len(version.parts),
             sum(part.rows for part in version.parts),
             sum(done.encoded for done in outcome.done.values()),
             seconds,
-            {id: why for part in version.parts for id, why in skipped(out, part).items()},
+            {id: why for part in version.parts for id, why in skipped(store, part).items()},
             outcome.failed,
             outcome.deaths,
             tuple(done.peak_bytes for done in outcome.done.values() if done.encoded),
@@ -162,7 +159,7 @@ def run(
             changed.replaced,
             changed.dropped,
             sum(done.halved for done in outcome.done.values()),
-            tuple(read_segment(out, sha).told() for sha in version.segments),
+            tuple(read_segment(store, sha).told() for sha in version.segments),
         )
 
 
@@ -180,9 +177,10 @@ def _wanted(reader: Reader, ref: PluginRef, only: Sequence[str]) -> list[str]:
     return sorted(set(only)) or listed
 
 
-def queries_folder(job: Job) -> Path:
+def place_of(job: Job, side: Side) -> Store:
     """Queries are kept as an index beside the gallery's files: encoded once, resumable, verified alike."""
-    return job.out / "queries"
+    gallery = store_at(job.out)
+    return gallery if side == "gallery" else gallery.inside("queries")
 
 
 def _recipe(job: Job, side: Side, found: Found) -> Recipe:
@@ -220,30 +218,30 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
 def batch_of(job: Job, side: Side) -> int:
     """Images a pass: as the job says, else as the index there has it, else the default of its device."""
     told = "batch" in job.backbone.model_fields_set
-    there = None if told else recipes.find_recipe(job.out if side == "gallery" else queries_folder(job))
+    there = None if told else recipes.find_recipe(place_of(job, side))
     return job.batch() if there is None else there.batch
 
 
-def _fitted(work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:
+def _fitted(store: Store, work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:
     """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
     from dataclasses import replace
 
-    out = Path(work.root)
     recipe = work.recipe
     learning = found.fitted
     if learning:
-        there = recipes.find_recipe(out if side == "gallery" else job.out)
+        gallery = place_of(job, "gallery")
+        there = recipes.find_recipe(gallery)
         if there is not None and set(there.fits) >= set(learning):
             fits = {role: there.fits[role] for role in learning}
             if side == "query":
-                _copy_fits(job.out, out, fits)
+                _copy_fits(gallery, store, fits)
         else:
             fits = fit(work, learning, job.cluster, job.index.sample, job.index.seed, quiet=quiet)
         recipe = replace(recipe, fits=fits)
-    return replace(work, recipe=recipes.create_or_check(out, recipe))
+    return replace(work, recipe=recipes.create_or_check(store, recipe))
 
 
-def _copy_fits(gallery: Path, queries: Path, fits: Mapping[str, str]) -> None:
+def _copy_fits(gallery: Store, queries: Store, fits: Mapping[str, str]) -> None:
     from crater_ray.index.fitted import read_fitted, write_fitted
 
     for sha in fits.values():
@@ -251,7 +249,7 @@ def _copy_fits(gallery: Path, queries: Path, fits: Mapping[str, str]) -> None:
 
 
 def _publish(
-    out: Path, work: Work, outcome: Outcome, reader: PluginRef, job: Job, mode: Mode, drop: Sequence[str]
+    store: Store, work: Work, outcome: Outcome, reader: PluginRef, job: Job, mode: Mode, drop: Sequence[str]
 ) -> Changed:
     def change(parent: Version | None, before: Held) -> tuple[Held, set[str]]:
         new = {part: (done.entry, reader) for part, done in outcome.done.items()}
@@ -265,29 +263,29 @@ def _publish(
         if work.recipe.side == "query":
             return ()
         table = job.shortlist
-        return segments_for(out, work.recipe, parts, parent, table.index, table.whiten, on_cluster)
+        return segments_for(store, work.recipe, parts, parent, table.index, table.whiten, on_cluster)
 
-    return put(out, work.recipe, change, segments)
+    return put(store, work.recipe, change, segments)
 
 
-def _refuse_nothing_but_bad(out: Path, outcome: Outcome) -> None:
+def _refuse_nothing_but_bad(store: Store, outcome: Outcome) -> None:
     entries = sorted((done.entry for done in outcome.done.values()), key=lambda entry: entry.name)
     bad = sum(entry.skipped for entry in entries)
     if bad and not any(entry.rows for entry in entries):
         alone = [
-            entry for entry in entries if part_folder(out, entry.name, entry.digest).is_dir()
+            entry for entry in entries if part_folder(store, entry.name, entry.digest).is_dir()
         ]  # no pack's
-        reasons = [f"{id}: {why}" for entry in alone for id, why in skipped(out, entry).items()]
+        reasons = [f"{id}: {why}" for entry in alone for id, why in skipped(store, entry).items()]
         raise IncompleteJob(
             f"not one of {bad} images could be used, no version is published; {'; '.join(reasons[:1])}; mend "
             "the cause and run again, into another `out` unless the images themselves change"
         )
 
 
-def _missing(outcome: Outcome, total: int, out: Path) -> str:
+def _missing(outcome: Outcome, total: int, store: Store) -> str:
     first, reason = next(iter(outcome.failed.items()))
     return (
         f"{len(outcome.failed)} of {total} parts failed, no version is published; part {first}: {reason}; "
-        f"{len(outcome.done)} parts are kept in {told(out)}: mend the cause and run the same command, or "
+        f"{len(outcome.done)} parts are kept in {store.url}: mend the cause and run the same command, or "
         "pass --allow-missing"
     )

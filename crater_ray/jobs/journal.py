@@ -14,10 +14,9 @@ import uuid
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
-from crater_ray.index.bucket import folder
-from crater_ray.index.store import TMP, make_folder, room
+from crater_ray.files import make_folder, writing
+from crater_ray.index.store import TMP, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +34,9 @@ class Journal:
     keeps what it holds unless `close` was called.
     """
 
-    def __init__(self, root: Path, name: str, attempt: str = "", died: Collection[str] = ()) -> None:
-        self.root, self.attempt = root, attempt
-        self.path = make_folder(root, folder(root) / TMP) / f"{name}.journal"
+    def __init__(self, store: Store, name: str, attempt: str = "", died: Collection[str] = ()) -> None:
+        self.attempt = attempt
+        self.path = make_folder(store.local / TMP) / f"{name}.journal"
         told = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         in_hand: dict[str, str] = {}  # attempt -> the image that it has begun and not survived
         for line in told.splitlines():
@@ -50,7 +49,7 @@ class Journal:
             elif in_hand.get(writer) == id:
                 del in_hand[writer]
         self._kills = Counter(id for writer, id in in_hand.items() if writer in died)
-        with room(root, self.path):
+        with writing(self.path):
             self._file = self.path.open("ab", buffering=0)  # nothing is written later than it is told
         if told and not told.endswith("\n"):
             self._write(b"\n")
@@ -61,7 +60,7 @@ class Journal:
 
     def begin(self, id: str) -> None:
         self._tell("begin", id)
-        with room(self.root, self.path):
+        with writing(self.path):
             os.fsync(self._file.fileno())
 
     def survived(self, id: str) -> None:
@@ -71,7 +70,7 @@ class Journal:
         self._write(json.dumps([event, id, self.attempt]).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
-        with room(self.root, self.path):
+        with writing(self.path):
             while line:
                 line = line[self._file.write(line) :]
 
@@ -93,9 +92,8 @@ class Deaths:
     It lies on the driver's own machine and is read by the next run there.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.path = folder(root) / TMP / f"{name}.deaths"
+    def __init__(self, store: Store, name: str) -> None:
+        self.path = store.local / TMP / f"{name}.deaths"
 
     def begin(self) -> Careful:
         """A new attempt, which knows how those before it ended."""
@@ -103,8 +101,8 @@ class Deaths:
 
     def add(self, attempt: str) -> None:
         """The worker of that attempt died by itself. Raises StorageFull."""
-        make_folder(self.root, self.path.parent)
-        with room(self.root, self.path), self.path.open("a", encoding="ascii") as file:
+        make_folder(self.path.parent)
+        with writing(self.path), self.path.open("a", encoding="ascii") as file:
             file.write(f"{attempt}\n")
             file.flush()
             os.fsync(file.fileno())

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ import ray
 
 from crater_ray.config import ClusterTable, NeighboursTable
 from crater_ray.errors import UserError
-from crater_ray.index.store import room
+from crater_ray.files import new_folder, remove_folder, whole_file, writing
 from crater_ray.jobs.answers import answer
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
@@ -62,21 +59,17 @@ def run(
         "index": {"name": root.name, "version": pinned},
     }
     starts = list(range(0, len(index), ROWS))
-    attempt = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    with room(out.parent, attempt):
-        attempt.mkdir()
+    attempt = new_folder(out.parent, f".{out.name}")
     try:
         with cluster(resources), Counter("neighbours", len(starts), quiet) as counter:
             threads = threads_per_encoder(resources)
             for done, rows in _bounded(starts, resources, (str(root), pinned, table, str(attempt), threads)):
                 counter.update(done, rows)
-        with room(out.parent, out):
+        with whole_file(out, attempt) as joined:
             pieces = [attempt / f"{start:012d}.parquet" for start in starts]
-            rows = _join(pieces, attempt / "joined", SCHEMA.with_metadata({ASKED: json.dumps(how)}))
-            os.replace(attempt / "joined", out)
-        return rows
+            return _join(pieces, joined, SCHEMA.with_metadata({ASKED: json.dumps(how)}))
     finally:
-        shutil.rmtree(attempt, ignore_errors=True)
+        remove_folder(attempt)
 
 
 def asked(table: Path) -> dict[str, Any]:
@@ -135,7 +128,7 @@ def _search(start: int, root: str, version: int, table: NeighboursTable, attempt
                 )
             )
     path = Path(attempt) / f"{start:012d}.parquet"
-    with room(path.parent, path):
+    with writing(path):
         pq.write_table(pa.concat_tables(found), path)
     return len(rows)
 

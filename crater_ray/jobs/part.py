@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crater_ray.errors import ReaderError
-from crater_ray.index.packs import Key, Place, packed
+from crater_ray.index.compacted import Key, Place, packed
+from crater_ray.index.config import Recipe, without_paths
 from crater_ray.index.parts import PartEntry, done, part_digest
-from crater_ray.index.recipe import Recipe, without_paths
+from crater_ray.index.store import Store, store_at
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.behind import Behind
@@ -71,7 +72,7 @@ class PartWorker:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.root = Path(work.root)
+        self.store = store_at(work.root)
         self.reader: Reader = registry().build(work.reader)
         self.encoded = 0  # images so far, read by the actor's other thread
         self.behind = 0 if work.device == "cpu" else BEHIND
@@ -84,7 +85,7 @@ class PartWorker:
             from crater_ray.encoders import build_encoder
 
             self._encoder = build_encoder(
-                self.root, self.work.recipe, device=self.work.device, threads=self.work.threads
+                self.store, self.work.recipe, device=self.work.device, threads=self.work.threads
             )
         return self._encoder
 
@@ -109,14 +110,14 @@ class PartWorker:
             )
         recipe = self.work.recipe
         digest = part_digest(recipe.digest(), items)
-        there = done(self.root, part, digest) or self._packed(part, digest)
+        there = done(self.store, part, digest) or self._packed(part, digest)
         if there is not None:
             return Done(there, 0, _peak())
         before, halved = self.encoded, self._halved
         with (
-            _journal(self.root, f"{part}.{digest}", careful) as journal,
+            _journal(self.store, f"{part}.{digest}", careful) as journal,
             self._guarded(),
-            PartWriter(self.root, part, digest, recipe, self.reader.columns) as writer,
+            PartWriter(self.store, part, digest, recipe, self.reader.columns) as writer,
         ):
             with Behind(0 if journal else self.behind) as behind:
                 for encoded in self._tokens(items, writer, journal, behind):
@@ -140,7 +141,7 @@ class PartWorker:
     def _packed(self, part: str, digest: str) -> PartEntry | None:
         """The part as it stands in a pack: it is taken out when a version asks for it alone."""
         if self._packs is None:
-            self._packs = packed(self.root)
+            self._packs = packed(self.store)
         place = self._packs.get((part, digest))
         if place is None:
             return None
@@ -252,8 +253,8 @@ class PartWorker:
                     yield _together(alone)
 
         name = f"fit.{part_digest(role, items)}"
-        with _journal(self.root, name, careful) as journal, self._guarded():
-            sha = write_fitted(self.root, fitted(self.encoder, role).fit(sample(journal), seed))
+        with _journal(self.store, name, careful) as journal, self._guarded():
+            sha = write_fitted(self.store, fitted(self.encoder, role).fit(sample(journal), seed))
             if journal:
                 journal.close()
         return sha
@@ -283,9 +284,9 @@ def cache_key(recipe: Recipe, reader: PluginRef, items: list[Item]) -> str:
 
 
 def _journal(
-    root: Path, name: str, careful: Careful | None
+    store: Store, name: str, careful: Careful | None
 ) -> AbstractContextManager[Journal] | AbstractContextManager[None]:
-    return Journal(root, name, careful.attempt, careful.died) if careful else nullcontext()
+    return Journal(store, name, careful.attempt, careful.died) if careful else nullcontext()
 
 
 def _peak() -> int:

@@ -11,7 +11,6 @@ from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, CraterRayError, DeviceError, StorageFull, UserError
+from crater_ray.index.store import store_at
 from crater_ray.jobs.answers import DEATHS, by_itself, last_line, unable
 from crater_ray.jobs.answers import cause as inside
 from crater_ray.jobs.encoder_actor import EncoderActor
@@ -73,6 +73,7 @@ class _Pool:
         self.waiting = deque(parts)
         self.outcome = Outcome()
         self.nodes = Nodes(table, work.without)
+        self.store = store_at(work.root)
         self.deaths: Tally[str] = Tally()  # by part
         self.tries: Tally[str] = Tally()
         self.broken: Tally[str] = Tally()  # devices that failed under a part
@@ -149,7 +150,7 @@ class _Pool:
             self._end(actor)
             return
         part = self._part_for(node)
-        careful = Deaths(Path(self.work.root), part).begin() if self.deaths[part] >= CAREFUL_AFTER else None
+        careful = Deaths(self.store, part).begin() if self.deaths[part] >= CAREFUL_AFTER else None
         self.seen[actor].begins()
         encoding = actor.encode.remote(self.work, part, careful)
         self.running[encoding] = _Try(actor, node, part, careful)
@@ -192,7 +193,7 @@ class _Pool:
         else:
             self.idle_deaths = 0
             self.nodes.done(tried.node)
-            Deaths(Path(self.work.root), part).clear()
+            Deaths(self.store, part).clear()
         self._next(tried.actor, tried.node)
 
     def _fails(self, part: str, cause: BaseException) -> None:
@@ -228,7 +229,7 @@ class _Pool:
         if stalled or (by_itself(error) and alive(tried.node.id)):
             self.deaths[part] += 1
             if tried.careful:
-                Deaths(Path(self.work.root), part).add(tried.careful.attempt)
+                Deaths(self.store, part).add(tried.careful.attempt)
             self.nodes.failed(tried.node, part, "workers die there")
         self._forget(actor)
         self.left[part] = tried.node.id

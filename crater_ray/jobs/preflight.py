@@ -6,7 +6,6 @@ import os
 import uuid
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,8 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from crater_ray.config import ClusterTable
 from crater_ray.encoders import fitting
 from crater_ray.errors import ClusterError, ConfigError, PluginError
-from crater_ray.index.bucket import bucket, folder
-from crater_ray.index.store import TMP, make_folder, room
+from crater_ray.index.store import TMP, Store, store_at
 from crater_ray.jobs.answers import DEATHS, answer, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.nodes import Checked, roomy
@@ -44,7 +42,7 @@ class Found:
 
 
 def preflight(
-    root: Path,
+    store: Store,
     reader: PluginRef,
     backbone: PluginRef,
     shortlist: PluginRef,
@@ -57,22 +55,21 @@ def preflight(
     an aggregator does not fit the backbone, ClusterError when a node does not see the output folder or is
     lost meanwhile, StorageFull.
     """
-    mark = make_folder(root, folder(root) / TMP) / f"preflight.{uuid.uuid4().hex}"
-    with room(root, mark):
-        mark.touch()
+    mark = f"preflight.{uuid.uuid4().hex}"
+    store.put(f"{TMP}/{mark}", b"")
     try:
         nodes = [
             node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0
         ]
         asked = [
             _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                str(root if bucket(root) is not None else mark), job, reader, backbone, shortlist, rerank
+                store.url, mark, job, reader, backbone, shortlist, rerank
             )
             for node in nodes
         ]
         found: list[Found] = [answer(ref) for ref in asked]
     finally:
-        mark.unlink(missing_ok=True)
+        store.remove(f"{TMP}/{mark}")
     for other in found[1:]:
         if other.digest != found[0].digest:
             raise PluginError(
@@ -133,13 +130,18 @@ def _fault(look: Any) -> str | None:
 
 @ray.remote(num_cpus=0, max_retries=1)
 def _look(
-    mark: str, job: str, reader: PluginRef, backbone: PluginRef, shortlist: PluginRef, rerank: PluginRef
+    address: str,
+    mark: str,
+    job: str,
+    reader: PluginRef,
+    backbone: PluginRef,
+    shortlist: PluginRef,
+    rerank: PluginRef,
 ) -> Found:
     node = os.uname().nodename
-    if not _sees(Path(mark), node):
+    if not _sees(address, mark, node):
         raise ClusterError(
-            f"node {node} does not see the output folder {Path(mark).parents[1]}; put it where every node "
-            "can write"
+            f"node {node} does not see the output folder {address}; put it where every node can write"
         )
     registry().build(reader)
     built: Backbone = registry().build(backbone)
@@ -167,10 +169,9 @@ def _look(
     )
 
 
-def _sees(mark: Path, node: str) -> bool:
-    """Whether a node sees the folder that a file was left in, or reaches the object storage."""
+def _sees(address: str, mark: str, node: str) -> bool:
+    """Whether a node sees what the driver left in tmp/."""
     try:
-        where = bucket(mark)
-        return mark.exists() if where is None else where.born() is not None
+        return mark in store_at(address).names(TMP)
     except ConfigError as error:
         raise ConfigError(f"node {node}: {error.message}") from None

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import DamagedIndex
+from crater_ray.index.config import Recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
-from crater_ray.index.recipe import Recipe
 from crater_ray.index.segments import AUTO, Segment, StageOne, Write, read_segment, write_segment
+from crater_ray.index.store import Store
 from crater_ray.index.versions import Version
 
 OUTGROWN = 4  # times as many new images as were there: what was learnt is learnt again, over all
@@ -43,11 +44,11 @@ class How:
     auto: bool = False  # whether a rule chose the factory
 
 
-Build = Callable[[Path, Recipe, Sequence[Parts], How], tuple[str, ...]]
+Build = Callable[[Store, Recipe, Sequence[Parts], How], tuple[str, ...]]
 
 
 def segments_for(
-    root: Path,
+    store: Store,
     recipe: Recipe,
     parts: Parts,
     parent: Version | None,
@@ -66,7 +67,7 @@ def segments_for(
     kept: list[Segment] = []
     for sha in parent.segments if parent else ():
         try:
-            segment = read_segment(root, sha)
+            segment = read_segment(store, sha)
         except DamagedIndex:
             continue  # its parts are as good as new: it is made again
         holds = {(name, digest) for name, digest, _ in segment.parts}
@@ -84,7 +85,7 @@ def segments_for(
     shas = [segment.sha for segment in kept]
     if new:
         how = like(kept, factory, whiten, _rows(new) * recipe.shortlist_m)
-        shas += build(root, recipe, shares(new), how)
+        shas += build(store, recipe, shares(new), how)
     return tuple(shas)
 
 
@@ -119,7 +120,7 @@ def shares(parts: Sequence[PartEntry], most: int = MOST_ROWS) -> list[Parts]:
     return [tuple(share) for share in found if share]
 
 
-def on_cluster(root: Path, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+def on_cluster(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
     """As `build`, by workers: one learns, then each segment has one."""
     import ray
 
@@ -127,18 +128,18 @@ def on_cluster(root: Path, recipe: Recipe, parts: Sequence[Parts], how: How) -> 
 
     task = ray.remote(num_cpus=1, max_retries=2)
     every = tuple(part for share in parts for part in share)
-    taught: How = answer(task(learn).remote(root, recipe, every, how))
+    taught: How = answer(task(learn).remote(store, recipe, every, how))
     one: Any = task(build_one)
-    return tuple(str(answer(sha)) for sha in [one.remote(root, recipe, share, taught) for share in parts])
+    return tuple(str(answer(sha)) for sha in [one.remote(store, recipe, share, taught) for share in parts])
 
 
-def build(root: Path, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+def build(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
     """The shas of a segment for each run of parts; what they learn is shared. Raises StorageFull."""
-    taught = learn(root, recipe, tuple(part for share in parts for part in share), how)
-    return tuple(build_one(root, recipe, share, taught) for share in parts)
+    taught = learn(store, recipe, tuple(part for share in parts for part in share), how)
+    return tuple(build_one(store, recipe, share, taught) for share in parts)
 
 
-def learn(root: Path, recipe: Recipe, parts: Parts, how: How) -> How:
+def learn(store: Store, recipe: Recipe, parts: Parts, how: How) -> How:
     """`how` with its factory chosen and all that is still to be learnt learnt from a sample of the parts.
 
     The same parts teach the same, in whatever order they come.
@@ -147,22 +148,22 @@ def learn(root: Path, recipe: Recipe, parts: Parts, how: How) -> How:
     from crater_ray.search.factories import chosen, learns_from
     from crater_ray.search.shortlist import Shortlist, learns
 
-    every = Vectors(root, recipe, sorted(parts, key=lambda part: (part.name, part.digest)))
+    every = Vectors(store, recipe, sorted(parts, key=lambda part: (part.name, part.digest)))
     how = replace(how, factory=chosen(how.factory, len(every) * recipe.shortlist_m))
     if how.whiten and how.fitted is None:
         drawn = whitening.drawn(len(every) * recipe.shortlist_m, recipe.shortlist_dim, recipe.seed)
-        how = replace(how, fitted=write_fitted(root, whitening.learn_from(every.flat(drawn))))
-    axes = len(read_fitted(root, how.fitted)["axes"]) if how.fitted else recipe.shortlist_dim
+        how = replace(how, fitted=write_fitted(store, whitening.learn_from(every.flat(drawn))))
+    axes = len(read_fitted(store, how.fitted)["axes"]) if how.fitted else recipe.shortlist_dim
     if how.quantizer is not None or not learns(how.factory, axes):
         return how
     left = np.delete(np.arange(len(every)), every.held_out())
     most = max(1, learns_from(how.factory) // recipe.shortlist_m)
     rows = np.sort(np.random.default_rng(recipe.seed).permutation(left)[:most])
     learnt = Shortlist.learn(every.compared(how.fitted).rows(rows), how.factory)
-    return replace(how, quantizer=write_fitted(root, {STATE: learnt.state()}))
+    return replace(how, quantizer=write_fitted(store, {STATE: learnt.state()}))
 
 
-def build_one(root: Path, recipe: Recipe, parts: Parts, how: How) -> str:
+def build_one(store: Store, recipe: Recipe, parts: Parts, how: How) -> str:
     """The sha of the segment of `parts`; of one with lists it is measured how many a query looks into."""
     from crater_ray.search.factories import FLAT
 
@@ -176,8 +177,8 @@ def build_one(root: Path, recipe: Recipe, parts: Parts, how: How) -> str:
         quantizer=None if flat else how.quantizer,
         auto=how.auto and not flat,
     )
-    write = None if flat else _writer(Vectors(root, recipe, parts).compared(how.fitted), how)
-    return write_segment(root, parts, stage_one, write)
+    write = None if flat else _writer(Vectors(store, recipe, parts).compared(how.fitted), how)
+    return write_segment(store, parts, stage_one, write)
 
 
 def _writer(vectors: Vectors, how: How) -> Write:
@@ -190,7 +191,7 @@ def _writer(vectors: Vectors, how: How) -> Write:
         if how.quantizer is None:
             shortlist = Shortlist.learn(vectors.rows(np.empty(0, np.int64)), how.factory)
         else:
-            shortlist = Shortlist.taught(read_fitted(vectors.root, how.quantizer)[STATE], vectors.m)
+            shortlist = Shortlist.taught(read_fitted(vectors.store, how.quantizer)[STATE], vectors.m)
         for _, block in vectors:
             shortlist.add(block)
         shortlist.check_mask(how.factory)
@@ -208,12 +209,12 @@ class Vectors:
     """Shortlist vectors of several parts, read as they are asked for: rows (n, m, G), blocks in order."""
 
     def __init__(
-        self, root: Path, recipe: Recipe, parts: Sequence[PartEntry], fitted: str | None = None
+        self, store: Store, recipe: Recipe, parts: Sequence[PartEntry], fitted: str | None = None
     ) -> None:
-        self.root, self.entries, self.recipe = root, parts, recipe
+        self.store, self.entries, self.recipe = store, parts, recipe
         self.m, self.dim, self.seed = recipe.shortlist_m, recipe.shortlist_dim, recipe.seed
-        self.learnt = None if fitted is None else read_fitted(root, fitted)
-        self.parts: list[Part] = open_parts(root, parts, [VECTORS])
+        self.learnt = None if fitted is None else read_fitted(store, fitted)
+        self.parts: list[Part] = open_parts(store, parts, [VECTORS])
         self.offsets = np.cumsum([0, *(len(part) for part in self.parts)])
 
     def __len__(self) -> int:
@@ -231,7 +232,7 @@ class Vectors:
 
     def compared(self, fitted: str | None) -> Vectors:
         """The same ones, whitened as they are read."""
-        return Vectors(self.root, self.recipe, self.entries, fitted)
+        return Vectors(self.store, self.recipe, self.entries, fitted)
 
     def rows(self, rows: Array) -> Array:
         """(n, m, G) of those rows, ascending."""

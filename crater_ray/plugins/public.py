@@ -9,6 +9,7 @@ PUBLIC = {
     "crater_ray.plugins": "hooks, PluginSpec, Options, protocols, the registry",
     "crater_ray.types": "Item, Tokens, TokenShape, Hit, TokenPair",
     "crater_ray.errors": "errors that a user sees in one line",
+    "crater_ray.files": "files and folders that are there whole or not at all",
     "crater_ray.testing": "conformance checks and fakes",
     "crater_ray.images": "files and arrays to (H, W, 3) pixels",
     "crater_ray.image_files": "image files below a root: cut into parts, loaded, stamped",

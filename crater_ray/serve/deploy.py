@@ -24,6 +24,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 import crater_ray
+from crater_ray.index.store import store_at
 from crater_ray.serve.answers import Answer, Methods, answered, opened
 from crater_ray.serve.calls import Busy, Late
 from crater_ray.serve.deadline import end, left
@@ -206,7 +207,7 @@ class Ingress:
     def __init__(
         self, plain: dict[str, Any], encoder: DeploymentHandle, searchers: Sequence[DeploymentHandle]
     ) -> None:
-        from crater_ray.index.recipe import read_recipe
+        from crater_ray.index.config import read_recipe
         from crater_ray.serve.metrics import RayMetrics
         from crater_ray.serve.service import Pin, Service
 
@@ -219,7 +220,7 @@ class Ingress:
             [_Group(handle) for handle in searchers],
             _Group(encoder),
             Pin(version, (version,)),
-            read_recipe(self._settings.index),
+            read_recipe(store_at(self._settings.index)),
             RayMetrics(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import numbers
 from crater_ray.serve.basemap import Map
 from crater_ray.serve.models import Grid, IndexReply, Limits, Recipe, Shards
@@ -21,7 +22,7 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
         name=service.name,
         version=pin.version,
         held=list(pin.held),
-        published=await off_loop(numbers, service.root),
+        published=await off_loop(numbers, store_at(service.root)),
         items=summary.items,
         parts=len(version.parts),
         segments=len(version.segments),

@@ -14,7 +14,8 @@ import numpy as np
 
 from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, DeviceError, QueryError
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index.config import read_recipe
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import read
 from crater_ray.plugins import Reader, registry
 from crater_ray.serve.models import Grid, Places
@@ -47,9 +48,9 @@ class QueryEncoder:
         self, root: Path, *, max_pixels: int | None = None, threads: int | None = None, device: str = "cpu"
     ) -> None:
         self.root = Path(root)
-        self.recipe = read_recipe(self.root)
+        self.recipe = read_recipe(store_at(self.root))
         self.max_pixels = min(max_pixels or self.recipe.max_pixels, self.recipe.max_pixels)
-        self._one = build_encoder(self.root, self.recipe, threads=threads, batch=1, device=device)
+        self._one = build_encoder(store_at(self.root), self.recipe, threads=threads, batch=1, device=device)
         self._readers: dict[int, list[Reader]] = {}
         self._broken: DeviceError | None = None
 
@@ -152,7 +153,7 @@ class QueryEncoder:
 
     def _opened(self, version: int) -> list[Reader]:
         if version not in self._readers:
-            refs = read(self.root, version).readers
+            refs = read(store_at(self.root), version).readers
             while len(self._readers) >= READERS:
                 self._readers.pop(next(iter(self._readers)))
             self._readers[version] = [registry().build(registry().current(ref)) for ref in refs]

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index.config import read_recipe
+from crater_ray.index.store import store_at
 from crater_ray.serve.application import application
 from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
@@ -42,7 +43,7 @@ def local(wanted: Settings) -> Gate:
     for searcher in searchers:
         searcher.hold([version])
     encoder = QueryEncoder(wanted.index, max_pixels=table.max_pixels, threads=table.threads)
-    recipe = read_recipe(wanted.index)
+    recipe = read_recipe(store_at(wanted.index))
     targets = [Here(searcher) for searcher in searchers]
     pin = Pin(version, (version,))
     service = Service(wanted.index, wanted.name, table, targets, Here(encoder), pin, recipe)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest, read
 from crater_ray.serve.problems import Refused
 from crater_ray.serve.service import Pin
@@ -42,7 +43,7 @@ def _number(wanted: Settings, version: int | None) -> int:
     from crater_ray.errors import CraterRayError
 
     try:
-        found = latest(wanted.index) if version is None else read(wanted.index, version)
+        found = latest(store_at(wanted.index)) if version is None else read(store_at(wanted.index), version)
     except CraterRayError:
         found = None
     if found is None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from crater_ray.config import ServeTable
 from crater_ray.errors import QueryError
-from crater_ray.index.recipe import Recipe
+from crater_ray.index.config import Recipe
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, read
 from crater_ray.serve.calls import Fault, Late, NoAnswer, Target, call, call_all, gathered
 from crater_ray.serve.deadline import left
@@ -230,7 +231,7 @@ class Service:
     def described(self, number: int) -> Version:
         """What a version lists, read once: its file may go while its searchers still answer from it."""
         if number not in self._versions:
-            _remember(self._versions, number, read(self.root, number))
+            _remember(self._versions, number, read(store_at(self.root), number))
         return self._versions[number]
 
     def put(self, pin: Pin) -> None:

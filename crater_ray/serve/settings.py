@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from crater_ray.config import ServeTable
 from crater_ray.errors import ConfigError
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index.config import read_recipe
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest, read
 from crater_ray.plugins.registry import explain
 
@@ -47,8 +48,10 @@ class Settings(BaseModel):
 
     def first_version(self) -> int:
         """Raises IndexMismatch when there is none, or not the one that is named."""
-        read_recipe(self.index)
-        found = latest(self.index) if self.version is None else read(self.index, self.version)
+        read_recipe(store_at(self.index))
+        found = (
+            latest(store_at(self.index)) if self.version is None else read(store_at(self.index), self.version)
+        )
         if found is None:
             from crater_ray.errors import IndexMismatch
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crater_ray.index.opened import owners
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index.config import read_recipe
 from crater_ray.index.segments import read_segment
+from crater_ray.index.snapshot import owners
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import read
 
 
@@ -16,8 +17,8 @@ def spread(root: Path, version: int, shards: int) -> list[list[str]]:
     The largest segment goes first, each to the shard with the fewest bytes so far.
     Raises IndexMismatch for a version that is not there, DamagedIndex.
     """
-    recipe, published = read_recipe(root), read(root, version)
-    segments = [read_segment(root, sha) for sha in published.segments]
+    recipe, published = read_recipe(store_at(root)), read(store_at(root), version)
+    segments = [read_segment(store_at(root), sha) for sha in published.segments]
     each = recipe.record_bytes + 4 * recipe.scales + 2 * recipe.shortlist_m * recipe.shortlist_dim
     size = {segment.sha: 0 for segment in segments}
     for part, sha in zip(published.parts, owners(published, segments), strict=True):

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
 from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.plugins import PluginRef
@@ -94,7 +95,7 @@ class Maker:
         digest = part_digest(recipe.digest(), items)
         kept = [item for item in items if item.id not in (skip or {})]
         vectors, codes, scales = self.arrays(recipe, kept)
-        with PartWriter(root, name, digest, recipe, self.columns) as part:
+        with PartWriter(store_at(root), name, digest, recipe, self.columns) as part:
             for first in range(0, len(kept), batch):
                 rows = slice(first, first + batch)
                 part.append(kept[rows], vectors[rows], codes[rows], scales[rows])
@@ -103,16 +104,16 @@ class Maker:
             return part.commit()
 
     def index(self, root: Path, recipe: Recipe, sizes: dict[str, int], faiss: bool = True) -> Version:
-        create_or_check(root, recipe)
+        create_or_check(store_at(root), recipe)
         parts = tuple(self.part(root, recipe, name, self.items(name, n)) for name, n in sizes.items())
         write = save if faiss else None
         how = StageOne("SQ8" if faiss else "Flat", seed=0, m=1, dim=3)
-        sha = write_segment(root, parts, how, write)
-        return publish(root, Version(1, 0, parts, (sha,), self.readers))
+        sha = write_segment(store_at(root), parts, how, write)
+        return publish(store_at(root), Version(1, 0, parts, (sha,), self.readers))
 
     def add(self, root: Path, version: Version, *parts: PartEntry) -> Version:
         return publish(
-            root,
+            store_at(root),
             replace(
                 version, number=version.number + 1, parent=version.number, parts=(*version.parts, *parts)
             ),

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from crater_ray.errors import DamagedIndex, ReaderError
+from crater_ray.index.config import create_or_check
 from crater_ray.index.parts import done, open_part, part_digest, part_folder, skipped
-from crater_ray.index.recipe import create_or_check
+from crater_ray.index.store import store_at
 from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
 
@@ -26,7 +27,9 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_batches(tmp_path, recipe
     one = make.part(tmp_path / "one", recipe, "a", items, batch=2, skip=skip)
     two = make.part(tmp_path / "two", recipe, "a", items, batch=5, skip=dict(reversed(skip.items())))
     assert one == two
-    first, second = (files(part_folder(tmp_path / name, "a", one.digest)) for name in ("one", "two"))
+    first, second = (
+        files(part_folder(store_at(tmp_path / name), "a", one.digest)) for name in ("one", "two")
+    )
     assert first == second
     assert set(first) == {"items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"}
     assert str(tmp_path).encode() not in b"".join(first.values())
@@ -37,7 +40,7 @@ def test_rows_come_back(tmp_path, recipe, make):
     entry = make.part(tmp_path, recipe, "a", items, skip={items[2].id: "truncated"})
     kept = [item for item in items if item is not items[2]]
     vectors, codes, scales = make.arrays(recipe, kept)
-    part = open_part(tmp_path, entry)
+    part = open_part(store_at(tmp_path), entry)
     assert (entry.rows, entry.skipped, len(part)) == (6, 1, 6)
     np.testing.assert_array_equal(part.vectors, vectors)
     np.testing.assert_array_equal(part.codes, codes)
@@ -48,14 +51,14 @@ def test_rows_come_back(tmp_path, recipe, make):
         for item in kept
     ]
     assert part.items(["lat"]).column_names == ["lat"]
-    assert skipped(tmp_path, entry) == {items[2].id: "truncated"}
+    assert skipped(store_at(tmp_path), entry) == {items[2].id: "truncated"}
     assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_part_of_nothing_but_bad_images(tmp_path, recipe, make):
     items = make.items("a", 2)
     entry = make.part(tmp_path, recipe, "a", items, skip={item.id: "bad" for item in items})
-    part = open_part(tmp_path, entry)
+    part = open_part(store_at(tmp_path), entry)
     assert (entry.rows, entry.skipped) == (0, 2)
     assert part.vectors.shape == (0, 1, 3)
     assert part.codes.shape == (0, 8)
@@ -67,8 +70,8 @@ def test_a_part_of_nothing_but_bad_images(tmp_path, recipe, make):
 def test_a_codec_without_scales_writes_none(tmp_path, recipe, make):
     recipe = replace(recipe, codec="fp16", scales=0, record_bytes=16)
     entry = make.part(tmp_path, recipe, "a", make.items("a", 3))
-    assert not (part_folder(tmp_path, "a", entry.digest) / "scales.npy").exists()
-    assert open_part(tmp_path, entry).scales.shape == (3, 0)
+    assert not (part_folder(store_at(tmp_path), "a", entry.digest) / "scales.npy").exists()
+    assert open_part(store_at(tmp_path), entry).scales.shape == (3, 0)
 
 
 def test_the_digest_is_of_recipe_and_items_in_order():
@@ -97,34 +100,34 @@ def test_the_digest_is_of_recipe_and_items_in_order():
 def test_done_trusts_whole_parts_only(tmp_path, recipe, make):
     items = make.items("a", 4)
     digest = part_digest(recipe.digest(), items)
-    assert done(tmp_path, "a", digest) is None
+    assert done(store_at(tmp_path), "a", digest) is None
     entry = make.part(tmp_path, recipe, "a", items)
-    assert done(tmp_path, "a", digest) == entry
-    folder = part_folder(tmp_path, "a", digest)
+    assert done(store_at(tmp_path), "a", digest) == entry
+    folder = part_folder(store_at(tmp_path), "a", digest)
     os.truncate(folder / "codes.bin", 5)
-    assert done(tmp_path, "a", digest) is None
+    assert done(store_at(tmp_path), "a", digest) is None
     with pytest.raises(DamagedIndex, match=r"codes.bin has 5 bytes, not 32"):
-        open_part(tmp_path, entry)
+        open_part(store_at(tmp_path), entry)
     assert make.part(tmp_path, recipe, "a", items) == entry  # mended; the damaged one is set aside
-    assert done(tmp_path, "a", digest) == entry
+    assert done(store_at(tmp_path), "a", digest) == entry
     for name in ("part.json", "items.parquet"):
         (folder / name).unlink()
-        assert done(tmp_path, "a", digest) is None
+        assert done(store_at(tmp_path), "a", digest) is None
         with pytest.raises(DamagedIndex, match=f"{name} is missing"):
-            open_part(tmp_path, entry)
+            open_part(store_at(tmp_path), entry)
         assert make.part(tmp_path, recipe, "a", items) == entry
 
 
 def test_an_attempt_that_is_given_up_leaves_nothing(tmp_path, recipe, make):
     items = make.items("a", 2)
-    with PartWriter(tmp_path, "a", "d", recipe, make.columns) as part:
+    with PartWriter(store_at(tmp_path), "a", "d", recipe, make.columns) as part:
         part.append(items, *make.arrays(recipe, items))
     assert not list((tmp_path / "tmp").iterdir())
-    assert done(tmp_path, "a", "d") is None
+    assert done(store_at(tmp_path), "a", "d") is None
 
 
 def test_of_many_writers_one_wins_and_all_agree(tmp_path, recipe, make):
-    create_or_check(tmp_path, recipe)
+    create_or_check(store_at(tmp_path), recipe)
     items, gate, got = make.items("a", 5), threading.Barrier(6), []
 
     def write() -> None:
@@ -143,12 +146,12 @@ def test_of_many_writers_one_wins_and_all_agree(tmp_path, recipe, make):
 def test_the_loser_takes_the_part_that_came_first(tmp_path, recipe, make):
     items = make.items("a", 3)
     digest = part_digest(recipe.digest(), items)
-    with PartWriter(tmp_path, "a", digest, recipe, make.columns) as slow:
+    with PartWriter(store_at(tmp_path), "a", digest, recipe, make.columns) as slow:
         first = make.part(tmp_path, recipe, "a", items)
-        before = files(part_folder(tmp_path, "a", digest))
+        before = files(part_folder(store_at(tmp_path), "a", digest))
         slow.append(items[:1], *make.arrays(recipe, items[:1]))
         assert slow.commit() == first
-    assert files(part_folder(tmp_path, "a", digest)) == before
+    assert files(part_folder(store_at(tmp_path), "a", digest)) == before
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_the_loser_takes_the_part_that_came_first(tmp_path, recipe, make):
 def test_rows_of_the_wrong_shape(tmp_path, recipe, make, change, message):
     items = make.items("a", 2)
     given = dict(zip(("vectors", "codes", "scales"), make.arrays(recipe, items), strict=True)) | change
-    writer = PartWriter(tmp_path, "a", "d", recipe, make.columns)
+    writer = PartWriter(store_at(tmp_path), "a", "d", recipe, make.columns)
     with writer as part, pytest.raises(ValueError, match=message):
         part.append(items, **given)
 
@@ -184,17 +187,17 @@ def test_rows_of_the_wrong_shape(tmp_path, recipe, make, change, message):
 )
 def test_items_that_do_not_fit(tmp_path, recipe, make, item, message):
     items = [*make.items("a", 1), item]
-    writer = PartWriter(tmp_path, "a", "d", recipe, make.columns)
+    writer = PartWriter(store_at(tmp_path), "a", "d", recipe, make.columns)
     with writer as part, pytest.raises(ReaderError, match=message):
         part.append(items, *make.arrays(recipe, items))
 
 
 def test_a_column_name_that_is_taken(tmp_path, recipe):
     with pytest.raises(ReaderError, match="declares a column 'uri', a name that is taken"):
-        PartWriter(tmp_path, "a", "d", recipe, pa.schema([("uri", pa.string())]))
+        PartWriter(store_at(tmp_path), "a", "d", recipe, pa.schema([("uri", pa.string())]))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 161, "a\nb"])
 def test_a_part_name_that_is_no_file_name(tmp_path, recipe, make, name):
     with pytest.raises(ReaderError, match="the reader names a part"):
-        PartWriter(tmp_path, name, "d", recipe, make.columns)
+        PartWriter(store_at(tmp_path), name, "d", recipe, make.columns)

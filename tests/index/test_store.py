@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crater_ray import files
 from crater_ray.errors import DamagedIndex, IndexMismatch, StorageFull
-from crater_ray.index import sealed, store
+from crater_ray.index import checksummed_json
+from crater_ray.index.config import create_or_check
 from crater_ray.index.fitted import fitted_path, read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.recipe import create_or_check
 from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.store import store_at
 from crater_ray.index.token_cache import TokenCache
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, VersionTaken, publish
@@ -29,13 +31,15 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import numpy as np, pyarrow as pa
-from crater_ray.index import writer
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index import store as stores
+from crater_ray.index.config import read_recipe
+from crater_ray.index.store import store_at
+from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
-root = Path({root!r})
+root = stores.store_at({root!r})
 if {when!r} == "before the rename":
-    writer.move_folder = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
-part = writer.PartWriter(root, "a", "d" * 32, read_recipe(root), pa.schema([]))
+    stores.move_folder = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+part = PartWriter(root, "a", "d" * 32, read_recipe(root), pa.schema([]))
 for i in range(3):
     part.append([Item(f"{{i}}", "g", "u")], np.ones((1, 1, 3), np.float16), np.ones((1, 8), np.uint8),
                 np.ones((1, 1), np.float32))
@@ -47,7 +51,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from crater_ray.index.lock import DriverLock
-with DriverLock(Path(sys.argv[1])):
+from crater_ray.index.store import store_at
+with DriverLock(store_at(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -55,11 +60,11 @@ with DriverLock(Path(sys.argv[1])):
 
 @pytest.mark.parametrize("when", ["between batches", "before the rename"])
 def test_a_kill_leaves_its_attempt_in_tmp_and_nothing_else(tmp_path, recipe, when):
-    create_or_check(tmp_path, recipe)
+    create_or_check(store_at(tmp_path), recipe)
     code = KILLED.format(tests="", root=str(tmp_path), when=when)
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "parts") == ["recipe.json", "tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "parts") == ["index.json", "tmp"]
     assert len(list((tmp_path / "tmp").iterdir())) == 1
     assert not (tmp_path / "parts").exists() or not list((tmp_path / "parts").iterdir())
 
@@ -77,21 +82,21 @@ def test_a_second_driver_is_told_who_is_first(tmp_path):
     other = hold(tmp_path / "index")
     try:
         message = rf"another driver \(pid {other.pid}, host .+\) writes .*index; wait"
-        with pytest.raises(IndexMismatch, match=message), DriverLock(tmp_path / "index"):
+        with pytest.raises(IndexMismatch, match=message), DriverLock(store_at(tmp_path / "index")):
             pass
     finally:
         other.kill()  # SIGKILL: the kernel frees the lock
         other.communicate()
-    with DriverLock(tmp_path / "index"):
+    with DriverLock(store_at(tmp_path / "index")):
         told = json.loads((tmp_path / "index" / ".lock").read_text())
         assert told["pid"] == os.getpid()
-    with DriverLock(tmp_path / "index"):
+    with DriverLock(store_at(tmp_path / "index")):
         pass
 
 
 def test_the_lock_is_not_put_into_a_foreign_folder(tmp_path):
     (tmp_path / "photo.jpg").touch()
-    with pytest.raises(IndexMismatch, match="is not an index"), DriverLock(tmp_path):
+    with pytest.raises(IndexMismatch, match="is not an index"), DriverLock(store_at(tmp_path)):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
@@ -100,7 +105,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(IndexMismatch, match=r"cannot be written \(Not a directory\); name another `out`"),
-        DriverLock(tmp_path / "file" / "index"),
+        DriverLock(store_at(tmp_path / "file" / "index")),
     ):
         pass
 
@@ -122,13 +127,13 @@ def small_disk(tmp_path):
 def test_a_full_disk_keeps_what_is_done(small_disk, recipe, make):
     root = small_disk / "index"
     recipe = replace(recipe, record_bytes=40_000)
-    create_or_check(root, recipe)
+    create_or_check(store_at(root), recipe)
     first = make.part(root, recipe, "a", make.items("a", 2))
-    message = r"no room left while writing .*codes.bin; free space and run .* again: 1 parts are done"
+    message = r"no room left while writing .*codes.bin; free space and run .* again: what is done is kept"
     with pytest.raises(StorageFull, match=message):
         make.part(root, recipe, "b", make.items("b", 9), batch=1)
     assert not list((root / "tmp").iterdir())
-    version = publish(root, Version(1, 0, (first,)))
+    version = publish(store_at(root), Version(1, 0, (first,)))
     assert version.rows == 2
 
 
@@ -143,13 +148,13 @@ def test_a_full_disk_at_any_write(tmp_path, recipe, make, monkeypatch, allowed):
             raise OSError(28, "No space left on device")
         real(handle)
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(StorageFull, match=r"no room left while writing .*; free space and run the same"):
         make.index(tmp_path / "index", recipe, {"a": 3})
-    monkeypatch.setattr(store.os, "fsync", real)
+    monkeypatch.setattr(files.os, "fsync", real)
     with suppress(VersionTaken):  # published, but for the last fsync
         make.index(tmp_path / "index", recipe, {"a": 3})
-    found = verify(tmp_path / "index")
+    found = verify(store_at(tmp_path / "index"))
     assert not found.problems
     assert not found.notes
 
@@ -160,9 +165,9 @@ def test_faiss_tells_of_a_full_disk_in_words_alone(tmp_path):
         raise RuntimeError("Error in write: write error in x: 3 != 6 (No space left on device)")
 
     with pytest.raises(StorageFull, match="no room left while writing"):
-        write_segment(tmp_path, (), StageOne("SQ8", seed=0, m=1, dim=3), write)
+        write_segment(store_at(tmp_path), (), StageOne("SQ8", seed=0, m=1, dim=3), write)
     with pytest.raises(RuntimeError, match="training"):
-        write_segment(tmp_path, (), StageOne("SQ8", seed=0, m=1, dim=3), _fails)
+        write_segment(store_at(tmp_path), (), StageOne("SQ8", seed=0, m=1, dim=3), _fails)
     assert not list((tmp_path / "tmp").iterdir())
     assert not (tmp_path / "segments").exists()
 
@@ -182,8 +187,8 @@ def test_a_full_cache_says_so(small_disk):
 
 def test_write_new_has_one_winner(tmp_path):
     path = tmp_path / "versions" / "1.json"
-    assert store.write_new(tmp_path, path, b"first")
-    assert not store.write_new(tmp_path, path, b"second")
+    assert files.write_new(path, b"first")
+    assert not files.write_new(path, b"second")
     assert path.read_bytes() == b"first"
 
 
@@ -191,41 +196,41 @@ def test_write_new_without_hard_links(tmp_path, monkeypatch):
     def refused(source: object, target: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(store.os, "link", refused)
+    monkeypatch.setattr(files.os, "link", refused)
     test_write_new_has_one_winner(tmp_path)
-    assert not list((tmp_path / "tmp").iterdir())
+    assert [path.name for path in (tmp_path / "versions").iterdir()] == ["1.json"]
 
 
 def test_a_seal_finds_a_flipped_bit_in_any_byte(tmp_path):
     path = tmp_path / "x.json"
     nested = {"b": [1, 2.5, None], "a": True}
-    data = sealed.seal({"format": 1, "name": "Galle ☄", "rows": 12, "nested": nested})
+    data = checksummed_json.checksummed({"format": 1, "name": "Galle ☄", "rows": 12, "nested": nested})
     path.write_bytes(data)
-    assert sealed.unseal(path, "x")["nested"] == nested
+    assert checksummed_json.read_checksummed(path, "x")["nested"] == nested
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
         with pytest.raises((DamagedIndex, IndexMismatch), match=r"x.json"):
-            sealed.unseal(path, "x")
+            checksummed_json.read_checksummed(path, "x")
 
 
 def test_fitted_arrays_come_back(tmp_path):
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "a": np.full((), 2.5), "n": np.ones(3)}
-    sha = write_fitted(tmp_path, arrays)
-    assert write_fitted(tmp_path, dict(reversed(arrays.items()))) == sha
-    back = read_fitted(tmp_path, sha)
+    sha = write_fitted(store_at(tmp_path), arrays)
+    assert write_fitted(store_at(tmp_path), dict(reversed(arrays.items()))) == sha
+    back = read_fitted(store_at(tmp_path), sha)
     assert sorted(back) == ["a", "b", "n"]
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array)
         assert back[name].dtype == array.dtype
-    path = fitted_path(tmp_path, sha)
+    path = fitted_path(store_at(tmp_path), sha)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(DamagedIndex, match="does not match its checksum"):
-        read_fitted(tmp_path, sha)
-    assert write_fitted(tmp_path, arrays) == sha
-    assert len(read_fitted(tmp_path, sha)) == 3
+        read_fitted(store_at(tmp_path), sha)
+    assert write_fitted(store_at(tmp_path), arrays) == sha
+    assert len(read_fitted(store_at(tmp_path), sha)) == 3
     path.unlink()
     with pytest.raises(DamagedIndex, match="is missing"):
-        read_fitted(tmp_path, sha)
+        read_fitted(store_at(tmp_path), sha)
 
 
 def test_memory_does_not_grow_with_the_codes(tmp_path, recipe):
@@ -236,10 +241,11 @@ import numpy as np, pyarrow as pa
 from pathlib import Path
 from contextlib import suppress
 from dataclasses import replace
-from crater_ray.index.recipe import read_recipe
+from crater_ray.index.config import read_recipe
+from crater_ray.index.store import store_at
 from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
-root = Path({str(tmp_path)!r})
+root = store_at({str(tmp_path)!r})
 recipe = read_recipe(root)
 codes, scales = np.ones((200, recipe.record_bytes), np.uint8), np.ones((200, 1), np.float32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -250,7 +256,7 @@ with PartWriter(root, "a", "d" * 32, recipe, pa.schema([])) as part:
     assert part.commit().rows == 20_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    create_or_check(tmp_path, replace(recipe, record_bytes=24_576))
+    create_or_check(store_at(tmp_path), replace(recipe, record_bytes=24_576))
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     grown = int(run.stdout)
     assert grown < 48 * 1024  # KiB
@@ -258,6 +264,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_attempts_do_not_share_a_folder(tmp_path, recipe, make):
     """Two attempts never share a folder: one that is retried starts afresh."""
-    one, two = (PartWriter(tmp_path, "a", "d", recipe, make.columns) for _ in range(2))
+    one, two = (PartWriter(store_at(tmp_path), "a", "d", recipe, make.columns) for _ in range(2))
     with one, two:
         assert len(list((tmp_path / "tmp").iterdir())) == 2

@@ -10,28 +10,29 @@ import pytest
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.parts import open_part, part_digest, part_folder
 from crater_ray.index.segments import StageOne, read_segment, segment_key, write_segment
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, numbers, publish, read
 from crater_ray.index.writer import PartWriter
 
 
 def test_versions_come_back_and_the_highest_is_in_force(tmp_path, recipe, make):
-    assert latest(tmp_path) is None
+    assert latest(store_at(tmp_path)) is None
     first = make.index(tmp_path, recipe, {"b": 2, "a": 3})
     second = make.add(tmp_path, first, make.part(tmp_path, recipe, "c", make.items("c", 4)))
-    assert numbers(tmp_path) == [1, 2]
-    assert latest(tmp_path) == second
-    assert read(tmp_path, 1) == first
+    assert numbers(store_at(tmp_path)) == [1, 2]
+    assert latest(store_at(tmp_path)) == second
+    assert read(store_at(tmp_path), 1) == first
     assert [part.name for part in second.parts] == ["b", "a", "c"]
     assert (first.rows, second.rows) == (5, 9)
     assert first.readers[0].options == {"root": "/pictures"}
     with pytest.raises(IndexMismatch, match="has no version 7; there are: 1, 2"):
-        read(tmp_path, 7)
+        read(store_at(tmp_path), 7)
 
 
 def test_ten_comes_after_nine(tmp_path):
     for n in range(1, 12):
-        publish(tmp_path, Version(n, n - 1, ()))
-    found = latest(tmp_path)
+        publish(store_at(tmp_path), Version(n, n - 1, ()))
+    found = latest(store_at(tmp_path))
     assert found is not None
     assert found.number == 11
 
@@ -39,16 +40,18 @@ def test_ten_comes_after_nine(tmp_path):
 def test_of_two_drivers_one_publishes(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3})
     following = replace(version, number=2, parent=1)
-    publish(tmp_path, following)
+    publish(store_at(tmp_path), following)
     with pytest.raises(VersionTaken, match="version 2 on 1: 2 is in force"):
-        publish(tmp_path, replace(following, allow_missing=("b",)))
-    assert latest(tmp_path) == following
+        publish(store_at(tmp_path), replace(following, allow_missing=("b",)))
+    assert latest(store_at(tmp_path)) == following
     gate, won, lost = threading.Barrier(5), [], []
 
     def race(name: str) -> None:
         gate.wait()
         try:
-            won.append(publish(tmp_path, replace(version, number=3, parent=2, allow_missing=(name,))))
+            won.append(
+                publish(store_at(tmp_path), replace(version, number=3, parent=2, allow_missing=(name,)))
+            )
         except VersionTaken:
             lost.append(name)
 
@@ -57,7 +60,7 @@ def test_of_two_drivers_one_publishes(tmp_path, recipe, make):
     [thread.join() for thread in threads]
     assert len(won) == 1
     assert len(lost) == 4
-    assert latest(tmp_path) == won[0]
+    assert latest(store_at(tmp_path)) == won[0]
 
 
 def test_an_id_in_two_parts_is_refused_by_name(tmp_path, recipe, make):
@@ -68,7 +71,7 @@ def test_an_id_in_two_parts_is_refused_by_name(tmp_path, recipe, make):
     twice = [*make.items("d", 2), *make.items("d", 2)]
     with pytest.raises(ReaderError, match=r"id 'd/000.jpg' stands twice in part d; .*1 more ids are rep"):
         make.add(tmp_path, version, make.part(tmp_path, recipe, "d", twice))
-    assert numbers(tmp_path) == [1]
+    assert numbers(store_at(tmp_path)) == [1]
 
 
 def test_check_ids_counts():
@@ -80,20 +83,22 @@ def test_a_version_lists_only_what_is_there(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3})
     for parts in ((replace(version.parts[0], digest="0" * 32),), (replace(version.parts[0], rows=4),)):
         with pytest.raises(DamagedIndex, match=r"missing|tells of 3 rows"):
-            publish(tmp_path, Version(2, 1, parts))
+            publish(store_at(tmp_path), Version(2, 1, parts))
     with pytest.raises(DamagedIndex, match="segments/nothing is missing"):
-        publish(tmp_path, Version(2, 1, version.parts, ("nothing",)))
+        publish(store_at(tmp_path), Version(2, 1, version.parts, ("nothing",)))
     with pytest.raises(ValueError, match="part 'a' stands 2 times"):
-        publish(tmp_path, Version(2, 1, version.parts * 2))
+        publish(store_at(tmp_path), Version(2, 1, version.parts * 2))
     with pytest.raises(ValueError, match="part 'a' names reader 1 of 1"):
-        publish(tmp_path, Version(2, 1, (replace(version.parts[0], reader=1),), (), version.readers))
+        publish(
+            store_at(tmp_path), Version(2, 1, (replace(version.parts[0], reader=1),), (), version.readers)
+        )
 
 
 def test_a_column_has_one_type(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3})
     items = [replace(item, columns={"lat": "north"}) for item in make.items("b", 1)]
     digest = part_digest(recipe.digest(), items)
-    with PartWriter(tmp_path, "b", digest, recipe, pa.schema([("lat", pa.string())])) as part:
+    with PartWriter(store_at(tmp_path), "b", digest, recipe, pa.schema([("lat", pa.string())])) as part:
         part.append(items, *make.arrays(recipe, items))
         entry = part.commit()
     with pytest.raises(ReaderError, match="column 'lat' is double in part a and string in part b"):
@@ -105,7 +110,7 @@ def test_a_newer_version_file(tmp_path, recipe, make):
     path = tmp_path / "versions" / "1.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
     with pytest.raises(IndexMismatch, match=r"newer crater-ray \(format 9"):
-        latest(tmp_path)
+        latest(store_at(tmp_path))
 
 
 def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
@@ -122,7 +127,7 @@ def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
         ),
     ]
     assert len({sha, *others}) == 8
-    segment = read_segment(tmp_path, sha)
+    segment = read_segment(store_at(tmp_path), sha)
     assert (segment.rows, segment.factory, segment.dim) == (5, "SQ8", 3)
     assert segment.file is not None
     assert segment.file.read_bytes() == b"faiss" * 20
@@ -137,27 +142,27 @@ def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, recipe, m
         path.write_bytes(b"again")
 
     same = StageOne("SQ8", seed=0, m=1, dim=3)
-    assert write_segment(tmp_path, version.parts, same, write) == sha
+    assert write_segment(store_at(tmp_path), version.parts, same, write) == sha
     assert not built
-    file = read_segment(tmp_path, sha).file
+    file = read_segment(store_at(tmp_path), sha).file
     file.write_bytes(b"short")
     with pytest.raises(DamagedIndex, match=r"shortlist.faiss has 5 bytes, not 100"):
-        read_segment(tmp_path, sha)
-    assert write_segment(tmp_path, version.parts, same, write) == sha
+        read_segment(store_at(tmp_path), sha)
+    assert write_segment(store_at(tmp_path), version.parts, same, write) == sha
     assert len(built) == 1
     file.unlink()
     with pytest.raises(DamagedIndex, match=r"shortlist.faiss is missing"):
-        read_segment(tmp_path, sha)
+        read_segment(store_at(tmp_path), sha)
 
 
 def test_a_deleted_part_is_made_again_with_the_same_name(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3})
-    folder = part_folder(tmp_path, "a", version.parts[0].digest)
+    folder = part_folder(store_at(tmp_path), "a", version.parts[0].digest)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
     with pytest.raises(DamagedIndex, match="run `crater-ray index` again to make it"):
-        open_part(tmp_path, version.parts[0])
+        open_part(store_at(tmp_path), version.parts[0])
     make.part(tmp_path, recipe, "a", make.items("a", 3))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

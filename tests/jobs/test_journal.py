@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayError
 
+from crater_ray.index.store import store_at
 from crater_ray.jobs.answers import by_itself
 from crater_ray.jobs.journal import Careful, Deaths, Journal
 
@@ -14,9 +15,9 @@ PART = "p0000.0123"
 
 def attempt(root: Path, *, dies_at: str | None = None, stopped_at: str | None = None) -> Journal:
     """One try over three images, by a driver that starts anew each time."""
-    deaths = Deaths(root, "p0000")
+    deaths = Deaths(store_at(root), "p0000")
     careful = deaths.begin()
-    with Journal(root, PART, careful.attempt, careful.died) as journal:
+    with Journal(store_at(root), PART, careful.attempt, careful.died) as journal:
         for id in ("a", "b", "c"):
             journal.begin(id)
             if id == stopped_at:
@@ -29,7 +30,7 @@ def attempt(root: Path, *, dies_at: str | None = None, stopped_at: str | None = 
 
 
 def known(root: Path, id: str) -> int:
-    with Journal(root, PART, "now", Deaths(root, "p0000").begin().died) as journal:
+    with Journal(store_at(root), PART, "now", Deaths(store_at(root), "p0000").begin().died) as journal:
         return journal.kills(id)
 
 
@@ -49,9 +50,9 @@ def test_deaths_count_across_runs_and_by_image(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_between_images_blames_none(tmp_path: Path) -> None:
-    deaths = Deaths(tmp_path, "p0000")
+    deaths = Deaths(store_at(tmp_path), "p0000")
     careful = deaths.begin()
-    with Journal(tmp_path, PART, careful.attempt, careful.died) as journal:
+    with Journal(store_at(tmp_path), PART, careful.attempt, careful.died) as journal:
         journal.begin("a")
         journal.survived("a")
     deaths.add(careful.attempt)
@@ -62,26 +63,26 @@ def test_a_torn_line_is_passed_over_and_a_part_that_is_done_leaves_nothing(tmp_p
     journal = attempt(tmp_path, dies_at="a")
     with journal.path.open("ab") as file:
         file.write(b'["begin", "b')
-    again = Journal(tmp_path, PART, "second", Deaths(tmp_path, "p0000").begin().died)
+    again = Journal(store_at(tmp_path), PART, "second", Deaths(store_at(tmp_path), "p0000").begin().died)
     assert (again.kills("a"), again.kills("b")) == (1, 0)
     again.begin("c")
-    with Journal(tmp_path, PART, "third", ["second"]) as third:
+    with Journal(store_at(tmp_path), PART, "third", ["second"]) as third:
         assert third.kills("c") == 1
     again.close()
-    Deaths(tmp_path, "p0000").clear()
-    Deaths(tmp_path, "p0000").clear()  # nor does it mind
+    Deaths(store_at(tmp_path), "p0000").clear()
+    Deaths(store_at(tmp_path), "p0000").clear()  # nor does it mind
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_an_attempt_is_told_of_the_deaths_before_it(tmp_path: Path) -> None:
-    deaths = Deaths(tmp_path, "p0000")
+    deaths = Deaths(store_at(tmp_path), "p0000")
     assert deaths.begin().died == ()
     deaths.add("one")
     deaths.add("two")
-    told = Deaths(tmp_path, "p0000").begin()
+    told = Deaths(store_at(tmp_path), "p0000").begin()
     assert isinstance(told, Careful)
     assert told.died == ("one", "two")
-    assert Deaths(tmp_path, "p0001").begin().died == ()
+    assert Deaths(store_at(tmp_path), "p0001").begin().died == ()
 
 
 def died(said: str) -> RayError:

@@ -12,14 +12,16 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from crater_ray.index.collect import collect
+from crater_ray.index.checksummed_json import canonical
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.fitted import fitted_path
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.gc import collect
+from crater_ray.index.info import info
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
-from crater_ray.index.sealed import canonical
 from crater_ray.index.segments import Segment, StageOne, read_segment, segment_key
-from crater_ray.index.verify import info, verify
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
+from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, latest, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.change import drop
@@ -71,7 +73,9 @@ def part(root: Path, name: str, rows: int) -> PartEntry:
     places = np.random.default_rng(0).standard_normal((12, DIM))
     vectors = places[random.integers(0, 12, rows)] + 0.7 * random.standard_normal((rows, DIM)) + 2
     items = [Item(f"{name}/{row}", f"{name}/{row // 2}", f"{name}/{row}") for row in range(rows)]
-    with PartWriter(root, name, part_digest(RECIPE.digest(), items), RECIPE, pa.schema([])) as writer:
+    with PartWriter(
+        store_at(root), name, part_digest(RECIPE.digest(), items), RECIPE, pa.schema([])
+    ) as writer:
         writer.append(
             items,
             vectors[:, None].astype(np.float16),
@@ -82,18 +86,18 @@ def part(root: Path, name: str, rows: int) -> PartEntry:
 
 
 def parts(root: Path, sizes: Iterable[int], first: str = "a") -> tuple[PartEntry, ...]:
-    create_or_check(root, RECIPE)
+    create_or_check(store_at(root), RECIPE)
     return tuple(part(root, chr(ord(first) + at), rows) for at, rows in enumerate(sizes))
 
 
 def put(root: Path, entries: tuple[PartEntry, ...], factory: str = "auto") -> list[Segment]:
     """The segments of the next version."""
-    parent = latest(root)
+    parent = latest(store_at(root))
     number = parent.number + 1 if parent else 1
     entries = tuple(sorted(entries, key=lambda entry: entry.name))
-    shas = segments_for(root, RECIPE, entries, parent, factory, True, build)
-    publish(root, Version(number, number - 1, entries, shas, (ref("reader", "folder"),)))
-    return [read_segment(root, sha) for sha in shas]
+    shas = segments_for(store_at(root), RECIPE, entries, parent, factory, True, build)
+    publish(store_at(root), Version(number, number - 1, entries, shas, (ref("reader", "folder"),)))
+    return [read_segment(store_at(root), sha) for sha in shas]
 
 
 def slow(index: Index, mask: np.ndarray | None = None) -> np.ndarray:
@@ -141,7 +145,9 @@ def test_few_vectors_are_all_compared_and_nothing_is_said_of_it(tmp_path: Path) 
     ]
     plain = (tmp_path / "segments" / segments[0].sha / "segment.json").read_text()
     assert not any(word in plain for word in ("quantizer", "auto", "tuning"))
-    assert put(tmp_path, latest(tmp_path).parts, "Flat") == segments  # asked for by its name: the same one
+    assert (
+        put(tmp_path, latest(store_at(tmp_path)).parts, "Flat") == segments
+    )  # asked for by its name: the same one
 
 
 def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> None:
@@ -152,11 +158,11 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
     assert segment.tuning["recall"] >= 0.995
     assert segment.tuning["queries"] == 15 + 25 + 20
     assert f"nprobe {segment.tuning['nprobe']} of 128 lists" in segment.told()
-    assert info(tmp_path)["segments"][0]["tuning"] == segment.tuning
+    assert info(store_at(tmp_path))["segments"][0]["tuning"] == segment.tuning
     index = Index(tmp_path)
     assert index._stage_one[0][0].nprobe == segment.tuning["nprobe"]  # the file keeps it
     assert found(index) > 0.98
-    assert verify(tmp_path).problems == ()
+    assert verify(store_at(tmp_path)).problems == ()
     before = index.shortlist(index.vectors()[:50], 30)
     for again in (Index(tmp_path), Index(tmp_path)):
         for one, other in zip(before, again.shortlist(again.vectors()[:50], 30), strict=True):
@@ -166,12 +172,12 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
 def test_the_same_parts_teach_the_same_in_any_order_and_number_of_segments(tmp_path: Path) -> None:
     entries = parts(tmp_path, [300, 500, 400])
     how = How("auto", whiten=True, auto=True)
-    taught = learn(tmp_path, RECIPE, entries, how)
-    assert taught == learn(tmp_path, RECIPE, entries[::-1], how)
+    taught = learn(store_at(tmp_path), RECIPE, entries, how)
+    assert taught == learn(store_at(tmp_path), RECIPE, entries[::-1], how)
     assert taught.quantizer is not None
-    one = build(tmp_path, RECIPE, [entries], how)
-    two = build(tmp_path, RECIPE, [entries[:2], entries[2:]], how)
-    learnt = {read_segment(tmp_path, sha).learnt for sha in (*one, *two)}
+    one = build(store_at(tmp_path), RECIPE, [entries], how)
+    two = build(store_at(tmp_path), RECIPE, [entries[:2], entries[2:]], how)
+    learnt = {read_segment(store_at(tmp_path), sha).learnt for sha in (*one, *two)}
     assert learnt == {(taught.fitted, taught.quantizer)}
 
 
@@ -219,45 +225,45 @@ def test_flat_segments_that_are_many_together_become_one_with_lists(tmp_path: Pa
 def test_dropping_and_compacting_keep_the_rule(tmp_path: Path) -> None:
     entries = parts(tmp_path, [190, 190, 190, 190])
     (before,) = put(tmp_path, entries)
-    drop(tmp_path, ["d"])
-    after = [read_segment(tmp_path, sha) for sha in latest(tmp_path).segments]
+    drop(store_at(tmp_path), ["d"])
+    after = [read_segment(store_at(tmp_path), sha) for sha in latest(store_at(tmp_path)).segments]
     assert after == [before]  # masked
-    compact(tmp_path, rows=190, segments=2)
-    halves = [read_segment(tmp_path, sha) for sha in latest(tmp_path).segments]
+    compact(store_at(tmp_path), rows=190, segments=2)
+    halves = [read_segment(store_at(tmp_path), sha) for sha in latest(store_at(tmp_path)).segments]
     assert [(s.factory, s.asked, s.rows) for s in halves] == [
         ("IVF128,SQ8", "auto", 190),
         ("IVF128,SQ8", "auto", 380),
     ]
     assert {s.learnt for s in halves} == {before.learnt}  # as many lists as before: kept
     assert found(Index(tmp_path)) > 0.98
-    drop(tmp_path, ["b"])
-    compact(tmp_path)
-    (small,) = [read_segment(tmp_path, sha) for sha in latest(tmp_path).segments]
+    drop(store_at(tmp_path), ["b"])
+    compact(store_at(tmp_path))
+    (small,) = [read_segment(store_at(tmp_path), sha) for sha in latest(store_at(tmp_path)).segments]
     assert (small.factory, small.quantizer) == ("Flat", None)
 
 
 def test_a_quantizer_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
     (segment,) = put(tmp_path, parts(tmp_path, [300, 300]))
-    path = fitted_path(tmp_path, segment.quantizer or "")
+    path = fitted_path(store_at(tmp_path), segment.quantizer or "")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert [problem.path for problem in verify(tmp_path).problems] == [f"fitted/{path.name}"]
+    assert [problem.path for problem in verify(store_at(tmp_path)).problems] == [f"fitted/{path.name}"]
     path.unlink()
-    assert [problem.path for problem in verify(tmp_path).problems] == [f"fitted/{path.name}"]
+    assert [problem.path for problem in verify(store_at(tmp_path)).problems] == [f"fitted/{path.name}"]
     path.write_bytes(whole)
-    assert verify(tmp_path).problems == ()
+    assert verify(store_at(tmp_path)).problems == ()
 
 
 def test_a_quantizer_is_collected_with_the_last_version_that_needs_it(tmp_path: Path) -> None:
     entries = parts(tmp_path, [300, 300])
     (segment,) = put(tmp_path, entries)
-    path = fitted_path(tmp_path, segment.quantizer or "")
+    path = fitted_path(store_at(tmp_path), segment.quantizer or "")
     put(tmp_path, entries, "Flat")
-    collect(tmp_path, 2)
+    collect(store_at(tmp_path), 2)
     assert path.exists()
-    collect(tmp_path, 1)
+    collect(store_at(tmp_path), 1)
     assert not path.exists()
-    assert verify(tmp_path).problems == ()
+    assert verify(store_at(tmp_path)).problems == ()
 
 
 def test_what_an_index_needs_is_counted_once(tmp_path: Path) -> None:
@@ -265,8 +271,8 @@ def test_what_an_index_needs_is_counted_once(tmp_path: Path) -> None:
     put(tmp_path, first)
     segments = put(tmp_path, (*first, *parts(tmp_path, [450], "m")))
     stage_one = sum(s.sum.bytes for s in segments if s.sum)
-    stage_one += sum(fitted_path(tmp_path, sha).stat().st_size for sha in segments[0].learnt)
-    assert Snapshot(tmp_path).bytes_per_image()["shortlist"] == pytest.approx(stage_one / 900)
+    stage_one += sum(fitted_path(store_at(tmp_path), sha).stat().st_size for sha in segments[0].learnt)
+    assert Snapshot(store_at(tmp_path)).bytes_per_image()["shortlist"] == pytest.approx(stage_one / 900)
 
 
 def test_large_ones_are_split_at_parts() -> None:

@@ -11,6 +11,7 @@ import pytest
 from crater_ray.cli import main
 from crater_ray.config import Job
 from crater_ray.errors import IndexMismatch, ReaderError
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.jobs.change import drop
 from crater_ray.jobs.compact import compact
@@ -39,7 +40,7 @@ def lists(job_here: Callable[..., Job], tmp_path: Path) -> Lists:
 
 def inside(root: Path) -> dict[str, int]:
     """id -> pattern of the version in force, which is whole."""
-    assert verify(root).problems == ()
+    assert verify(store_at(root)).problems == ()
     table = Index(root).items(["id", "pattern"])
     return dict(zip(table["id"].to_pylist(), table["pattern"].to_pylist(), strict=True))
 
@@ -96,17 +97,19 @@ def test_answers_and_resumes_go_through_packs(lists: Lists) -> None:
     job = lists("first", parts)
     run(job, quiet=True)
     run(lists("first", {**parts, "p6": [18, 19]}), quiet=True)
-    drop(job.out, ["p0"])
+    drop(store_at(job.out), ["p0"])
     before = Index(job.out)
     asked = {mode: before.search(id="p3/1", top=16, mode=mode) for mode in ("exact", "shortlist")}
-    done = compact(job.out, rows=8, segments=2)
+    done = compact(store_at(job.out), rows=8, segments=2)
     assert (done.parts, done.segments[1], done.masked) == ((6, 3), 2, 3)
     after = Index(job.out)
     for mode, hits in asked.items():
         found = after.search(id="p3/1", top=16, mode=mode)
         assert [hit.id for hit in found] == [hit.id for hit in hits]
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in hits], abs=1e-6)
-    assert compact(job.out, rows=8, segments=2).version == done.version  # there is nothing left to do
+    assert (
+        compact(store_at(job.out), rows=8, segments=2).version == done.version
+    )  # there is nothing left to do
 
     left = {name: all for name, all in {**parts, "p6": [18, 19]}.items() if name != "p0"}
     same = run(lists("first", left), quiet=True)
@@ -160,6 +163,6 @@ def test_the_commands(lists: Lists, capsys: pytest.CaptureFixture[str], tmp_path
 def test_there_is_nothing_to_drop_from_before_the_first_version(lists: Lists) -> None:
     job = lists("first", {"north": [0]})
     with pytest.raises(IndexMismatch, match="not an index"):
-        drop(job.out, ["north"])
+        drop(store_at(job.out), ["north"])
     with pytest.raises(IndexMismatch, match="not an index"):
-        compact(job.out)
+        compact(store_at(job.out))

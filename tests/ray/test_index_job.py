@@ -15,8 +15,9 @@ import pytest
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError, IncompleteJob, IndexMismatch, PluginError, ReaderError
 from crater_ray.index.lock import DriverLock
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
-from crater_ray.jobs.index import queries_folder, run
+from crater_ray.jobs.index import place_of, run
 from crater_ray.retrieve import Index
 
 Make = Callable[..., Job]
@@ -35,7 +36,7 @@ def audit(root: Path, items: int) -> Index:
     """Ids exactly once, every checksum good."""
     index = Index(root)
     assert sorted(index.ids) == [f"i{number:05d}" for number in range(items)]
-    assert verify(root).problems == ()
+    assert verify(store_at(root)).problems == ()
     return index
 
 
@@ -96,7 +97,7 @@ def test_an_image_that_kills_its_worker_is_left_out_and_counted(make_job: Make) 
     assert report.rows == 19
     assert "died" in report.skipped["i00013"]
     assert report.deaths >= 3
-    assert verify(job.out).problems == ()
+    assert verify(store_at(job.out)).problems == ()
 
 
 @pytest.mark.ray
@@ -118,7 +119,7 @@ def test_k_above_the_tokens_is_refused_before_any_work(job_here: Make) -> None:
     job = job_here(rerank={"k": 17})
     with pytest.raises(ConfigError, match=r"17.*16 tokens"):
         run(job, quiet=True)
-    assert not (job.out / "recipe.json").exists()
+    assert not (job.out / "index.json").exists()
 
 
 def test_another_recipe_on_the_same_output_is_refused(job_here: Make) -> None:
@@ -139,7 +140,7 @@ def test_a_folder_that_is_not_an_index_is_left_alone(job_here: Make) -> None:
 def test_a_second_driver_is_refused_while_the_first_one_writes(job_here: Make) -> None:
     job = job_here()
     job.out.mkdir()
-    with DriverLock(job.out), pytest.raises(IndexMismatch, match="another driver"):
+    with DriverLock(store_at(job.out)), pytest.raises(IndexMismatch, match="another driver"):
         run(job, quiet=True)
 
 
@@ -236,7 +237,7 @@ def test_queries_may_have_another_number_of_tokens(job_here: Make) -> None:
     job = job_here(rerank={"k": 6, "query_k": 3, "scoring": "mutual"})
     run(job, quiet=True)
     run(job, side="query", quiet=True)
-    gallery, queries = Index(job.out), Index(queries_folder(job))
+    gallery, queries = Index(job.out), Index(place_of(job, "query").url)
     assert (gallery.recipe.k, queries.recipe.k) == (6, 3)
     vectors, tokens = queries.stored(np.arange(20))
     assert tokens.shape == (20, 3, 16)
@@ -287,7 +288,7 @@ def test_a_node_with_other_plugin_versions_is_refused(make_job: Make) -> None:
     job = make_job()
     old = replace(job.backbone_ref(), version="0.9")
     with pytest.raises(PluginError, match=r"crater-ray-rig 0\.9.*crater-ray-rig 1\.0.*install"):
-        preflight(job.out, job.reader_ref(), old, job.shortlist_ref(), job.rerank_ref())
+        preflight(store_at(job.out), job.reader_ref(), old, job.shortlist_ref(), job.rerank_ref())
 
 
 def _pid_at(gate: Path) -> int:

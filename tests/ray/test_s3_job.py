@@ -16,8 +16,9 @@ from crater_ray.cli import main
 from crater_ray.config import Job, load_job
 from crater_ray.errors import ConfigError
 from crater_ray.evaluation import evaluate
-from crater_ray.index.bucket import bucket, folder
 from crater_ray.index.lock import DriverLock
+from crater_ray.index.s3 import Bucket
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import numbers
 from crater_ray.jobfile import told
@@ -46,7 +47,7 @@ def on_storage(make_job: Make, place: Path) -> Make:
 
 def audit(job: Job, items: int) -> Index:
     """Ids exactly once, every object good, read again from a machine that has no copy."""
-    assert verify(job.out).problems == ()
+    assert verify(store_at(job.out)).problems == ()
     index = Index(job.out)
     assert sorted(index.ids) == [f"i{number:05d}" for number in range(items)]
     return index
@@ -73,18 +74,18 @@ def test_a_job_gives_the_bytes_answers_and_numbers_of_one_in_a_folder(
     assert open_index(told(there.out)).search(id="i00007") == plain.search(id="i00007")
 
     scored = evaluate.run(there, quiet=True)
-    assert (scored.gallery, scored.queries, numbers(there.out / "queries")) == (40, 20, [1])
+    assert (scored.gallery, scored.queries, numbers(store_at(there.out / "queries"))) == (40, 20, [1])
     assert scored.bytes_per_image == plain.snapshot.bytes_per_image()
 
     grown = run(on_storage("more", reader={"items": 60}, shortlist=lists), mode="replace", quiet=True)
     assert (grown.version, grown.encoded, grown.added, grown.replaced) == (2, 20, 2, 0)
     whole = audit(there, 60)
     searchers_copy_their_own_parts(whole, monkeypatch, tmp_path)
-    smaller = drop(there.out, ["p0050"])
+    smaller = drop(store_at(there.out), ["p0050"])
     assert (smaller.version.number, smaller.dropped) == (3, 1)
     audit(there, 50)
     assert len(Index(there.out, version=1)) == 40
-    packed = compact(there.out)
+    packed = compact(store_at(there.out))
     assert (packed.version, packed.parts, packed.segments) == (4, (5, 1), (2, 1))
     index = audit(there, 50)
     assert index.search(id="i00007", mode="exact") == Index(there.out, version=3).search(
@@ -102,8 +103,8 @@ def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch
             nodes.setenv("CRATER_RAY_CACHE", str(tmp_path / f"node{shard}"))
             searcher = Searcher(whole.root, shard, 2, threads=1)
             searcher.hold([2])
-            assert len(list(folder(whole.root).glob("segments/*/*.faiss"))) == 1
-            held.append({path.parent.name for path in folder(whole.root).glob("parts/*/codes.bin")})
+            assert len(list(store_at(whole.root).local.glob("segments/*/*.faiss"))) == 1
+            held.append({path.parent.name for path in store_at(whole.root).local.glob("parts/*/codes.bin")})
             answer = searcher.search(Ask(2, vectors[0], tokens[0], "i00007", 30, None))
             found |= dict(zip(answer.ids, answer.scores.tolist(), strict=True))
     assert [len(parts) for parts in held] == [4, 2]
@@ -128,12 +129,12 @@ def test_kill_9_of_the_driver_and_nothing_is_done_twice(
     first.wait()
     os.kill(worker, signal.SIGKILL)
     gate.unlink()
-    done = {name for name in bucket(job.out).names("parts")}  # type: ignore[union-attr]
+    done = {name for name in store_at(job.out).names("parts")}
     assert len(done) == 2
     report = run(on_storage(), quiet=True)
     assert (report.rows, report.encoded) == (40, 20)
     audit(job, 40)
-    assert [note for note in verify(job.out).notes if note.path.startswith("parts")] == []
+    assert [note for note in verify(store_at(job.out)).notes if note.path.startswith("parts")] == []
 
 
 def test_two_drivers_on_two_machines_race_and_one_publishes(
@@ -154,11 +155,11 @@ def test_two_drivers_on_two_machines_race_and_one_publishes(
         assert process.returncode == 0, err
         reports.append(json.loads(out))
     assert [(report["version"], report["rows"]) for report in reports] == [(1, 40)] * 2
-    assert numbers(job.out) == [1]
+    assert numbers(store_at(job.out)) == [1]
     audit(job, 40)
-    where = bucket(job.out)
-    assert where is not None
-    attempts = {tuple(key.split("/")[1:3]) for key in where.keys("parts") if key.count("/") == 3}
+    attempts = {
+        tuple(key.split("/")[1:3]) for key in Bucket(told(job.out)).keys("parts") if key.count("/") == 3
+    }
     assert len(attempts) == 4  # one of each part: what lost is gone
 
 
@@ -168,22 +169,24 @@ def test_a_node_that_does_not_reach_the_storage_is_named(
     from crater_ray.jobs.preflight import _look
 
     job = on_storage()
-    with DriverLock(place):
+    store = store_at(place)
+    with DriverLock(store):
+        store.put("tmp/mark", b"")
         refs = job.reader_ref(), job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
-        assert _look._function(str(place), job.path.name, *refs).dim == 16
+        assert _look._function(store.url, "mark", job.path.name, *refs).dim == 16
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(ConfigError, match=f"node {os.uname().nodename}: {told(place)} cannot be reached"):
-            _look._function(str(place), job.path.name, *refs)
+            _look._function(store.url, "mark", job.path.name, *refs)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["info", "s3://no-such-bucket-here/moon"], "there is no such bucket"),
-        (["verify", "{place}"], "is not an index: nothing of one is there"),
-        (["query", "{place}", "--id", "x"], "is not an index: nothing of one is there"),
-        (["serve", "{place}", "--no-auth"], "is not an index: nothing of one is there"),
-        (["compact", "{place}"], "is not an index: nothing of one is there"),
+        (["verify", "{place}"], "is not an index: nothing is there"),
+        (["query", "{place}", "--id", "x"], "is not an index: nothing is there"),
+        (["serve", "{place}", "--no-auth"], "is not an index: nothing is there"),
+        (["compact", "{place}"], "is not an index: nothing is there"),
         (["collect", "{place}"], "nobody can tell there who reads a version"),
         (["consume", "pairs", "{job}"], "consumers write beside the index"),
         (["bench", "tokens", "{job}"], "results are written into a folder"),

@@ -17,10 +17,11 @@ from starlette.testclient import TestClient
 
 from crater_ray.config import Scoring, ServeTable
 from crater_ray.encoders import build_encoder
+from crater_ray.index.config import Recipe, create_or_check, read_recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.recipe import Recipe, create_or_check, read_recipe
 from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.plugins import PluginRef, registry
@@ -88,8 +89,8 @@ def make_index(
         seed=0,
         files={},
     )
-    create_or_check(root, recipe)
-    encoder = build_encoder(root, recipe, threads=1, batch=1)
+    create_or_check(store_at(root), recipe)
+    encoder = build_encoder(store_at(root), recipe, threads=1, batch=1)
     parts: list[PartEntry] = []
     shas: list[str] = []
     readers: list[PluginRef] = []
@@ -101,19 +102,21 @@ def make_index(
         name, digest = reader.parts()[0], part_digest(recipe.digest(), items)
         rows = [_encoded(encoder, reader, item) for item in items]
         vectors, tokens = (np.concatenate(arrays) for arrays in zip(*rows, strict=True))
-        with PartWriter(root, name, digest, recipe, reader.columns) as part:
+        with PartWriter(store_at(root), name, digest, recipe, reader.columns) as part:
             part.append(items, vectors, *kept.encode(tokens))
             entry = part.commit()
         if fitted is None:
-            fitted = write_fitted(root, whitening.learn(vectors, 0))
+            fitted = write_fitted(store_at(root), whitening.learn(vectors, 0))
         where = PartEntry(entry.name, entry.digest, entry.rows, entry.skipped, len(readers))
         readers.append(reader_ref)
-        shas.append(write_segment(root, (where,), StageOne("Flat", seed=0, m=1, dim=16, fitted=fitted)))
+        shas.append(
+            write_segment(store_at(root), (where,), StageOne("Flat", seed=0, m=1, dim=16, fitted=fitted))
+        )
         parts.append(where)
         if len(parts) >= max(1, len(segments) - 1):
             number = len(parts) - max(1, len(segments) - 1) + 1
-            publish(root, Version(number, number - 1, tuple(parts), tuple(shas), tuple(readers)))
-    assert read_fitted(root, fitted or "")
+            publish(store_at(root), Version(number, number - 1, tuple(parts), tuple(shas), tuple(readers)))
+    assert read_fitted(store_at(root), fitted or "")
     return root
 
 
@@ -197,7 +200,13 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
         encoder = Local(query_encoder)
         settled = ServeTable(**{"ready_timeout_s": 5.0, "shards": shards, **table})
         service = Service(
-            where, where.name, settled, targets, encoder, Pin(version, (version,)), read_recipe(where)
+            where,
+            where.name,
+            settled,
+            targets,
+            encoder,
+            Pin(version, (version,)),
+            read_recipe(store_at(where)),
         )
         service.put(Pin(version, (version,)))
         changes: list[int | None] = []

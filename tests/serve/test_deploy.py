@@ -10,6 +10,7 @@ import yaml
 
 from crater_ray.errors import ClusterError, ConfigError, DamagedIndex
 from crater_ray.index.segments import read_segment
+from crater_ray.index.store import store_at
 from crater_ray.serve.command import _reason, served_below
 from crater_ray.serve.settings import settings
 from crater_ray.serve.shards import spread
@@ -24,7 +25,7 @@ def test_every_segment_has_one_shard_and_bytes_are_even(root: Path, shards: int)
     assert len(given) == shards
     every = [sha for shas in given for sha in shas]
     assert sorted(every) == sorted(spread(root, 2, 1)[0])
-    loads = [sum(read_segment(root, sha).rows for sha in shas) for shas in given]
+    loads = [sum(read_segment(store_at(root), sha).rows for sha in shas) for shas in given]
     assert max(loads) <= max(20, 43 / shards + 20)  # the largest segment is whole
     if shards == 2:
         assert sorted(loads) == [20, 23]

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.recipe import Recipe, create_or_check
 from crater_ray.index.segments import read_segment
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import How, build
@@ -78,7 +79,7 @@ def part(root: Path, number: int) -> PartEntry:
         for row in range(ROWS)
     ]
     name = f"p{number}"
-    with PartWriter(root, name, part_digest(RECIPE.digest(), items), RECIPE, COLUMNS) as writer:
+    with PartWriter(store_at(root), name, part_digest(RECIPE.digest(), items), RECIPE, COLUMNS) as writer:
         writer.append(items, tokens.mean(1)[:, None].astype(np.float16), *codec("fp16").encode(tokens))
         return writer.commit()
 
@@ -87,13 +88,13 @@ def part(root: Path, number: int) -> PartEntry:
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two segments of two parts each, IVF; the second version has lost a part of the first."""
     root = tmp_path_factory.mktemp("lists")
-    create_or_check(root, RECIPE)
+    create_or_check(store_at(root), RECIPE)
     entries = tuple(part(root, number) for number in range(PARTS))
-    shas = build(root, RECIPE, (entries[:2], entries[2:]), How("IVF64,SQ8", whiten=True))
-    assert all(read_segment(root, sha).file for sha in shas)
+    shas = build(store_at(root), RECIPE, (entries[:2], entries[2:]), How("IVF64,SQ8", whiten=True))
+    assert all(read_segment(store_at(root), sha).file for sha in shas)
     reader = (ref("reader", "folder"),)
-    publish(root, Version(1, 0, entries, shas, reader))
-    publish(root, Version(2, 1, (entries[0], *entries[2:]), shas, reader))
+    publish(store_at(root), Version(1, 0, entries, shas, reader))
+    publish(store_at(root), Version(2, 1, (entries[0], *entries[2:]), shas, reader))
     return root
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crater_ray.config import Job
+from crater_ray.files import write_whole
 from crater_ray_craterbench import figures
-from crater_ray_craterbench.files import write_whole
 from crater_ray_craterbench.paper import Backbone
 from crater_ray_craterbench.tokens_report import NONE, table
 

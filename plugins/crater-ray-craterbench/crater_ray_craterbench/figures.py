@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crater_ray_craterbench.files import write_whole
+from crater_ray.files import write_whole
 from crater_ray_craterbench.results import Bench
 from crater_ray_craterbench.sweep import Configuration
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from crater_ray.errors import BadImage, ReaderError
-from crater_ray_craterbench.files import whole_file
+from crater_ray.files import whole_file
 from crater_ray_mosaic.mosaic import Mosaic
 from crater_ray_mosaic.pose import to_uri
 from crater_ray_mosaic.views import View

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from crater_ray.errors import ReaderError
-from crater_ray_craterbench.files import write_whole
+from crater_ray.files import write_whole
 
 Split = Literal["gallery", "query", "train"]
 

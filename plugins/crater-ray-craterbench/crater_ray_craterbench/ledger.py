@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from crater_ray.errors import ConfigError
+from crater_ray.files import write_whole, writing
 from crater_ray.jobfile import url_of
-from crater_ray_craterbench.files import write_whole, writing
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crater_ray.evaluation.metrics import Interval
-from crater_ray_craterbench.files import write_whole
+from crater_ray.files import write_whole
 from crater_ray_craterbench.results import Bench
 from crater_ray_craterbench.sweep import Configuration
 

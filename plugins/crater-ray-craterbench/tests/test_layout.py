@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_what_was_there(root: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageFull, match="no room left for"):
+    with pytest.raises(StorageFull, match="no room left while writing"):
         write_layout(root, gallery=GALLERY[:2], query=QUERY, train=[], relevance={}, stats={})
     assert load(root, "splits/test.json") == before
     assert sorted(path.name for path in root.rglob(".*")) == []

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from crater_ray.config import Job
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.retrieve import Index
 
@@ -32,7 +33,7 @@ def audit(request: pytest.FixtureRequest) -> Callable[..., Index]:
         index = Index(root, threads=1)
         wanted = [f"i{number:05d}" for number in range(items)]
         assert sorted(index.ids) == [id for id in wanted if id not in without]
-        found = verify(root)
+        found = verify(store_at(root))
         assert found.problems == ()
         request.node.user_properties.append(("audited", items))
         return index

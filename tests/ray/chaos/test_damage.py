@@ -14,10 +14,11 @@ import pytest
 
 from crater_ray.config import Job
 from crater_ray.errors import CraterRayError, DamagedIndex
-from crater_ray.index.collect import collect
+from crater_ray.index.gc import collect
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.jobs.compact import compact
-from crater_ray.jobs.index import queries_folder, run
+from crater_ray.jobs.index import run
 from crater_ray.retrieve import Index
 
 SEEDS = int(os.environ.get("CRATER_RAY_CHAOS_SEEDS", "1"))
@@ -40,10 +41,10 @@ def job(here: None, faulty: Callable[..., Job]) -> Job:
 def grown(job: Job, faulty: Callable[..., Job]) -> Job:
     """An index with every kind of file: packs, several versions, what was collected, queries."""
     run(faulty("small", items=6, per_part=3, tables=TABLES).model_copy(update={"out": job.out}), quiet=True)
-    compact(job.out)
+    compact(store_at(job.out))
     run(job, quiet=True)
     run(job, quiet=True, side="query")
-    collect(job.out, keep=1)
+    collect(store_at(job.out), keep=1)
     return job
 
 
@@ -64,15 +65,16 @@ def flip(path: Path, chance: random.Random) -> bytes:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_bit_flipped_in_any_file_of_an_index(grown: Job, audit: Audit, seed: int) -> None:
     chance, kinds = random.Random(seed), set()
+    queries = grown.out / "queries"
     for path in files(grown.out):
-        inside = queries_folder(grown) in path.parents
-        root = queries_folder(grown) if inside else grown.out
+        inside = queries in path.parents
+        root = queries if inside else grown.out
         before = flip(path, chance)
-        named = {problem.path for problem in verify(root).problems}
+        named = {problem.path for problem in verify(store_at(root)).problems}
         assert str(path.relative_to(root)) in named, path
         path.write_bytes(before)
         kinds.add(path.name if path.parent.name not in ("fitted", "versions") else path.parent.name)
-    assert kinds >= {"recipe.json", "fitted", "versions", "segment.json", "shortlist.faiss", "part.json"}
+    assert kinds >= {"index.json", "fitted", "versions", "segment.json", "shortlist.faiss", "part.json"}
     assert kinds >= {"items.parquet", "vectors.npy", "codes.bin", "scales.npy"}
     audit(grown.out, ITEMS)
 
@@ -89,7 +91,7 @@ def test_what_is_damaged_is_made_again(
         made = [path for path in files(job.out) if path.parent.parent.name in ("parts", "segments")]
         path = chance.choice(made)
         flip(path, chance)
-        (problem,) = verify(job.out).problems
+        (problem,) = verify(store_at(job.out)).problems
         assert "delete the" in problem.reason or path.name == "part.json" or path.name == "segment.json"
         shutil.rmtree(path.parent)
         run(job, quiet=True)
@@ -126,11 +128,11 @@ def test_a_bit_flipped_in_cached_tokens(
 @pytest.mark.fault(
     "a bit flipped in what is read first", "every command ends with one line that names the file"
 )
-@pytest.mark.parametrize("name", ["recipe.json", "versions/1.json"])
+@pytest.mark.parametrize("name", ["index.json", "versions/1.json"])
 def test_a_bit_flipped_in_what_is_read_first(job: Job, name: str) -> None:
     run(job, quiet=True)
     flip(job.out / name, random.Random(0))
-    for call in (lambda: run(job, quiet=True), lambda: Index(job.out), lambda: compact(job.out)):
+    for call in (lambda: run(job, quiet=True), lambda: Index(job.out), lambda: compact(store_at(job.out))):
         with pytest.raises(CraterRayError, match=rf"{name}.*(checksum|JSON|newer)"):
             call()
 
@@ -169,7 +171,9 @@ def test_a_part_copied_with_holes(job: Job, audit: Audit, same_parts: Callable[[
         size = path.stat().st_size
         os.truncate(path, 0)
         os.truncate(path, size)
-    assert any(problem.path.startswith(f"parts/{part.name}") for problem in verify(job.out).problems)
+    assert any(
+        problem.path.startswith(f"parts/{part.name}") for problem in verify(store_at(job.out)).problems
+    )
     shutil.rmtree(part)
     run(job, quiet=True)
     audit(job.out, ITEMS)
@@ -200,9 +204,9 @@ def test_a_clock_that_goes_backwards(
     for step in (
         lambda: run(small.model_copy(update={"out": late.out}), quiet=True),
         lambda: run(late, quiet=True),
-        lambda: compact(late.out),
+        lambda: compact(store_at(late.out)),
         lambda: run(late, quiet=True),
-        lambda: collect(late.out, keep=1),
+        lambda: collect(store_at(late.out), keep=1),
     ):
         step()
         for path in files(late.out):

@@ -14,7 +14,8 @@ import pytest
 
 from crater_ray.config import ClusterTable, Job, NeighboursTable
 from crater_ray.errors import StorageFull
-from crater_ray.index.collect import collect
+from crater_ray.index.gc import collect
+from crater_ray.index.store import store_at
 from crater_ray.jobs.compact import compact
 from crater_ray.jobs.index import run
 from crater_ray.jobs.journal import Journal
@@ -117,7 +118,7 @@ def test_no_space_left_at_any_stage_of_a_job(
     else:
         pytest.fail("400 pages are not enough for 12 images")
     wanted = ["codes.bin", "items.parquet", "vectors.npy", "part.json", "patches.bin", "tokens.json"]
-    wanted += ["shortlist.faiss", "segment.json", "recipe.json", "1.json", "safetensors"]
+    wanted += ["shortlist.faiss", "segment.json", "index.json", "1.json", "safetensors"]
     assert STEP > 1 or not {one for one in wanted if not any(one in name for name in stages)}, stages
 
 
@@ -133,13 +134,16 @@ def test_no_space_left_while_an_index_is_made_tidy(
     for room in range(0, 60, STEP):
         shutil.copytree(on_disk.out, disk.path / "copy")
         disk.limit(size=str((disk.used() + room) * 4096))
-        for tidy in (lambda: compact(disk.path / "copy"), lambda: collect(disk.path / "copy", keep=1)):
+        for tidy in (
+            lambda: compact(store_at(disk.path / "copy")),
+            lambda: collect(store_at(disk.path / "copy"), keep=1),
+        ):
             with suppress(StorageFull):
                 tidy()
             audit(disk.path / "copy", ITEMS)
         disk.limit(size="4m")
-        compact(disk.path / "copy")
-        collect(disk.path / "copy", keep=1)
+        compact(store_at(disk.path / "copy"))
+        collect(store_at(disk.path / "copy"), keep=1)
         assert len(audit(disk.path / "copy", ITEMS).snapshot.parts) == 1
         shutil.rmtree(disk.path / "copy")
 
@@ -148,14 +152,14 @@ def test_no_space_left_while_an_index_is_made_tidy(
 def test_no_space_left_for_the_journal(disk: Disk) -> None:
     disk.make(size="8192")
     (disk.path / "ballast").write_bytes(bytes(8192))
-    journal = Journal(disk.path, "p0000.0123")
+    journal = Journal(store_at(disk.path), "p0000.0123")
     with pytest.raises(StorageFull) as error:
         journal.begin("i00000")
     assert stage(error.value) == "p0000.0123.journal"
     (disk.path / "ballast").unlink()
-    again = Journal(disk.path, "p0000.0123", attempt="second")
+    again = Journal(store_at(disk.path), "p0000.0123", attempt="second")
     again.begin("i00001")
-    third = Journal(disk.path, "p0000.0123", attempt="third", died=["second"])
+    third = Journal(store_at(disk.path), "p0000.0123", attempt="third", died=["second"])
     assert (third.kills("i00000"), third.kills("i00001")) == (0, 1)
     for one in (journal, again, third):
         one.close()

@@ -28,9 +28,10 @@ from PIL import Image
 
 from crater_ray.config import load_job
 from crater_ray.errors import IndexMismatch, ReaderError, UserError
-from crater_ray.index.collect import collect
-from crater_ray.index.opened import Snapshot
-from crater_ray.index.packs import listing
+from crater_ray.index.compacted import listing
+from crater_ray.index.gc import collect
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import latest, numbers
 from crater_ray.jobs import index as jobs_index
@@ -178,28 +179,32 @@ class Growth(RuleBasedStateMachine):
     def leave(self, leave: list[int], cut: int | None) -> None:
         gone = _named(leave, self.model or {}, "p[0-2]")
         new = None if self.model is None else _without(self.model, gone)
-        self._ask(lambda: drop(self.root, gone), new or None, cut, UserError)
+        self._ask(lambda: drop(store_at(self.root), gone), new or None, cut, UserError)
 
     @rule(rows=st.integers(1, 12), segments=st.integers(1, 3), cut=cuts)
     def pack(self, rows: int, segments: int, cut: int | None) -> None:
-        self._ask(lambda: compact(self.root, rows=rows, segments=segments), self.model, cut, IndexMismatch)
+        self._ask(
+            lambda: compact(store_at(self.root), rows=rows, segments=segments), self.model, cut, IndexMismatch
+        )
 
     @rule(keep=st.integers(1, 2), cut=cuts)
     def collect(self, keep: int, cut: int | None) -> None:
-        there = self.root / "recipe.json"
+        there = self.root / "index.json"
         new = self.model if there.exists() else None
-        before = numbers(self.root)
+        before = numbers(store_at(self.root))
         gc.collect()  # readers of ours that only a traceback still holds
-        self._ask(lambda: collect(self.root, keep), new, cut, IndexMismatch, versionless=there.exists())
+        self._ask(
+            lambda: collect(store_at(self.root), keep), new, cut, IndexMismatch, versionless=there.exists()
+        )
         read = {reader.version.number for reader, _ in self.readers}
-        assert set(numbers(self.root)) == set(before[-keep:]) | read & set(before)
+        assert set(numbers(store_at(self.root))) == set(before[-keep:]) | read & set(before)
 
     # who reads it
 
     @rule()
     def open(self) -> None:
         if self.model is not None and len(self.readers) < 3:
-            self.readers.append((Snapshot(self.root), self.model))
+            self.readers.append((Snapshot(store_at(self.root)), self.model))
 
     @rule(which=st.integers(0, 2))
     def close(self, which: int) -> None:
@@ -226,9 +231,9 @@ class Growth(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         if self.model is None:
-            assert not self.root.exists() or latest(self.root) is None
+            assert not self.root.exists() or latest(store_at(self.root)) is None
             return
-        self._same(Snapshot(self.root), self.model)
+        self._same(Snapshot(store_at(self.root)), self.model)
 
     def _same(self, snapshot: Snapshot, model: Model) -> None:
         assert held(snapshot) == model
@@ -249,10 +254,10 @@ class Growth(RuleBasedStateMachine):
         if cut is not None:
             with power(cut), suppress(PowerCut, refused):
                 call()
-            if (self.root / "recipe.json").exists():
-                assert verify(self.root).problems == ()
-            version = latest(self.root) if self.root.exists() else None
-            now = None if version is None else held(Snapshot(self.root))
+            if (self.root / "index.json").exists():
+                assert verify(store_at(self.root)).problems == ()
+            version = latest(store_at(self.root)) if self.root.exists() else None
+            now = None if version is None else held(Snapshot(store_at(self.root)))
             assert now in (self.model, new) if new is not None else now == self.model
             if now != self.model:  # it was done before the power went off, or but for some tidying
                 self.model = now
@@ -265,7 +270,7 @@ class Growth(RuleBasedStateMachine):
             self.model = new
 
     def _run(self, source: str, **how: Any) -> None:
-        jobs_index.run(load_job(self._job(source)), quiet=True, **how)
+        jobs_index.run(store_at(load_job(self._job(source))), quiet=True, **how)
 
     def _grown(self, source: str, mode: str, only: set[str], gone: list[str]) -> Model | None:
         parts = self.sources[source]
@@ -292,7 +297,9 @@ class Growth(RuleBasedStateMachine):
         self._write(source)
         clean = self.folder / "clean"
         jobs_index.run(load_job(self._job(source), [f"out={clean}"]), quiet=True)
-        assert listing(clean, latest(clean)) == listing(self.root, latest(self.root))
+        assert listing(store_at(clean), latest(store_at(clean))) == listing(
+            store_at(self.root), latest(store_at(self.root))
+        )
 
 
 def held(snapshot: Snapshot) -> Model:

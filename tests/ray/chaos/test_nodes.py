@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from crater_ray.config import Job
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
 from crater_ray.jobs.index import run
 
@@ -106,7 +107,7 @@ def test_a_node_with_other_plugins_is_refused(
     _, err = (driver := command("index", str(job.path))).communicate(timeout=PATIENCE)
     assert driver.returncode == 2, err
     assert expected.format(node=os.uname().nodename) in err
-    assert latest(job.out) is None
+    assert latest(store_at(job.out)) is None
 
 
 @pytest.mark.chaos

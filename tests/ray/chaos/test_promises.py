@@ -9,6 +9,7 @@ import pytest
 
 from crater_ray.config import Job
 from crater_ray.errors import IncompleteJob, PluginError, ReaderError
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
 from crater_ray.jobs.index import run
 from crater_ray.retrieve import Index
@@ -51,7 +52,7 @@ def test_an_id_that_two_parts_list(ray_cluster: str, faulty: Faulty, audit: Audi
     job = faulty(items=20, fault="again", at=["i00012"])
     with pytest.raises(ReaderError, match="'i00000' stands in part p0000 and in part p0010"):
         run(job, quiet=True)
-    assert latest(job.out) is None
+    assert latest(store_at(job.out)) is None
     assert run(faulty(items=20), quiet=True).encoded == 10  # the other part stands
     audit(job.out, 20)
 
@@ -72,7 +73,7 @@ def test_nan_for_all_images(here: None, faulty: Faulty) -> None:
         IncompleteJob, match=r"not one of 20 images could be used.*i00000: the backbone gave NaN"
     ):
         run(job, quiet=True)
-    assert latest(job.out) is None
+    assert latest(store_at(job.out)) is None
 
 
 @pytest.mark.fault("a backbone or aggregator that gives other shapes", "the job ends at once, naming it")
@@ -98,7 +99,7 @@ def test_other_shapes(here: None, faulty: Faulty, tables: dict[str, dict[str, st
     job = faulty(items=40, tables=tables)
     with pytest.raises(PluginError, match=message):
         run(job, quiet=True)
-    assert latest(job.out) is None
+    assert latest(store_at(job.out)) is None
     assert not list(Path(job.out).glob("parts/*"))
 
 

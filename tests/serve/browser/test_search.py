@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from crater_ray.index.store import store_at
 from crater_ray.plugins import registry
 
 ActionChains = pytest.importorskip("selenium.webdriver").ActionChains
@@ -106,7 +107,7 @@ def test_by_click_on_the_map(page: Any, index: Any) -> None:
 def test_by_drop(page: Any, root: Any, index: Any) -> None:
     from crater_ray.index.versions import latest
 
-    reader = registry().build(latest(root).readers[0])
+    reader = registry().build(latest(store_at(root)).readers[0])
     image = reader.load("16")
     page.open()
     page.until("document.getElementById('map-count').textContent.endsWith(' places')")

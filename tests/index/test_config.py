@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.recipe import create_or_check, file_digests, find_recipe, read_recipe, without_paths
+from crater_ray.index.config import create_or_check, file_digests, find_recipe, read_recipe, without_paths
+from crater_ray.index.store import store_at
 from crater_ray.plugins import PluginRef
 
 
 def test_what_is_written_is_read_back(tmp_path, recipe):
     recipe = replace(recipe, fits={"shortlist": "f00"})
-    assert find_recipe(tmp_path) is None
-    create_or_check(tmp_path / "new" / "index", recipe)
-    assert read_recipe(tmp_path / "new" / "index") == recipe
+    assert find_recipe(store_at(tmp_path)) is None
+    create_or_check(store_at(tmp_path / "new" / "index"), recipe)
+    assert read_recipe(store_at(tmp_path / "new" / "index")) == recipe
 
 
 def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
@@ -54,27 +55,27 @@ def test_the_release_of_a_package_does_not_count_what_it_computes_does(recipe):
 
 
 def test_a_moved_weights_file_is_followed(tmp_path, recipe):
-    create_or_check(tmp_path, recipe)
+    create_or_check(store_at(tmp_path), recipe)
     moved = replace(recipe, backbone=replace(recipe.backbone, options={"model": "vit", "weights": "/w"}))
-    create_or_check(tmp_path, moved)
-    assert read_recipe(tmp_path).backbone.options["weights"] == "/w"
+    create_or_check(store_at(tmp_path), moved)
+    assert read_recipe(store_at(tmp_path)).backbone.options["weights"] == "/w"
 
 
 def test_another_recipe_names_the_keys(tmp_path, recipe):
-    create_or_check(tmp_path, recipe)
+    create_or_check(store_at(tmp_path), recipe)
     other = replace(recipe, rerank=replace(recipe.rerank, options={"k": 64, "heads": "mean"}), batch=4)
     message = r"batch is 8 there and 4 in this job, rerank.options.k is 2 there and 64"
     with pytest.raises(IndexMismatch, match=message) as caught:
-        create_or_check(tmp_path, other)
+        create_or_check(store_at(tmp_path), other)
     assert "name another `out`" in caught.value.message
-    assert read_recipe(tmp_path) == recipe
+    assert read_recipe(store_at(tmp_path)) == recipe
 
 
 def test_a_newer_format(tmp_path, recipe):
-    create_or_check(tmp_path, recipe)
-    path = tmp_path / "recipe.json"
+    create_or_check(store_at(tmp_path), recipe)
+    path = tmp_path / "index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "surprise": 1}))
-    for act in (lambda: read_recipe(tmp_path), lambda: create_or_check(tmp_path, recipe)):
+    for act in (lambda: read_recipe(store_at(tmp_path)), lambda: create_or_check(store_at(tmp_path), recipe)):
         with pytest.raises(IndexMismatch, match=r"newer crater-ray \(format 2, this one reads 1\); upgrade"):
             act()
 
@@ -83,41 +84,41 @@ def test_a_folder_that_is_not_an_index(tmp_path, recipe):
     for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(IndexMismatch, match=r"is not an index: it holds a.jpg, b.jpg, c.jpg and 1 more"):
-        create_or_check(tmp_path, recipe)
+        create_or_check(store_at(tmp_path), recipe)
     assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(IndexMismatch, match="it is a file"):
-        create_or_check(tmp_path / "a.jpg", recipe)
-    with pytest.raises(IndexMismatch, match=r"no such folder; make one with `crater-ray index"):
-        read_recipe(tmp_path / "nowhere")
+        create_or_check(store_at(tmp_path / "a.jpg"), recipe)
+    with pytest.raises(IndexMismatch, match=r"nothing is there; make one with `crater-ray index"):
+        read_recipe(store_at(tmp_path / "nowhere"))
 
 
 def test_a_foreign_recipe_json(tmp_path):
-    (tmp_path / "recipe.json").write_text('{"pancakes": 4}')
-    with pytest.raises(IndexMismatch, match=r"is not an index: its recipe.json is not one of crater-ray's"):
-        read_recipe(tmp_path)
+    (tmp_path / "index.json").write_text('{"pancakes": 4}')
+    with pytest.raises(IndexMismatch, match=r"is not an index: its index.json is not one of crater-ray's"):
+        read_recipe(store_at(tmp_path))
 
 
 def test_a_recipe_changed_by_hand(tmp_path, recipe):
-    create_or_check(tmp_path, recipe)
-    path = tmp_path / "recipe.json"
+    create_or_check(store_at(tmp_path), recipe)
+    path = tmp_path / "index.json"
     path.write_text(path.read_text().replace('"k": 2', '"k": 3'))
-    with pytest.raises(DamagedIndex, match=r"recipe.json does not match its checksum"):
-        read_recipe(tmp_path)
+    with pytest.raises(DamagedIndex, match=r"index.json does not match its checksum"):
+        read_recipe(store_at(tmp_path))
 
 
 def test_a_lost_recipe(tmp_path, recipe, make):
     make.index(tmp_path, recipe, {"a": 2})
-    (tmp_path / "recipe.json").unlink()
-    with pytest.raises(DamagedIndex, match=r"recipe.json is missing beside the parts"):
-        create_or_check(tmp_path, recipe)
+    (tmp_path / "index.json").unlink()
+    with pytest.raises(DamagedIndex, match=r"index.json is missing beside the parts"):
+        create_or_check(store_at(tmp_path), recipe)
 
 
 def test_fits_before_the_recipe_do_not_make_a_folder_foreign(tmp_path, recipe):
     (tmp_path / "fitted").mkdir()
     (tmp_path / "tmp").mkdir()
     (tmp_path / ".lock").touch()
-    create_or_check(tmp_path, recipe)
-    assert read_recipe(tmp_path) == recipe
+    create_or_check(store_at(tmp_path), recipe)
+    assert read_recipe(store_at(tmp_path)) == recipe
 
 
 def test_file_digests_ask_the_registry(tmp_path, recipe):

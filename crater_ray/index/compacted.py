@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 import xxhash
 
 from crater_ray.errors import ReaderError
+from crater_ray.index.checksummed_json import canonical
+from crater_ray.index.config import Recipe
 from crater_ray.index.parts import (
     BASE_COLUMNS,
     Member,
@@ -24,9 +25,7 @@ from crater_ray.index.parts import (
     open_part,
     recorded,
 )
-from crater_ray.index.recipe import Recipe
-from crater_ray.index.sealed import canonical
-from crater_ray.index.store import PARTS, listed
+from crater_ray.index.store import PARTS, Store
 from crater_ray.index.versions import Version
 from crater_ray.index.writer import PartWriter
 
@@ -43,40 +42,40 @@ class Place:
     member: Member
 
 
-def members(root: Path, entry: PartEntry) -> tuple[Member, ...]:
+def members(store: Store, entry: PartEntry) -> tuple[Member, ...]:
     """Of a pack, in the order of their rows; none of a plain part. Raises DamagedIndex."""
     if not entry.name.startswith(PREFIX):
         return ()
-    return recorded(root, entry).members
+    return recorded(store, entry).members
 
 
-def listing(root: Path, version: Version | None) -> dict[str, PartEntry]:
+def listing(store: Store, version: Version | None) -> dict[str, PartEntry]:
     """name -> part of all a version has, members in place of their packs. Raises DamagedIndex."""
     found: dict[str, PartEntry] = {}
     for entry in version.parts if version else ():
-        for part in _plain(members(root, entry), entry.reader) or (entry,):
+        for part in _plain(members(store, entry), entry.reader) or (entry,):
             found[part.name] = part
     return found
 
 
-def packed(root: Path) -> dict[Key, Place]:
+def packed(store: Store) -> dict[Key, Place]:
     """Where every member of the packs on the disk stands, in force or not; damaged packs left out."""
     found: dict[Key, Place] = {}
-    for name in listed(root, PARTS):
+    for name in store.names(PARTS):
         if not name.startswith(PREFIX):
             continue
         pack_name, _, digest = name.rpartition(".")
-        entry = done(root, pack_name, digest)
+        entry = done(store, pack_name, digest)
         if entry is None:
             continue
         first = 0
-        for member in members(root, entry):
+        for member in members(store, entry):
             found[member.name, member.digest] = Place(entry, first, member)
             first += member.rows
     return found
 
 
-def pack(root: Path, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
+def pack(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
     """One part with the rows of all, in their order; packs among them give their members.
 
     They must be of one reader and have the same columns. Raises ValueError for fewer than two parts,
@@ -84,16 +83,16 @@ def pack(root: Path, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
     """
     if len(parts) < 2:
         raise ValueError(f"{len(parts)} parts make no pack")
-    inside = [member for part in parts for member in members(root, part) or (_member(root, part),)]
+    inside = [member for part in parts for member in members(store, part) or (_member(store, part),)]
     made_of = [recipe.digest(), [[member.name, member.digest] for member in inside]]
     digest = xxhash.xxh3_128_hexdigest(canonical(made_of))
     name = PREFIX + digest[:16]
-    there = done(root, name, digest)
+    there = done(store, name, digest)
     if there is None:
-        columns = own_columns(open_part(root, parts[0]).schema)
-        with PartWriter(root, name, digest, recipe, columns) as writer:
+        columns = own_columns(open_part(store, parts[0]).schema)
+        with PartWriter(store, name, digest, recipe, columns) as writer:
             for part in parts:
-                opened = open_part(root, part)
+                opened = open_part(store, part)
                 check_part(opened)  # damage must not get a checksum of its own
                 _copy(writer, opened, 0, len(opened))
             _skip(writer, inside)
@@ -101,15 +100,15 @@ def pack(root: Path, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
     return replace(there, reader=parts[0].reader)
 
 
-def take_out(root: Path, recipe: Recipe, place: Place) -> PartEntry:
+def take_out(store: Store, recipe: Recipe, place: Place) -> PartEntry:
     """A member as the part it was, in the folder it had. Raises DamagedIndex for a bad pack, StorageFull."""
     member = place.member
-    there = done(root, member.name, member.digest)
+    there = done(store, member.name, member.digest)
     if there is None:
-        opened = open_part(root, place.pack)
+        opened = open_part(store, place.pack)
         check_part(opened)
         columns = own_columns(opened.schema)
-        with PartWriter(root, member.name, member.digest, recipe, columns) as writer:
+        with PartWriter(store, member.name, member.digest, recipe, columns) as writer:
             _copy(writer, opened, place.first, member.rows)
             _skip(writer, [member])
             there = writer.commit()
@@ -117,7 +116,7 @@ def take_out(root: Path, recipe: Recipe, place: Place) -> PartEntry:
 
 
 def settle(
-    root: Path, recipe: Recipe, parts: Iterable[PartEntry], parent: Version | None
+    store: Store, recipe: Recipe, parts: Iterable[PartEntry], parent: Version | None
 ) -> tuple[PartEntry, ...]:
     """Parts as a version lists them, by name: the parent's packs that still have every member, plain parts.
 
@@ -126,19 +125,19 @@ def settle(
     left = {(part.name, part.digest): part for part in parts}
     settled: list[PartEntry] = []
     for entry in parent.parts if parent else ():
-        inside = members(root, entry)
+        inside = members(store, entry)
         wanted = [part for member in inside if (part := left.get((member.name, member.digest)))]
         readers = {part.reader for part in wanted}
         if inside and len(wanted) == len(inside) and len(readers) == 1:
             settled.append(replace(entry, reader=readers.pop()))
             for part in wanted:
                 del left[part.name, part.digest]
-    absent = [part for part in left.values() if done(root, part.name, part.digest) is None]
-    places = packed(root) if absent else {}
+    absent = [part for part in left.values() if done(store, part.name, part.digest) is None]
+    places = packed(store) if absent else {}
     for part in absent:
         place = places.get((part.name, part.digest))
         if place is not None:  # else publish says which file is missing
-            take_out(root, recipe, place)
+            take_out(store, recipe, place)
     return tuple(sorted([*settled, *left.values()], key=lambda part: part.name))
 
 
@@ -160,8 +159,8 @@ def _plain(inside: Iterable[Member], reader: int) -> tuple[PartEntry, ...]:
     )
 
 
-def _member(root: Path, entry: PartEntry) -> Member:
-    record = recorded(root, entry)
+def _member(store: Store, entry: PartEntry) -> Member:
+    record = recorded(store, entry)
     return Member(record.name, record.digest, record.rows, record.skipped)
 
 

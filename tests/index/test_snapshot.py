@@ -11,10 +11,11 @@ import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, QueryError
 from crater_ray.index import parts
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.config import create_or_check
+from crater_ray.index.info import info
 from crater_ray.index.parts import part_digest
-from crater_ray.index.recipe import create_or_check
-from crater_ray.index.verify import info
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
@@ -25,7 +26,7 @@ SIZES = {"b": 5, "empty": 0, "a": 7, "c": 1}
 @pytest.fixture
 def opened(tmp_path, recipe, make):
     make.index(tmp_path, recipe, SIZES)
-    return Snapshot(tmp_path)
+    return Snapshot(store_at(tmp_path))
 
 
 @pytest.fixture
@@ -113,31 +114,31 @@ def test_columns_of_unlike_readers_are_joined(tmp_path, recipe, make):
     items = [Item("x", "g", "u", columns={"km": 3})]
     digest = part_digest(recipe.digest(), items)
     columns = pa.schema([("km", pa.int32()), ("body", pa.string())])
-    with PartWriter(tmp_path, "x", digest, recipe, columns) as part:
+    with PartWriter(store_at(tmp_path), "x", digest, recipe, columns) as part:
         part.append(items, *make.arrays(recipe, items))
         make.add(tmp_path, version, part.commit())
-    table = Snapshot(tmp_path).items()
+    table = Snapshot(store_at(tmp_path)).items()
     assert table.column_names == ["id", "group", "uri", "stamp", "lat", "body", "km"]
     assert table.column("lat").to_pylist() == [0.0, 1.0, None]
     assert table.column("body").to_pylist() == ["moon", "moon", None]
     assert table.column("km").to_pylist() == [None, None, 3]
     with pytest.raises(ValueError, match="no column 'mass'; there are: id, group"):
-        Snapshot(tmp_path).items(["mass"])
+        Snapshot(store_at(tmp_path)).items(["mass"])
 
 
 def test_a_version_is_pinned(tmp_path, recipe, make, opened):
     old = opened.ids
     make.add(tmp_path, opened.version, make.part(tmp_path, recipe, "d", make.items("d", 2)))
     assert len(opened) == 13
-    assert len(Snapshot(tmp_path)) == 15
-    assert len(Snapshot(tmp_path, 1)) == 13
+    assert len(Snapshot(store_at(tmp_path))) == 15
+    assert len(Snapshot(store_at(tmp_path), 1)) == 13
     assert opened.ids is old
 
 
 def test_segment_rows_mask_what_is_gone(tmp_path, opened):
     dropped = tuple(part for part in reversed(opened.version.parts) if part.name != "a")
-    publish(tmp_path, replace(opened.version, number=2, parent=1, parts=dropped))
-    after = Snapshot(tmp_path)
+    publish(store_at(tmp_path), replace(opened.version, number=2, parent=1, parts=dropped))
+    after = Snapshot(store_at(tmp_path))
     assert after.segment_rows(after.segments[0]).tolist() == [1, 2, 3, 4, 5, *[-1] * 7, 0]
     assert opened.segment_rows(opened.segments[0]).tolist() == list(range(13))
 
@@ -150,17 +151,17 @@ def test_every_stage_is_counted(tmp_path, opened):
     files = [path for folder in ("parts", "segments") for path in (tmp_path / folder).rglob("*.*")]
     on_disk = sum(path.stat().st_size for path in files if path.is_file() and path.suffix != ".json")
     assert shares["total"] == pytest.approx(on_disk / 13)
-    told = info(tmp_path)
+    told = info(store_at(tmp_path))
     assert (told["images"], told["parts"], told["version"], told["columns"]["lat"]) == (13, 4, 1, "double")
     assert told["rerank"]["tokens"] == 2
 
 
 def test_an_index_of_nothing(tmp_path, recipe):
-    create_or_check(tmp_path, recipe)
+    create_or_check(store_at(tmp_path), recipe)
     with pytest.raises(IndexMismatch, match="has no version yet"):
-        Snapshot(tmp_path)
-    publish(tmp_path, Version(1, 0, ()))
-    empty = Snapshot(tmp_path)
+        Snapshot(store_at(tmp_path))
+    publish(store_at(tmp_path), Version(1, 0, ()))
+    empty = Snapshot(store_at(tmp_path))
     assert len(empty) == 0
     assert empty.ids.to_pylist() == []
     assert empty.vectors().shape == (0, 1, 3)
@@ -176,9 +177,10 @@ def test_more_parts_than_open_files(tmp_path, recipe, make):
 import resource
 from pathlib import Path
 import numpy as np
-from crater_ray.index.opened import Snapshot
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-snapshot = Snapshot(Path({str(tmp_path)!r}))
+snapshot = Snapshot(store_at({str(tmp_path)!r}))
 codes, _ = snapshot.gather(np.arange(40)[::-1])
 assert len(snapshot.vectors()) == len(codes) == 40
 """
@@ -189,4 +191,4 @@ def test_a_missing_part_is_named(tmp_path, opened):
     folder = opened.parts[2].folder
     folder.rename(tmp_path / "gone")
     with pytest.raises(DamagedIndex, match=rf"{folder.name} is missing; run `crater-ray index` again"):
-        Snapshot(tmp_path)
+        Snapshot(store_at(tmp_path))

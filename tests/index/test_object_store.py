@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
-from crater_ray.index import bucket as buckets
-from crater_ray.index.bucket import Bucket, bucket, folder
-from crater_ray.index.collect import collect
+from crater_ray.index.compacted import members, pack, packed, take_out
+from crater_ray.index.config import create_or_check, read_recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
+from crater_ray.index.gc import collect
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.opened import Snapshot
-from crater_ray.index.packs import members, pack, packed, take_out
 from crater_ray.index.parts import done, part_digest, recorded
-from crater_ray.index.recipe import create_or_check, read_recipe
+from crater_ray.index.s3 import Bucket
 from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import Version, VersionTaken, latest, numbers, publish
 from crater_ray.index.writer import PartWriter
@@ -37,7 +37,7 @@ def machine(monkeypatch, tmp_path):
 
 def files(root, pattern="parts/*/*"):
     """name -> bytes of what is here."""
-    there = folder(root)
+    there = store_at(root).local
     return {str(path.relative_to(there)): path.read_bytes() for path in there.glob(pattern) if path.is_file()}
 
 
@@ -46,7 +46,7 @@ def data(root):
 
 
 def objects(root):
-    return set(bucket(root).keys(""))
+    return set(Bucket(told(root)).keys(""))
 
 
 def the(*some):
@@ -59,11 +59,11 @@ def the(*some):
 
 
 def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, recipe, make, machine):
-    create_or_check(place, recipe)
+    create_or_check(store_at(place), recipe)
     items = make.items("a", 4)
     digest = part_digest(recipe.digest(), items)
     machine("there")
-    with PartWriter(place, "a", digest, recipe, make.columns) as slow:
+    with PartWriter(store_at(place), "a", digest, recipe, make.columns) as slow:
         vectors, codes, scales = make.arrays(recipe, items[:3])
         slow.append(items[:3], vectors, codes, scales)
         slow.skip(items[3].id, "this machine could not read it")
@@ -71,17 +71,17 @@ def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, 
         won = make.part(place, recipe, "a", items)
         machine("there")
         lost = slow.commit()
-    assert lost == won == done(place, "a", digest)
-    attempt = recorded(place, won).attempt
+    assert lost == won == done(store_at(place), "a", digest)
+    attempt = recorded(store_at(place), won).attempt
     below = {key for key in objects(place) if key.startswith("parts/")}
     assert below == {f"parts/a.{digest}/part.json"} | {
-        f"parts/a.{digest}/{attempt}/{name}" for name in recorded(place, won).files
+        f"parts/a.{digest}/{attempt}/{name}" for name in recorded(store_at(place), won).files
     }
-    assert list((folder(place) / "tmp").iterdir()) == []
+    assert list((store_at(place).local / "tmp").iterdir()) == []
 
 
 def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, recipe, make, monkeypatch):
-    create_or_check(place, recipe)
+    create_or_check(store_at(place), recipe)
     items = make.items("a", 4)
     digest = part_digest(recipe.digest(), items)
 
@@ -92,10 +92,10 @@ def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, recipe,
         power.setattr(Bucket, "create", killed)
         with pytest.raises(KeyboardInterrupt):
             make.part(place, recipe, "a", items)
-    left = {key.split("/")[2] for key in bucket(place).keys("parts")}
-    assert done(place, "a", digest) is None
-    publish(place, Version(1, 0, (make.part(place, recipe, "a", items),), (), make.readers))
-    found = verify(place)
+    left = {key.split("/")[2] for key in Bucket(told(place)).keys("parts")}
+    assert done(store_at(place), "a", digest) is None
+    publish(store_at(place), Version(1, 0, (make.part(place, recipe, "a", items),), (), make.readers))
+    found = verify(store_at(place))
     assert found.problems == ()
     assert [note.path for note in found.notes] == [f"parts/a.{digest}/{attempt}" for attempt in left]
     assert len(left) == 1
@@ -108,27 +108,27 @@ def test_of_two_drivers_with_one_number_one_publishes(place, recipe, make, machi
     def told_by(name):
         machine(name)
         try:
-            return publish(place, again)
+            return publish(store_at(place), again)
         except VersionTaken as error:
             return error
 
     outcomes = [told_by("here"), told_by("there")]
     assert [type(outcome) for outcome in outcomes] == [Version, VersionTaken]
-    assert numbers(place) == [1, 2]
-    assert latest(place) == again
+    assert numbers(store_at(place)) == [1, 2]
+    assert latest(store_at(place)) == again
 
 
 def test_a_version_that_says_the_same_is_still_anothers(place, recipe, make, machine, monkeypatch):
-    create_or_check(place, recipe)
+    create_or_check(store_at(place), recipe)
     part = make.part(place, recipe, "a", make.items("a", 2))
     version = Version(1, 0, (part,), (), make.readers)
     monkeypatch.setattr(
-        "crater_ray.index.versions.numbers", lambda root: []
+        "crater_ray.index.versions.numbers", lambda store: []
     )  # both looked before either wrote
-    publish(place, version)
+    publish(store_at(place), version)
     machine("there")
     with pytest.raises(VersionTaken):
-        publish(place, version)
+        publish(store_at(place), version)
 
 
 def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, make):
@@ -146,7 +146,7 @@ def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, mak
                 both.wait()
             return parent.segments
 
-        return put(place, recipe, change, segments).version
+        return put(store_at(place), recipe, change, segments).version
 
     with ThreadPoolExecutor(2) as threads:
         versions = list(threads.map(dropped, ["a", "b"]))
@@ -164,10 +164,10 @@ def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine
     there, here = make.index(place, recipe, SIZES), make.index(on_disk, recipe, SIZES)
     assert there == here
     for entry in here.parts:
-        assert recorded(place, entry).files == recorded(on_disk, entry).files
+        assert recorded(store_at(place), entry).files == recorded(store_at(on_disk), entry).files
     machine("there")
-    copied, plain = Snapshot(place), Snapshot(on_disk)
-    copied.bring()
+    copied, plain = Snapshot(store_at(place)), Snapshot(store_at(on_disk))
+    copied.download()
     assert data(place) == data(on_disk)
     assert files(place, "segments/*/*.faiss") == files(on_disk, "segments/*/*.faiss")
     assert copied.ids.equals(plain.ids)
@@ -175,30 +175,30 @@ def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine
     assert all(np.array_equal(a, b) for a, b in zip(copied.gather(rows), plain.gather(rows), strict=True))
     assert np.array_equal(copied.vectors(), plain.vectors())
     copied.check()
-    found = verify(place)
+    found = verify(store_at(place))
     assert (found.problems, found.notes) == ((), ())
-    assert found.bytes == verify(on_disk).bytes
-    fitted = write_fitted(place, {"x": np.arange(3)})
+    assert found.bytes == verify(store_at(on_disk)).bytes
+    fitted = write_fitted(store_at(place), {"x": np.arange(3)})
     machine("elsewhere")
-    assert np.array_equal(read_fitted(place, fitted)["x"], np.arange(3))
+    assert np.array_equal(read_fitted(store_at(place), fitted)["x"], np.arange(3))
 
 
 def test_packs_are_found_and_taken_apart_on_any_machine(place, recipe, make, machine):
     version = make.index(place, recipe, SIZES)
-    whole = pack(place, recipe, version.parts)
-    publish(place, Version(2, 1, (whole,), (), version.readers))
+    whole = pack(store_at(place), recipe, version.parts)
+    publish(store_at(place), Version(2, 1, (whole,), (), version.readers))
     machine("there")
-    assert [member.rows for member in members(place, whole)] == [5, 3, 0]
-    places = packed(place)
+    assert [member.rows for member in members(store_at(place), whole)] == [5, 3, 0]
+    places = packed(store_at(place))
     member = version.parts[1]
-    before = recorded(place, member).files
-    here = bucket(place)
+    before = recorded(store_at(place), member).files
+    here = Bucket(told(place))
     here.remove([key for key in here.keys("parts") if key.startswith(f"parts/{member.folder}/")])
     machine("elsewhere")
-    assert done(place, *member_key(member)) is None
-    assert take_out(place, recipe, places[member_key(member)]) == member
-    assert recorded(place, member).files == before
-    assert verify(place).problems == ()
+    assert done(store_at(place), *member_key(member)) is None
+    assert take_out(store_at(place), recipe, places[member_key(member)]) == member
+    assert recorded(store_at(place), member).files == before
+    assert verify(store_at(place)).problems == ()
 
 
 def member_key(part):
@@ -208,17 +208,17 @@ def member_key(part):
 def test_only_what_is_needed_is_copied(place, recipe, make, machine):
     version = make.index(place, recipe, {"a": 5})
     part = make.part(place, recipe, "b", make.items("b", 3))
-    sha = write_segment(place, [part], StageOne("Flat", seed=0, m=1, dim=3))
-    publish(place, Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
+    sha = write_segment(store_at(place), [part], StageOne("Flat", seed=0, m=1, dim=3))
+    publish(store_at(place), Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
     machine("searcher")
-    share = Snapshot(place, segments=[sha])
+    share = Snapshot(store_at(place), segments=[sha])
     assert {name.rpartition("/")[2] for name in files(place)} == {"part.json"}
-    share.bring()
+    share.download()
     assert {Path(name).parent.name for name in data(place)} == {part.folder}
     assert not files(place, "segments/*/*.faiss")
     assert len(share) == 3
-    before = {path: path.stat().st_mtime_ns for path in folder(place).glob("parts/*/*")}
-    Snapshot(place, segments=[sha]).bring()  # another searcher of this machine
+    before = {path: path.stat().st_mtime_ns for path in store_at(place).local.glob("parts/*/*")}
+    Snapshot(store_at(place), segments=[sha]).download()  # another searcher of this machine
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -227,9 +227,9 @@ def test_an_object_that_is_not_what_was_written_is_named_when_it_is_copied(
     place, recipe, make, machine, damage
 ):
     version = make.index(place, recipe, SIZES)
-    record = recorded(place, version.parts[0])
+    record = recorded(store_at(place), version.parts[0])
     key = f"parts/{version.parts[0].folder}/{record.attempt}/codes.bin"
-    here = bucket(place)
+    here = Bucket(told(place))
     good = here.get(key)
     if damage == "gone":
         here.remove([key])
@@ -238,45 +238,45 @@ def test_an_object_that_is_not_what_was_written_is_named_when_it_is_copied(
     machine("there")
     reason = {"flipped": "does not match its checksum", "short": "has 39 bytes, not 40", "gone": "is missing"}
     with pytest.raises(DamagedIndex) as raised:
-        Snapshot(place).bring()
+        Snapshot(store_at(place)).download()
     assert f"{told(place)}/{key} {reason[damage]}" in str(raised.value)
-    assert not list(folder(place).glob("parts/*/codes.bin.*"))
-    problem = the(*verify(place).problems)
+    assert not list(store_at(place).local.glob("parts/*/codes.bin.*"))
+    problem = the(*verify(store_at(place)).problems)
     assert problem.path == key
     assert reason[damage] in problem.reason
     here.put(key, good)
-    Snapshot(place).bring()
-    assert verify(place).problems == ()
+    Snapshot(store_at(place)).download()
+    assert verify(store_at(place)).problems == ()
 
 
 def test_a_damaged_record_version_or_fit_is_named_and_not_copied(place, recipe, make, machine):
     version = make.index(place, recipe, SIZES)
-    fitted = write_fitted(place, {"x": np.arange(3)})
-    here = bucket(place)
+    fitted = write_fitted(store_at(place), {"x": np.arange(3)})
+    here = Bucket(told(place))
     part = f"parts/{version.parts[0].folder}/part.json"
-    for key in (part, "versions/1.json", f"fitted/{fitted}.safetensors", "recipe.json"):
+    for key in (part, "versions/1.json", f"fitted/{fitted}.safetensors", "index.json"):
         good = here.get(key)
         machine(f"there {key.partition('/')[0]}")
         here.put(
             key, good.replace(b'checksum": "', b'checksum": "0') if key.endswith("json") else good[:-1] + b"x"
         )
         with pytest.raises(DamagedIndex, match=f"{told(place)}/{key} .*checksum"):
-            Snapshot(place), read_fitted(place, fitted)
+            Snapshot(store_at(place)), read_fitted(store_at(place), fitted)
         if not key.startswith("fitted"):  # no version needs it
-            assert key in {problem.path for problem in verify(place).problems}
+            assert key in {problem.path for problem in verify(store_at(place)).problems}
         here.put(key, good)
-        assert len(Snapshot(place)) == 8
-        assert len(read_fitted(place, fitted)) == 1
+        assert len(Snapshot(store_at(place))) == 8
+        assert len(read_fitted(store_at(place), fitted)) == 1
 
 
 def test_a_bad_copy_is_copied_again(place, recipe, make):
     make.index(place, recipe, SIZES)
-    snapshot = Snapshot(place)
+    snapshot = Snapshot(store_at(place))
     before = data(place)
     for name in list(before)[:3]:
-        path = folder(place) / name
+        path = store_at(place).local / name
         path.write_bytes(path.read_bytes()[::-1])
-    faiss = the(*folder(place).glob("segments/*/*.faiss"))
+    faiss = the(*store_at(place).local.glob("segments/*/*.faiss"))
     faiss.write_bytes(b"x" * faiss.stat().st_size)
     snapshot.check()
     assert data(place) == before
@@ -285,9 +285,9 @@ def test_a_bad_copy_is_copied_again(place, recipe, make):
 
 def test_uploads_that_did_not_finish_are_noted(place, recipe, make):
     version = make.index(place, recipe, SIZES)
-    bucket(place).put(f"parts/{version.parts[0].folder}/0123/codes.bin", b"half")
-    bucket(place).put("parts/d.0123/4567/codes.bin", b"half")
-    found = verify(place)
+    Bucket(told(place)).put(f"parts/{version.parts[0].folder}/0123/codes.bin", b"half")
+    Bucket(told(place)).put("parts/d.0123/4567/codes.bin", b"half")
+    found = verify(store_at(place))
     assert found.problems == ()
     assert {note.path for note in found.notes} == {
         f"parts/{version.parts[0].folder}/0123",
@@ -296,49 +296,54 @@ def test_uploads_that_did_not_finish_are_noted(place, recipe, make):
     }
 
 
-def test_an_index_made_anew_does_not_meet_the_copies_of_the_old_one(place, recipe, make, monkeypatch):
+def test_an_index_made_anew_does_not_meet_the_copies_of_the_old_one(place, recipe, make):
     make.index(place, recipe, SIZES)
-    Snapshot(place).bring()
-    first = folder(place)
-    here = bucket(place)
+    Snapshot(store_at(place)).download()
+    first = store_at(place).local
+    here = Bucket(told(place))
     here.remove(list(here.keys("")))
-    monkeypatch.setattr(buckets, "_BUCKETS", {})  # as a process that starts
-    assert latest(place) is None
+    assert latest(store_at(place)) is None
     make.index(place, recipe, {"a": 2})
-    assert len(Snapshot(place)) == 2
-    assert folder(place) != first
+    assert len(Snapshot(store_at(place))) == 2
+    assert store_at(place).local != first
 
 
 def test_names_of_parts_may_be_odd(place, recipe, make, machine):
     sizes = {"a b+c%20*é.x": 2, "n60e030x30": 1}
     make.index(place, recipe, sizes)
     machine("there")
-    assert len(Snapshot(place).items()) == 3
-    assert verify(place).notes == ()
+    assert len(Snapshot(store_at(place)).items()) == 3
+    assert verify(store_at(place)).notes == ()
 
 
 # what is said
 
 
 def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place, recipe):
-    with DriverLock(place), pytest.raises(IndexMismatch, match=f"another driver .* writes {told(place)};"):
-        DriverLock(place).__enter__()
+    with (
+        DriverLock(store_at(place)),
+        pytest.raises(IndexMismatch, match=f"another driver .* writes {told(place)};"),
+    ):
+        DriverLock(store_at(place)).__enter__()
     beside = place.with_name("holidays")
-    bucket(beside).put("beach.jpg", b"dear")
-    for begin in (lambda: DriverLock(beside).__enter__(), lambda: create_or_check(beside, recipe)):
+    Bucket(told(beside)).put("beach.jpg", b"dear")
+    for begin in (
+        lambda: DriverLock(store_at(beside)).__enter__(),
+        lambda: create_or_check(store_at(beside), recipe),
+    ):
         with pytest.raises(IndexMismatch, match=r"holidays is not an index: it holds beach\.jpg"):
             begin()
     assert objects(beside) == {"beach.jpg"}
 
 
 def test_nothing_there_is_said_as_of_a_folder(place):
-    assert latest(place) is None
-    with pytest.raises(IndexMismatch, match=f"{told(place)} is not an index: nothing of one is there"):
-        read_recipe(place)
-    assert not folder(place).exists()
+    assert latest(store_at(place)) is None
+    with pytest.raises(IndexMismatch, match=f"{told(place)} is not an index: nothing is there"):
+        read_recipe(store_at(place))
+    assert not store_at(place).local.exists()
 
 
 def test_nothing_is_collected_there(place, recipe, make):
     make.index(place, recipe, SIZES)
     with pytest.raises(ConfigError, match="nobody can tell there who reads"):
-        collect(place)
+        collect(store_at(place))

@@ -14,13 +14,13 @@ from crater_ray.errors import DamagedIndex, IndexMismatch
 FORMAT = 1
 
 
-def seal(payload: Mapping[str, Any]) -> bytes:
+def checksummed(payload: Mapping[str, Any]) -> bytes:
     """JSON that carries its own checksum, the same bytes for the same payload."""
     digest = xxhash.xxh3_128_hexdigest(canonical(payload))
     return (json.dumps({**payload, "checksum": digest}, indent=1, sort_keys=True) + "\n").encode()
 
 
-def unseal(path: Path, what: str) -> dict[str, Any]:
+def read_checksummed(path: Path, what: str) -> dict[str, Any]:
     """The payload of a sealed file.
 
     Raises DamagedIndex when it is missing or any byte differs, IndexMismatch when a newer version wrote it.
@@ -29,10 +29,10 @@ def unseal(path: Path, what: str) -> dict[str, Any]:
         data = path.read_bytes()
     except FileNotFoundError:
         raise DamagedIndex(f"{path} is missing: {what}") from None
-    return unsealed(data, str(path), what)
+    return parse_checksummed(data, str(path), what)
 
 
-def unsealed(data: bytes, path: str, what: str) -> dict[str, Any]:
+def parse_checksummed(data: bytes, path: str, what: str) -> dict[str, Any]:
     """As `unseal`, of what was read from `path`."""
     try:
         payload = json.loads(data)
@@ -45,7 +45,7 @@ def unsealed(data: bytes, path: str, what: str) -> dict[str, Any]:
             f"this one reads {FORMAT}); upgrade crater-ray"
         )
     payload["format"] = found[0]
-    if data != seal(payload):
+    if data != checksummed(payload):
         raise DamagedIndex(f"{path} does not match its checksum: {what}; restore it from a copy")
     return dict(payload)
 

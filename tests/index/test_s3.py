@@ -12,15 +12,16 @@ import pytest
 from obstore.exceptions import AlreadyExistsError, GenericError
 
 from crater_ray.errors import ConfigError, StorageError
-from crater_ray.index import bucket as buckets
-from crater_ray.index.bucket import Bucket, bucket
+from crater_ray.index import s3
 from crater_ray.index.lock import DriverLock
+from crater_ray.index.s3 import Bucket
+from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
-from crater_ray.jobfile import url_of
+from crater_ray.jobfile import told, url_of
 
 
 def test_the_server_refuses_a_put_where_there_is_an_object(place):
-    here = bucket(place)
+    here = Bucket(told(place))
     obstore.put(here._store, "x", b"first", mode="create")
     with pytest.raises(AlreadyExistsError, match="412 Precondition Failed"):
         obstore.put(here._store, "x", b"second", mode="create")
@@ -28,7 +29,7 @@ def test_the_server_refuses_a_put_where_there_is_an_object(place):
 
 
 def test_of_many_that_create_an_object_at_once_one_wins(place):
-    here = bucket(place)
+    here = Bucket(told(place))
     with ThreadPoolExecutor(8) as threads:
         won = list(threads.map(lambda n: here.create("x", b"%d" % n), range(8)))
     assert sum(won) == 1
@@ -36,7 +37,7 @@ def test_of_many_that_create_an_object_at_once_one_wins(place):
 
 
 def test_a_create_whose_answer_is_lost_has_won_and_one_that_was_disturbed_is_tried_again(place, monkeypatch):
-    here, put = bucket(place), obstore.put
+    here, put = Bucket(told(place)), obstore.put
     calls = []
 
     def lost(*arguments, **more):
@@ -65,13 +66,13 @@ def test_storage_that_overwrites_is_refused_before_anything_is_written(place, mo
     put = obstore.put
     monkeypatch.setattr(obstore, "put", lambda *arguments, mode=None, **more: put(*arguments, **more))
     with pytest.raises(ConfigError, match="this storage overwrites an object"):
-        DriverLock(place).__enter__()
-    assert list(bucket(place).keys("")) == []
+        DriverLock(store_at(place)).__enter__()
+    assert list(Bucket(told(place)).keys("")) == []
 
 
 def test_a_file_of_many_pieces_is_whole_or_refused(place, monkeypatch):
-    monkeypatch.setattr(buckets, "_PIECE", 1000)
-    here = bucket(place)
+    monkeypatch.setattr(s3, "_PIECE", 1000)
+    here = Bucket(told(place))
     content = os.urandom(2500)
     here.put("x", content)
     assert b"".join(here.pieces("x", 2500)) == content
@@ -100,18 +101,18 @@ def test_storage_out_of_reach_is_the_users_to_mend(place, monkeypatch, changes, 
     for name, value in changes.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=says):
-        latest(place)
+        latest(store_at(place))
 
 
 def test_a_missing_bucket_and_other_addresses(place):
     with pytest.raises(ConfigError, match="no such bucket; make it"):
-        latest(Path("s3://nobody-has-this/moon"))
+        latest(store_at("s3://nobody-has-this/moon"))
     with pytest.raises(ConfigError, match="no such bucket; make it"):
-        DriverLock(Path("s3://nobody-has-this/moon")).__enter__()
+        DriverLock(store_at("s3://nobody-has-this/moon")).__enter__()
     with pytest.raises(ConfigError, match="names no bucket"):
         Bucket("s3://")
     with pytest.raises(ConfigError, match=r"not on gs://"):
-        latest(Path("gs://bucket/moon"))
+        latest(store_at("gs://bucket/moon"))
     assert url_of(Path("maps/moon")) is None
     assert url_of(Path("/data/moon")) is None
 
@@ -126,7 +127,7 @@ def test_refused_credentials_are_said(storage, place):
     guard(b"0")
     try:
         with pytest.raises(ConfigError, match=r"refuses these credentials \(\w+\); check AWS_ACCESS_KEY_ID"):
-            latest(place)
+            latest(store_at(place))
     finally:
         guard(b"1000000000")
 
@@ -134,7 +135,7 @@ def test_refused_credentials_are_said(storage, place):
 def test_a_file_larger_than_a_piece_is_sent_in_several(place, tmp_path):
     content = os.urandom(9 << 20)
     (tmp_path / "large").write_bytes(content)
-    here = bucket(place)
+    here = Bucket(told(place))
     here.upload("large", tmp_path / "large")
     assert b"".join(here.pieces("large", len(content))) == content
 
@@ -143,11 +144,11 @@ def test_a_place_for_copies_that_cannot_be_written_is_named(place, monkeypatch, 
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("CRATER_RAY_CACHE", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match=r"file/indexes cannot be written .*; set CRATER_RAY_CACHE"):
-        DriverLock(place).__enter__()
+        DriverLock(store_at(place)).__enter__()
 
 
 def test_storage_that_stops_answering_is_no_mistake_of_the_users(place, monkeypatch):
-    here = bucket(place)
+    here = Bucket(told(place))
     here.put("x", b"1")
 
     def down(*arguments, **more):

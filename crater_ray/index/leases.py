@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crater_ray.errors import IndexMismatch
+from crater_ray.index.store import Store
 from crater_ray.index.versions import version_path
 
 _BUSY = {errno.EAGAIN, errno.EACCES}
@@ -25,17 +26,17 @@ class VersionGone(IndexMismatch):
 class Pin:
     """Keeps a version from being collected while this object lives. Raises VersionGone."""
 
-    def __init__(self, root: Path, number: int) -> None:
-        path = version_path(root, number)
+    def __init__(self, store: Store, number: int) -> None:
+        path = version_path(store, number)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise VersionGone(f"{root} has no version {number} any more: it was collected") from None
+            raise VersionGone(f"{store.url} has no version {number} any more: it was collected") from None
         self.release = weakref.finalize(self, os.close, handle)
         with suppress(OSError):  # a file system without locks: nothing is collected there unasked
             fcntl.flock(handle, fcntl.LOCK_SH)  # a claim lasts for a moment
         if not _same(handle, path):
-            raise VersionGone(f"{root} has no version {number} any more: it was collected")
+            raise VersionGone(f"{store.url} has no version {number} any more: it was collected")
 
 
 class Claim:
@@ -44,8 +45,8 @@ class Claim:
     `free` is False where a reader holds it, `known` where the file system can tell.
     """
 
-    def __init__(self, root: Path, number: int) -> None:
-        self._handle = os.open(version_path(root, number), os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, store: Store, number: int) -> None:
+        self._handle = os.open(version_path(store, number), os.O_RDWR | os.O_CLOEXEC)
         self.free = self.known = True
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

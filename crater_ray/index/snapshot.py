@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import IndexMismatch, QueryError
-from crater_ray.index.copies import Copy, bring, mend
+from crater_ray.index.config import read_recipe
 from crater_ray.index.fitted import Arrays, fitted_file, read_fitted
 from crater_ray.index.gather import gather
+from crater_ray.index.leases import Pin, VersionGone
 from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_parts
-from crater_ray.index.pins import Pin, VersionGone
-from crater_ray.index.recipe import read_recipe
 from crater_ray.index.segments import Segment, check_segment, read_segment
+from crater_ray.index.store import Copy, Store
 from crater_ray.index.versions import Version, latest, read, union_schema
-from crater_ray.jobfile import told as said
 
 _OTHER_FILES = 512  # that a process holds beside its parts'
 _CACHED = 32  # rows copied twice while they are in the processor's cache
@@ -35,18 +33,18 @@ class Snapshot:
     """Rows of one version: its parts in order, N in all. Read-only, thread-safe once opened.
 
     With `segments`, only the parts of those of the version's segments: a share of it. Of an index on object
-    storage a file is copied when it is first read; `bring` copies all of the share, several at once.
+    storage a file is copied when it is first read; `download` copies all of the share, several at once.
     Raises IndexMismatch when `root` is no index, a newer one, or lacks that version; DamagedIndex.
     """
 
     def __init__(
-        self, root: Path, version: int | None = None, segments: Collection[str] | None = None
+        self, store: Store, version: int | None = None, segments: Collection[str] | None = None
     ) -> None:
-        self.root = Path(root)
-        self.recipe = read_recipe(self.root)
-        self.version, self._pin = _pinned(self.root, version)
+        self.store = store
+        self.recipe = read_recipe(self.store)
+        self.version, self._pin = _pinned(self.store, version)
         found = self.version
-        every = [read_segment(self.root, sha) for sha in found.segments]
+        every = [read_segment(self.store, sha) for sha in found.segments]
         self.segments: tuple[Segment, ...] = tuple(
             segment for segment in every if segments is None or segment.sha in segments
         )
@@ -56,7 +54,7 @@ class Snapshot:
                 entry for entry, sha in zip(entries, owners(found, every), strict=True) if sha in segments
             )
         _allow_files(len(entries))
-        self.parts: tuple[Part, ...] = tuple(open_parts(self.root, entries))
+        self.parts: tuple[Part, ...] = tuple(open_parts(self.store, entries))
         self.offsets: Array = np.cumsum([0, *(len(part) for part in self.parts)])  # (parts + 1,), first rows
 
     def __len__(self) -> int:
@@ -109,7 +107,7 @@ class Snapshot:
                 else "ids are those of the reader, such as "
                 + (repr(self.ids[0].as_py()) if len(self) else "none: the index is empty")
             )
-            raise QueryError(f"no item {id!r} in version {self.version.number} of {self.root}; {hint}")
+            raise QueryError(f"no item {id!r} in version {self.version.number} of {self.store.url}; {hint}")
         return found
 
     def rows(self, ids: Iterable[str]) -> Array:
@@ -161,12 +159,12 @@ class Snapshot:
         for part, _, own in wanted:
             part.read_ahead(own)
         if len(wanted) == 1:  # in order already: one copy will do
-            return gather(wanted[0][0].codes, wanted[0][2], willneed=False), self.scales[rows]
+            return gather(wanted[0][0].codes, wanted[0][2]), self.scales[rows]
         codes = np.empty((len(rows), self.recipe.record_bytes), np.uint8)
         for part, at, own in wanted:
             for first in range(0, len(at), _CACHED):
                 few = slice(first, first + _CACHED)
-                codes[at[few]] = gather(part.codes, own[few], willneed=False)
+                codes[at[few]] = gather(part.codes, own[few])
         return codes, self.scales[rows]
 
     def _by_part(self, rows: Array) -> list[tuple[Part, Array, Array]]:
@@ -221,26 +219,26 @@ class Snapshot:
         every = [part.copies() for part in self.parts] + [segment.copies() for segment in self.segments]
         return [copy for copies in every for copy in copies]
 
-    def bring(self) -> None:
+    def download(self) -> None:
         """All of it here, where it lies on object storage. Raises DamagedIndex, StorageError, StorageFull."""
-        bring(self.root, self._copies())
+        self.store.download(self._copies())
 
     def check(self) -> None:
         """Reads every file of its parts and segments. Raises DamagedIndex naming the first bad one.
 
         A bad copy of what lies on object storage is copied again.
         """
-        mend(self.root, [copy for segment in self.segments for copy in segment.copies()])
+        self.store.download([copy for segment in self.segments for copy in segment.copies()], repair=True)
         for part in self.parts:
             check_part(part)
         for segment in self.segments:
             check_segment(segment)
             for learnt in segment.learnt:
-                read_fitted(self.root, learnt)
+                read_fitted(self.store, learnt)
 
     def fitted(self, segment: Segment) -> Arrays | None:
         """What is done to a segment's vectors and to queries first; None: nothing. Raises DamagedIndex."""
-        return None if segment.fitted is None else read_fitted(self.root, segment.fitted)
+        return None if segment.fitted is None else read_fitted(self.store, segment.fitted)
 
     def bytes_per_image(self) -> dict[str, float]:
         """Bytes on the disk for one image, by stage, "total" last; every stage counted."""
@@ -250,7 +248,7 @@ class Snapshot:
                 sizes[name.split(".")[0]] += told.bytes
         sizes["shortlist"] = sum(segment.sum.bytes for segment in self.segments if segment.sum is not None)
         for sha in {learnt for segment in self.segments for learnt in segment.learnt}:
-            sizes["shortlist"] += fitted_file(self.root, sha).stat().st_size
+            sizes["shortlist"] += fitted_file(self.store, sha).stat().st_size
         shares = {stage: size / max(len(self), 1) for stage, size in sizes.items()}
         return {**shares, "total": sum(shares.values())}
 
@@ -259,17 +257,17 @@ class Snapshot:
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _pinned(root: Path, number: int | None) -> tuple[Version, Pin]:
+def _pinned(store: Store, number: int | None) -> tuple[Version, Pin]:
     """A version and what keeps it from being collected; the one in force where none is named."""
     while True:
-        found = latest(root) if number is None else read(root, number)
+        found = latest(store) if number is None else read(store, number)
         if found is None:
             raise IndexMismatch(
-                f"{said(root)} has no version yet: its first job has not finished; "
+                f"{store.url} has no version yet: its first job has not finished; "
                 "run `crater-ray index JOB.toml` again"
             )
         try:
-            return found, Pin(root, found.number)
+            return found, Pin(store, found.number)
         except VersionGone:
             if number is not None:
                 raise  # else another is in force by now

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crater_ray.errors import IndexMismatch
-from crater_ray.index.bucket import folder, only_on_disk
+from crater_ray.index.checksummed_json import checksummed, read_checksummed
+from crater_ray.index.config import read_recipe
 from crater_ray.index.fitted import fitted_path
+from crater_ray.index.leases import Claim
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.pins import Claim
-from crater_ray.index.recipe import read_recipe
-from crater_ray.index.sealed import seal, unseal
 from crater_ray.index.segments import read_record as read_segment
-from crater_ray.index.store import PARTS, SEGMENTS, VERSIONS, write_whole
+from crater_ray.index.store import PARTS, SEGMENTS, VERSIONS, Store
 from crater_ray.index.versions import Version, numbers, read, read_file, version_path
 
 COLLECTED = "collected.json"  # in versions/: the numbers there were
@@ -43,7 +42,7 @@ class Collected:
         return "\n".join(lines)
 
 
-def collect(root: Path, keep: int = KEPT, *, force: bool = False, dry: bool = False) -> Collected:
+def collect(store: Store, keep: int = KEPT, *, force: bool = False, dry: bool = False) -> Collected:
     """Removes all but the newest `keep` versions and those that are read, and what nothing else refers to.
 
     Parts that no version ever listed stay: a job that was stopped finds them again. Killed half way, the
@@ -52,79 +51,78 @@ def collect(root: Path, keep: int = KEPT, *, force: bool = False, dry: bool = Fa
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; the version in force always stays")
-    root = Path(root)
-    only_on_disk(root, "nobody can tell there who reads a version, so nothing of it is collected")
-    recipe = read_recipe(root)
-    with DriverLock(root):
-        old = numbers(root)[:-keep]
+    store.as_folder("nobody can tell there who reads a version, so old ones stay")
+    recipe = read_recipe(store)
+    with DriverLock(store):
+        old = numbers(store)[:-keep]
         leaving, held = [], []
         for number in old:
-            with Claim(root, number) as claim:
+            with Claim(store, number) as claim:
                 if not claim.known and not force:
                     raise IndexMismatch(
-                        f"{root} is on a file system without locks, so nobody can tell whether version "
+                        f"{store.url} is on a file system without locks, so nobody can tell whether version "
                         f"{number} is read; stop what reads it and say --force"
                     )
                 if claim.free or not claim.known:
                     leaving.append(number)
                     if not dry:
-                        _leave(root, number)
+                        _leave(store, number)
                 else:
                     held.append(number)
-        gone = {number: read_file(path, number) for number, path in _gone(root).items()}
+        gone = {number: read_file(path, number) for number, path in _gone(store).items()}
         if dry:
-            gone |= {number: read(root, number) for number in leaving}
-        staying = [read(root, number) for number in numbers(root) if number not in gone]
-        garbage = _garbage(root, gone.values(), staying, set(recipe.fits.values()))
+            gone |= {number: read(store, number) for number in leaving}
+        staying = [read(store, number) for number in numbers(store) if number not in gone]
+        garbage = _garbage(store, gone.values(), staying, set(recipe.fits.values()))
         size = sum(_size(path) for path in garbage)
         if not dry:
-            for path in [*garbage, *_half_removed(root)]:
+            for path in [*garbage, *_half_removed(store)]:
                 _remove(path)
-            for path in _gone(root).values():
+            for path in _gone(store).values():
                 path.unlink()
     counts = [sum(path.parent.name == folder for path in garbage) for folder in (PARTS, SEGMENTS)]
     return Collected(tuple(sorted(gone)), tuple(held), counts[0], counts[1], size)
 
 
-def collected(root: Path) -> set[int]:
+def collected(store: Store) -> set[int]:
     """The numbers of versions that were collected. Raises DamagedIndex."""
-    path = folder(root) / VERSIONS / COLLECTED
+    path = store.local / VERSIONS / COLLECTED
     if not path.exists():
         return set()
-    return set(unseal(path, "which versions were collected")["numbers"])
+    return set(read_checksummed(path, "which versions were collected")["numbers"])
 
 
-def _leave(root: Path, number: int) -> None:
+def _leave(store: Store, number: int) -> None:
     """The version is no more, in one rename; its own words say what is still to be removed."""
-    path = root / VERSIONS / COLLECTED
-    write_whole(root, path, seal({"format": 1, "numbers": sorted({*collected(root), number})}))
-    os.rename(version_path(root, number), version_path(root, number).with_suffix(GONE))
+    data = checksummed({"format": 1, "numbers": sorted({*collected(store), number})})
+    store.put(f"{VERSIONS}/{COLLECTED}", data)
+    os.rename(version_path(store, number), version_path(store, number).with_suffix(GONE))
 
 
-def _gone(root: Path) -> dict[int, Path]:
-    found = sorted((root / VERSIONS).glob(f"*{GONE}"))
+def _gone(store: Store) -> dict[int, Path]:
+    found = sorted((store.local / VERSIONS).glob(f"*{GONE}"))
     return {int(path.stem): path for path in found if re.fullmatch("[1-9][0-9]*", path.stem)}
 
 
-def _garbage(root: Path, gone: Iterable[Version], staying: Iterable[Version], fits: set[str]) -> list[Path]:
+def _garbage(store: Store, gone: Iterable[Version], staying: Iterable[Version], fits: set[str]) -> list[Path]:
     """What only versions that are gone refer to, and is there: fits, parts, segments, in that order.
 
     A segment names its fit: it goes last.
     """
-    theirs, ours = _references(root, gone, half=True), _references(root, staying)
-    ours |= {fitted_path(root, sha) for sha in fits}
+    theirs, ours = _references(store, gone, half=True), _references(store, staying)
+    ours |= {fitted_path(store, sha) for sha in fits}
     return sorted(path for path in theirs - ours if path.exists())
 
 
-def _references(root: Path, versions: Iterable[Version], half: bool = False) -> set[Path]:
+def _references(store: Store, versions: Iterable[Version], half: bool = False) -> set[Path]:
     """Folders and files that versions refer to; `half`: some may have been removed by a call before."""
     found: set[Path] = set()
     for version in versions:
-        found |= {root / PARTS / part.folder for part in version.parts}
+        found |= {store.local / PARTS / part.folder for part in version.parts}
         for sha in version.segments:
-            found.add(root / SEGMENTS / sha)
-            if not half or (root / SEGMENTS / sha).is_dir():
-                found |= {fitted_path(root, learnt) for learnt in read_segment(root, sha).learnt}
+            found.add(store.local / SEGMENTS / sha)
+            if not half or (store.local / SEGMENTS / sha).is_dir():
+                found |= {fitted_path(store, learnt) for learnt in read_segment(store, sha).learnt}
     return found
 
 
@@ -144,8 +142,8 @@ def _remove(path: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _half_removed(root: Path) -> list[Path]:
-    return [path for folder in (PARTS, SEGMENTS) for path in (root / folder).glob(f".*{GONE}")]
+def _half_removed(store: Store) -> list[Path]:
+    return [path for folder in (PARTS, SEGMENTS) for path in (store.local / folder).glob(f".*{GONE}")]
 
 
 def _some(found: Iterable[int]) -> str:

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import xxhash
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.bucket import bucket, folder
-from crater_ray.index.copies import refresh
-from crater_ray.index.sealed import FORMAT, canonical, seal, unseal
-from crater_ray.index.store import RECIPE, check_root, make_folder, sum_of, write_new, write_whole
-from crater_ray.jobfile import told
+from crater_ray.files import sum_of
+from crater_ray.index.checksummed_json import FORMAT, canonical, checksummed, read_checksummed
+from crater_ray.index.store import CONFIG, Store, check_place
 from crater_ray.plugins.registry import registry
 from crater_ray.plugins.specs import PluginRef
 from crater_ray.types import Side
@@ -107,53 +105,47 @@ def _content(path: Path, option: str) -> str:
         raise IndexMismatch(f"{option} names {path}, which cannot be read: {error.strerror}") from None
 
 
-def create_or_check(root: Path, recipe: Recipe) -> Recipe:
+def create_or_check(store: Store, recipe: Recipe) -> Recipe:
     """The recipe now in force at `root`, written when `root` is new or empty.
 
     File options follow the latest caller, since where a file lies is not in the digest. Raises IndexMismatch
     when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.
     """
-    check_root(root)
-    where = bucket(root)
-    if where is not None:
-        where.begin()
-    path = make_folder(root, folder(root)) / RECIPE
-    if not path.exists() and write_new(root, path, _sealed(recipe)):
+    store.begin()
+    if not store.fetch(CONFIG, fresh=True) and store.create(CONFIG, _checksummed(recipe)):
         return recipe
-    there = read_recipe(root)
+    there = read_recipe(store)
     if there.digest() != recipe.digest():
         raise IndexMismatch(
-            f"{told(root)} was made by another recipe: {_differences(there, recipe)}; "
+            f"{store.url} was made by another recipe: {_differences(there, recipe)}; "
             "name another `out`, or set the job back to what the index has"
         )
     if there != recipe:
-        write_whole(root, path, _sealed(recipe))
+        store.put(CONFIG, _checksummed(recipe))
     return recipe
 
 
-def read_recipe(root: Path) -> Recipe:
+def read_recipe(store: Store) -> Recipe:
     """The recipe at `root`. Raises IndexMismatch when it is no index or a newer one, DamagedIndex."""
-    recipe = find_recipe(root)
+    recipe = find_recipe(store)
     if recipe is None:
-        reason = "it has no recipe.json" if root.exists() else "there is no such folder"
-        if bucket(root) is not None:
-            reason = "nothing of one is there"
+        reason = "it has no index.json" if store.names() else "nothing is there"
         raise IndexMismatch(
-            f"{told(root)} is not an index: {reason}; make one with `crater-ray index JOB.toml`"
+            f"{store.url} is not an index: {reason}; make one with `crater-ray index JOB.toml`"
         )
     return recipe
 
 
-def find_recipe(root: Path) -> Recipe | None:
+def find_recipe(store: Store) -> Recipe | None:
     """The recipe at `root`, None where an index may be begun. Raises IndexMismatch, DamagedIndex."""
-    check_root(root)
-    path = folder(root) / RECIPE
-    if not refresh(root, path):  # where files lie may change
+    check_place(store)
+    if not store.fetch(CONFIG, fresh=True):  # where files lie may change
         return None
+    path = store.local / CONFIG
     data = path.read_bytes()
     if _MARK.encode() not in data and b'"checksum"' not in data:  # two marks: one may be damaged
-        raise IndexMismatch(f"{root} is not an index: its recipe.json is not one of crater-ray's")
-    payload = unseal(path, _WHAT)
+        raise IndexMismatch(f"{store.url} is not an index: its index.json is not one of crater-ray's")
+    payload = read_checksummed(path, _WHAT)
     payload.pop("what", None)
     try:
         for role in ROLES:
@@ -171,11 +163,11 @@ def without_paths(ref: PluginRef) -> PluginRef:
     return replace(ref, options={key: value for key, value in ref.options.items() if key not in names})
 
 
-def _sealed(recipe: Recipe) -> bytes:
+def _checksummed(recipe: Recipe) -> bytes:
     plain = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
     for role in ROLES:
         plain[role] = asdict(plain[role])
-    return seal({**plain, "fits": dict(recipe.fits), "files": dict(recipe.files), "what": _MARK})
+    return checksummed({**plain, "fits": dict(recipe.fits), "files": dict(recipe.files), "what": _MARK})
 
 
 def _differences(there: Recipe, here: Recipe) -> str:
