@@ -17,7 +17,7 @@ SITE = NO_MKDOCS_2_WARNING=1 PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict
 export RAY_USAGE_STATS_ENABLED := 0
 export RAY_DISABLE_IMPORT_WARNING := 1
 
-.PHONY: demo test check docs fix moon wheels soak chaos venv clean
+.PHONY: demo test matrix check docs fix moon wheels soak chaos venv clean
 
 venv: $(VENV)/.ready
 
@@ -34,6 +34,13 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest
+
+# The tests under each supported Python that is installed, in an environment of its own: an hour and a half for three.
+matrix:
+	@for v in $(SUPPORTED); do \
+	  if python$$v -c "import venv, ensurepip" 2>/dev/null; \
+	  then echo "Python $$v"; $(MAKE) test VENV=.venv-$$v PYTHON=python$$v || exit 1; \
+	  else echo "Python $$v is not installed: not tested" >&2; fi; done
 
 check: venv
 	$(BIN)/ruff check .

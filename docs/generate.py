@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from inputs import markdown
+import http_routes
+import inputs
+import job_file
 from pydantic_core import PydanticUndefined
 
 from crater_ray.cli import app
@@ -68,9 +70,8 @@ def _options(model: type[Options]) -> str:
     return ", ".join(shown).replace("|", "\\|") or "none"
 
 
-def inputs() -> str:
-    """What each form of input comes to."""
-    return f"# Inputs\n\n{NOTE}\nEvery row is tried by tests/test_inputs.py.\n{markdown()}"
+def page(title: str, text: str) -> str:
+    return f"# {title}\n\n{NOTE}\n{text}"
 
 
 def main() -> None:
@@ -78,7 +79,12 @@ def main() -> None:
     for path, text in (
         (DOCS / "commands.md", commands()),
         (DOCS / "plugins.md", plugins()),
-        (DOCS / "inputs.md", inputs()),
+        (DOCS / "job-file.md", page("The job file", job_file.markdown())),
+        (DOCS / "http.md", page("HTTP", http_routes.markdown())),
+        (
+            DOCS / "inputs.md",
+            page("Inputs", f"Every row is tried by tests/test_inputs.py.\n{inputs.markdown()}"),
+        ),
     ):
         if "--check" in sys.argv:
             if not path.exists() or path.read_text(encoding="utf-8") != text:

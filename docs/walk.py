@@ -1,6 +1,6 @@
-"""Runs docs/tutorial/merge.md: writes its job files, runs its commands, and puts what they print below them.
+"""Runs tutorials: writes their job files, runs their commands, and puts what they print below them.
 
-    python docs/walk.py [--check] [--moon ../shared/data/moon] [--keep FOLDER]
+    python docs/walk.py [PAGE …] [--check] [--moon ../shared/data/moon] [--keep FOLDER]
 
 --check compares instead, exit 1. A block that begins with `# name` is the file of that name; of a `console`
 block, lines that begin with `$ ` are run in the shell, one after the other, in a new folder beside which
@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE / "tutorial" / "merge.md"
+PAGES = ("own-mosaic", "merge")  # of docs/tutorial
 MOON = HERE.parents[1] / "shared" / "data" / "moon"
 PICTURES = {  # beside the page: what it is made of
     "walkthrough-merge.png": "merge/consumed/dedup/report.png",
@@ -62,6 +62,7 @@ def printed(command: str, folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help=f"of {', '.join(PAGES)}; all if left out")
     parser.add_argument("--check", action="store_true", help="compare; change nothing")
     parser.add_argument("--moon", type=Path, default=MOON, help="the folder with the Moon's data")
     parser.add_argument("--keep", type=Path, help="work here, and leave what was made")
@@ -71,18 +72,25 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "moon").exists():
             (folder / "moon").symlink_to(options.moon.resolve())
-        before = PAGE.read_text(encoding="utf-8")
-        after = walked(before, folder)
-        if not options.check:
-            PAGE.write_text(after, encoding="utf-8")
-            for name, made in PICTURES.items():
-                Image.open(folder / made).convert("RGB").save(HERE / "pictures" / name, quality=85)
-            return
-    if after != before:
-        lines = difflib.unified_diff(
-            before.splitlines(), after.splitlines(), PAGE.name, "printed now", "", "", 1
+        wrong = [line for page in options.pages or PAGES for line in _page(page, folder, options.check)]
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+def _page(name: str, folder: Path, check: bool) -> list[str]:
+    """Writes the page anew, or the lines by which it differs from what is printed now."""
+    page = HERE / "tutorial" / f"{name}.md"
+    before = page.read_text(encoding="utf-8")
+    after = walked(before, folder)
+    if check:
+        return list(
+            difflib.unified_diff(before.splitlines(), after.splitlines(), page.name, "printed now", "", "", 1)
         )
-        sys.exit("\n".join(lines))
+    page.write_text(after, encoding="utf-8")
+    for picture, made in PICTURES.items():
+        if (folder / made).exists():
+            Image.open(folder / made).convert("RGB").save(HERE / "pictures" / picture, quality=85)
+    return []
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def test_the_walkthrough_prints_what_it_says(moon_data: Path, tmp_path: Path) ->
         [
             sys.executable,
             str(DOCS / "walk.py"),
+            "merge",
             "--check",
             "--moon",
             str(moon_data),
