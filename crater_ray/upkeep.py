@@ -199,7 +199,6 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 )
 @click.option("--encoders", type=click.IntRange(1), help="That work at once; the job's if left out.")
 @click.option("--nodes", type=click.IntRange(1), help="That serve the index; the job's shards if left out.")
-@click.option("--segments", type=click.IntRange(1), help="Shortlist segments; as many as nodes if left out.")
 @json_option
 @overrides_option
 def plan(
@@ -209,7 +208,6 @@ def plan(
     images_per_second: float,
     encoders: int | None,
     nodes: int | None,
-    segments: int | None,
     as_json: bool,
     overrides: Sequence[str],
 ) -> None:
@@ -224,6 +222,5 @@ def plan(
         images_per_second=images_per_second,
         encoders=encoders,
         nodes=nodes,
-        segments=segments,
     )
     show(found.as_dict(), as_json, found.as_text)
