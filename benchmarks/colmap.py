@@ -33,12 +33,18 @@ import pyarrow.parquet as pq
 from table import Report, arguments, show
 
 from crater_ray.config import Job, NeighboursTable, load_job
-from crater_ray.evaluation.metrics import difference_interval
+from crater_ray.evaluation.metrics import (
+    difference_interval,
+    hit_rate_at,
+    map_at,
+    ndcg_at,
+    ranking,
+    recall_at,
+)
 from crater_ray.jobs import consume, index, neighbours
 from crater_ray.jobs.cluster import cluster
 from crater_ray.plugins import Consumer, registry
 from crater_ray.retrieve import Index
-from crater_ray_supscene.metrics import hit_rate_at, map_at, ndcg_at, ranking, recall_at
 from crater_ray_supscene.overlap.scenes import pairs_scene
 
 HERE = Path(__file__).resolve().parent

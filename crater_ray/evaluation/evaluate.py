@@ -31,7 +31,7 @@ SHEET_ROWS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """What an evaluation found: means over the queries that have a relevant image in the gallery."""
 
     mode: str
@@ -103,7 +103,7 @@ def run(
     depth: int | None = None,
     sheet: Path | None = None,
     quiet: bool = False,
-) -> Report:
+) -> EvaluationReport:
     """Score the index of `job`, made where there is none, with its [queries], encoded once and kept.
 
     `depth` ranks of each query are scored (None: the whole gallery); a relevant image below counts zero, as
@@ -184,7 +184,7 @@ def run(
             f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
             "do not meet; are they of the same catalogue?"
         )
-    return Report(
+    return EvaluationReport(
         mode,
         deep,
         expand,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,24 +82,102 @@ def score_queries(
         raise ValueError(f"order {order.shape} and relevant {relevant.shape} do not fit {len(codes)} rows")
     if order.size and not -1 <= int(order.min()) <= int(order.max()) < len(codes):
         raise ValueError(f"order names rows {order.min()}..{order.max()} of a gallery of {len(codes)}")
-    count = order.shape[0]
-    there = order >= 0
-    rows = np.where(there, order, 0)
-    found = np.take_along_axis(relevant, rows, 1) & there if len(codes) else np.zeros_like(there)
-
-    query, rank = np.nonzero(found)  # rank from 0
+    rows = np.maximum(order, 0)
+    hits = _hits(order, relevant, order.shape[1]) if len(codes) else np.zeros(order.shape, np.bool_)
+    query, rank = np.nonzero(hits)
     if len(np.unique(query * max(len(codes), 1) + rows[query, rank])) < len(query):
         raise ValueError("a relevant gallery row is ranked twice for one query")
-    total = _or_nan(relevant.sum(1))
+    total = _positives(relevant)
     scores = {
-        "image_ap": _precisions(query, rank, count) / total,
-        "id_ap": _id_ap(rows, there, found, relevant, codes),
+        "image_ap": _precisions(hits, np.ones_like(hits)) / total,
+        "id_ap": _id_ap(rows, order >= 0, hits, relevant, codes),
     }
     for cut in cuts:
-        inside = np.bincount(query[rank < cut], minlength=count)
+        inside = hits[:, :cut].sum(1)
         scores[f"hit@{cut}"] = np.where(np.isnan(total), np.nan, inside > 0)
         scores[f"recall@{cut}"] = inside / total
     return scores
+
+
+def ranking(
+    scores: npt.NDArray[np.floating], excluded: Bools | None = None, depth: int | None = None
+) -> Integers:
+    """(B, depth) columns of scores (B, N), best first, ties by column; -1 in place of what is excluded.
+
+    excluded (B, N): pairs that are no answer, such as an image to itself; they come last, as -1.
+    """
+    masked = np.asarray(scores, np.float64)
+    if excluded is not None:
+        masked = np.where(excluded, -np.inf, masked)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :depth]
+    if excluded is None:
+        return order
+    return np.where(np.take_along_axis(excluded, order, 1), -1, order)
+
+
+def recall_at(order: Integers, relevant: Bools, k: int) -> Floats:
+    """(B,) the share of all P positives among the first k."""
+    found: Floats = _hits(order, relevant, k).sum(1) / _positives(relevant)
+    return found
+
+
+def hit_rate_at(order: Integers, relevant: Bools, k: int) -> Floats:
+    """(B,) positives among the first k over min(P, k): 1 is the most that k answers can reach."""
+    found: Floats = _hits(order, relevant, k).sum(1) / np.minimum(_positives(relevant), k)
+    return found
+
+
+def map_at(order: Integers, relevant: Bools, k: int, over: Literal["min(P,k)", "P"] = "min(P,k)") -> Floats:
+    """(B,) average precision of the first k answers over min(P, k), the paper's tables, or over P."""
+    hits = _hits(order, relevant, k)
+    positives = _positives(relevant)
+    return _precisions(hits, np.ones_like(hits)) / (
+        np.minimum(positives, k) if over == "min(P,k)" else positives
+    )
+
+
+def ndcg_at(order: Integers, gains: npt.NDArray[np.floating], k: int) -> Floats:
+    """(B,) NDCG of the first k, linear gains (B, N): 0 and 1 for the binary one, overlaps for the graded."""
+    found = np.where(order >= 0, np.take_along_axis(gains, np.maximum(order, 0), 1), 0.0)[:, :k]
+    best = -np.sort(-np.asarray(gains, np.float64), axis=1)[:, :k]
+    ideal = (best * _discounts(best.shape[1])).sum(1)
+    reached: Floats = (found * _discounts(found.shape[1])).sum(1)
+    return reached / np.where(ideal > 0, ideal, np.nan)
+
+
+def trapezoid_ap(order: Integers, relevant: Bools, depth: int = 200) -> Floats:
+    """(B,) MIRorR's AP: the area under precision over recall by trapezoids, within the first `depth`."""
+    hits = _hits(order, relevant, depth)
+    precision = np.cumsum(hits, 1) / np.arange(1, hits.shape[1] + 1)
+    before = np.concatenate([np.ones((len(hits), 1)), precision[:, :-1]], 1)
+    area: Floats = ((before + precision) / 2 * hits).sum(1)
+    return area / _positives(relevant)
+
+
+def overlap_summary(
+    order: Integers, gains: npt.NDArray[np.floating], positive: float, cuts: tuple[int, ...]
+) -> dict[str, float]:
+    """Means of what SupScene and MIRorR report, by name.
+
+    gains: (B, N) overlaps, of which `positive` and more are relevant.
+    """
+    relevant = np.asarray(gains) >= positive
+    found: dict[str, Floats] = {"mAP_trapezoid": trapezoid_ap(order, relevant)}
+    found["mAP"] = map_at(order, relevant, order.shape[1], "P")
+    for k in cuts:
+        found |= {
+            f"recall@{k}": recall_at(order, relevant, k),
+            f"hits@{k}/min(P,{k})": hit_rate_at(order, relevant, k),
+            f"mAP@{k} over min(P,k)": map_at(order, relevant, k),
+            f"mAP@{k} over P": map_at(order, relevant, k, "P"),
+            f"NDCG@{k}": ndcg_at(order, relevant.astype(np.float64), k),
+            f"NDCG@{k} graded": ndcg_at(order, np.where(relevant, gains, 0.0), k),
+        }
+    counted = relevant.any(1)
+    return {
+        name: float(values[counted].mean()) if counted.any() else float("nan")
+        for name, values in found.items()
+    }
 
 
 def concatenate(chunks: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
@@ -185,20 +263,29 @@ def _id_ap(rows: npt.NDArray[Any], there: Bools, found: Bools, relevant: Bools, 
     is_first = np.zeros((count, depth + 1), np.bool_)
     is_first[np.arange(count)[:, None], first[:, :groups]] = True
     is_first = is_first[:, :depth]
-    group_rank = np.cumsum(is_first, 1) - 1
-    query, rank = np.nonzero(found & is_first)
     asked, row = np.nonzero(relevant)
     pairs = np.unique(asked * (groups + 1) + codes[row]) // (groups + 1)  # one a query and relevant group
     total = np.bincount(pairs, minlength=count)
-    return _precisions(query, group_rank[query, rank], count) / _or_nan(total)
+    return _precisions(found & is_first, is_first) / np.where(total > 0, total, np.nan)
 
 
-def _precisions(query: Integers, rank: Integers, count: int) -> Floats:
-    """(count,) sum over a query's hits of (hits so far) / (rank from 1); hits sorted by query, then rank."""
-    before = np.searchsorted(query, query)  # hits of earlier queries
-    nth = np.arange(len(query)) - before + 1
-    return np.bincount(query, weights=nth / (rank + 1), minlength=count).astype(np.float64)
+def _precisions(hits: Bools, counted: Bools) -> Floats:
+    """(B,) sum over a query's hits (B, depth) of hits so far over `counted` so far."""
+    precision = np.cumsum(hits, 1) / np.maximum(np.cumsum(counted, 1), 1)
+    total: Floats = (precision * hits).sum(1)
+    return total
 
 
-def _or_nan(total: npt.NDArray[Any]) -> Floats:
+def _hits(order: Integers, relevant: Bools, k: int) -> Bools:
+    """(B, k) whether each answer is a positive."""
+    first = order[:, :k]
+    return np.take_along_axis(relevant, np.maximum(first, 0), 1) & (first >= 0)
+
+
+def _positives(relevant: Bools) -> Floats:
+    total = relevant.sum(1).astype(np.float64)
     return np.where(total > 0, total, np.nan)
+
+
+def _discounts(count: int) -> Floats:
+    return 1 / np.log2(np.arange(2, count + 2))

@@ -40,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BackbonesReport:
     """Where the results are, and which backbones have one."""
 
     files: tuple[Path, ...]
@@ -82,7 +82,7 @@ def run(
     device: str = "cpu",
     quiet: bool = False,
     say: Callable[[str], object] = lambda text: None,
-) -> Report:
+) -> BackbonesReport:
     """mAP of cls, mean, max and gem with each backbone, measured once and kept; a table, a CSV, a figure.
 
     `own`: the job's backbone is one of them. models: rows of the list or timm names, all rows if none;
@@ -109,7 +109,7 @@ def run(
                 listed[one.name] = one.row
             except UserError as error:
                 missing[one.name] = error.message
-    return Report(write(root, job, results, listed, missing, POOLINGS), tuple(results), missing)
+    return BackbonesReport(write(root, job, results, listed, missing, POOLINGS), tuple(results), missing)
 
 
 def _check_weights(models: Sequence[str], weights: Mapping[str, Path]) -> None:

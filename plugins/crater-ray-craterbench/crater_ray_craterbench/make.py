@@ -28,7 +28,7 @@ SHEET = "contact-sheet.png"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchmarkOptions:
     """What a bench is made of."""
 
     options: MosaicOptions  # of the gallery; the queries take the same
@@ -48,7 +48,7 @@ class Written:
 
 
 def write_bench(
-    plan: Plan,
+    wanted: BenchmarkOptions,
     out: Path,
     *,
     threads: int = 2,
@@ -58,16 +58,16 @@ def write_bench(
 
     Raises ReaderError when `out` holds another bench, or nothing could be rendered; StorageFull.
     """
-    gallery = Mosaic(plan.options.model_copy(update={"views": "gallery", "co_visible": False}))
-    query = Mosaic(plan.options.model_copy(update={"views": "query"}))
-    _claim(plan, gallery, out)
+    gallery = Mosaic(wanted.options.model_copy(update={"views": "gallery", "co_visible": False}))
+    query = Mosaic(wanted.options.model_copy(update={"views": "query"}))
+    _claim(wanted, gallery, out)
     shown = [view for row in range(len(gallery.chosen)) for view in gallery.views(row)]
-    files = paths("gallery", shown, plan.format)
+    files = paths("gallery", shown, wanted.format)
     refused = write_views(gallery, shown, files, out, threads, progress)
     shown = [view for view in shown if view.id not in refused]
-    queried = _queried(plan, query, {view.crater for view in shown})
+    queried = _queried(wanted, query, {view.crater for view in shown})
     asked = [view for row in queried for view in query.views(row)]
-    files |= paths("query", asked, plan.format)
+    files |= paths("query", asked, wanted.format)
     refused |= write_views(query, asked, files, out, threads, progress)
     asked = [view for view in asked if view.id not in refused]
     if not asked:
@@ -75,11 +75,11 @@ def write_bench(
             f"nothing to query: {len(shown)} gallery views and no query view are left; "
             f"refused: {_reasons(refused) or 'none'}"
         )
-    return _splits(plan, out, gallery, query, shown, asked, files, refused)
+    return _splits(wanted, out, gallery, query, shown, asked, files, refused)
 
 
 def _splits(
-    plan: Plan,
+    wanted: BenchmarkOptions,
     out: Path,
     gallery: Mosaic,
     query: Mosaic,
@@ -95,7 +95,7 @@ def _splits(
     for view in asked:
         known = raw.setdefault(view.crater, [])
         known += [crater for crater in relevant[view.id] if crater not in known]
-    train = training(plan, gallery, shown, raw)
+    train = training(wanted, gallery, shown, raw)
     entries = [Entry(files[view.id], view.crater, _kind(view)) for view in shown]
     queries = [
         Entry(
@@ -107,7 +107,7 @@ def _splits(
         for view in asked
     ]
     _rejected(out / REJECTED, refused)
-    bench_sheet(gallery, query, shown, asked, plan.options.seed).save(out / SHEET)
+    bench_sheet(gallery, query, shown, asked, wanted.options.seed).save(out / SHEET)
     learnt = [entry for entry in entries if entry.crater_id in train]
     write_layout(
         out,
@@ -122,14 +122,14 @@ def _splits(
             "craters_off_raster": int((~gallery.on_raster).sum()),
             "raster": gallery.raster.path.name,
             "stamp": gallery.stamp,
-            "plan": _described(plan),
+            "plan": _described(wanted),
         },
     )
     return Written(len(entries), len(queries), len(learnt), _reasons(refused))
 
 
 def training(
-    plan: Plan, gallery: Mosaic, shown: Iterable[View], raw: Mapping[str, Iterable[str]]
+    wanted: BenchmarkOptions, gallery: Mosaic, shown: Iterable[View], raw: Mapping[str, Iterable[str]]
 ) -> set[str]:
     """Gallery craters that no query touches: not queried, not relevant, no queried crater in their views.
 
@@ -138,31 +138,31 @@ def training(
     closure = set(raw).union(*raw.values()) if raw else set()
     beside = {view.crater for view in shown if not set(raw).isdisjoint(gallery.co_visible.ids(view.pose))}
     left = {view.crater for view in shown} - closure - beside
-    if plan.test_box:
-        inside = gallery.chosen.inside(plan.test_box)
+    if wanted.test_box:
+        inside = gallery.chosen.inside(wanted.test_box)
         left -= {crater for crater, within in zip(gallery.chosen.ids, inside, strict=True) if within}
     return left
 
 
-def _queried(plan: Plan, query: Mosaic, craters: set[str]) -> list[int]:
+def _queried(wanted: BenchmarkOptions, query: Mosaic, craters: set[str]) -> list[int]:
     """Rows of the craters that get queries: chosen by hash among those that have gallery views."""
     c = query.chosen
-    within = c.inside(plan.test_box) if plan.test_box else np.ones(len(c), bool)
+    within = c.inside(wanted.test_box) if wanted.test_box else np.ones(len(c), bool)
     rows = [row for row in np.flatnonzero(within).tolist() if c.ids[row] in craters]
     if not rows:
         raise ReaderError(
             f"nothing to query: {len(craters)} craters have gallery views, and the test box "
-            f"{list(plan.test_box or ())} holds none of them"
+            f"{list(wanted.test_box or ())} holds none of them"
         )
     return sorted(
-        sorted(rows, key=lambda row: draw(plan.options.seed, "queried", c.ids[row]))[: plan.queries]
+        sorted(rows, key=lambda row: draw(wanted.options.seed, "queried", c.ids[row]))[: wanted.queries]
     )
 
 
-def _claim(plan: Plan, gallery: Mosaic, out: Path) -> None:
+def _claim(wanted: BenchmarkOptions, gallery: Mosaic, out: Path) -> None:
     """Writes the plan, or checks that it is the one already there, so that two benches never mix."""
     found = {"stamp": gallery.stamp, "catalogue_hash": _digest(gallery)}
-    text = json.dumps(_described(plan) | found, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(_described(wanted) | found, indent=1, sort_keys=True) + "\n"
     path = out / PLAN
     if path.exists():
         if path.read_text(encoding="utf-8") != text:
@@ -177,13 +177,13 @@ def _claim(plan: Plan, gallery: Mosaic, out: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _described(plan: Plan) -> dict[str, object]:
+def _described(wanted: BenchmarkOptions) -> dict[str, object]:
     """Options by value, files by name alone: a bench says nothing of the machine that made it."""
-    options = plan.options.model_dump(mode="json", exclude_defaults=True)
-    for name in plan.options.files() & set(options):
+    options = wanted.options.model_dump(mode="json", exclude_defaults=True)
+    for name in wanted.options.files() & set(options):
         options[name] = Path(options[name]).name
-    box = list(plan.test_box) if plan.test_box else None
-    return {"options": options, "queries": plan.queries, "test_box": box, "format": plan.format}
+    box = list(wanted.test_box) if wanted.test_box else None
+    return {"options": options, "queries": wanted.queries, "test_box": box, "format": wanted.format}
 
 
 def _digest(gallery: Mosaic) -> str:

@@ -71,7 +71,7 @@ def mosaic_bench(
     from rich.progress import Progress
 
     from crater_ray_craterbench.images import cores
-    from crater_ray_craterbench.make import SHEET, Plan, write_bench
+    from crater_ray_craterbench.make import SHEET, BenchmarkOptions, write_bench
 
     given: dict[str, Any] = {
         "raster": raster,
@@ -89,7 +89,7 @@ def mosaic_bench(
     given |= {"seed": seed, "size": size}
     options = _options(given | dict(map(_pair, extra)))
     west_to_north = _options({**given, "box": test_box}).box if test_box else None
-    plan = Plan(options, queries, west_to_north, "jpg" if suffix == "jpg" else "png")
+    plan = BenchmarkOptions(options, queries, west_to_north, "jpg" if suffix == "jpg" else "png")
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("gallery, then queries", total=None)
         written = write_bench(

@@ -152,7 +152,7 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
     )
 
 
-def plan(have: Choices, *, grid: bool = False, only: Sequence[str] = ()) -> dict[str, list[Configuration]]:
+def sweep(have: Choices, *, grid: bool = False, only: Sequence[str] = ()) -> dict[str, list[Configuration]]:
     """Axis -> its configurations, in the order of its table; one may stand in several axes.
 
     With `only`, the axes left out are empty. Raises ConfigError for one that is not known.

@@ -24,13 +24,13 @@ from crater_ray_craterbench import tokens_report as tables
 from crater_ray_craterbench.ledger import Ledger, check_folder
 from crater_ray_craterbench.measure import Measured, Suite, check_relevant, measure, rate
 from crater_ray_craterbench.results import Bench
-from crater_ray_craterbench.sweep import FEW, Configuration, choices, plan, together, unique, work
+from crater_ray_craterbench.sweep import FEW, Configuration, choices, sweep, together, unique, work
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TokensReport:
     """Where the results are, and what was measured just now."""
 
     files: tuple[Path, ...]
@@ -63,7 +63,7 @@ def run(
     device: str = "cpu",
     quiet: bool = False,
     say: Callable[[str], object] = lambda text: None,
-) -> Report:
+) -> TokensReport:
     """Measure what is not yet measured and write the tables and figures, into <out>/bench.
 
     `queries` are evenly spaced among the job's; dear configurations take `few` of them; tokens are joined on
@@ -85,7 +85,7 @@ def run(
         )
     left_out: dict[str, str] = {}
     have = choices(gallery.shape, len(gallery.items), left_out)
-    axes = plan(have, grid=grid, only=only)
+    axes = sweep(have, grid=grid, only=only)
     ledger = Ledger(job.out)
     bench = Bench(job, suite, have, axes, places, _spaced(places, few), ledger, left_out)
     todo = [one for one in unique(axes) if bench.key(one) not in ledger.results]
@@ -100,7 +100,7 @@ def run(
                 left_out[members[0].title] = error.message
     files = (*tables.write(bench), *figures.draw(bench))
     measured = sum(bench.key(one) in ledger.results for one in todo)
-    return Report(files, len(bench.finished()), measured, time.monotonic() - begin)
+    return TokensReport(files, len(bench.finished()), measured, time.monotonic() - begin)
 
 
 def _measure(bench: Bench, members: Sequence[Configuration]) -> None:

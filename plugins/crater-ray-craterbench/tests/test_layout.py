@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from crater_ray import files
 from crater_ray.errors import ReaderError, StorageFull
-from crater_ray_craterbench import files
 from crater_ray_craterbench.layout import Entry, read_layout, validate_layout, write_layout
 
 GALLERY = [

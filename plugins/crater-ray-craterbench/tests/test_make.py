@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 from crater_ray.errors import ConfigError, ReaderError, StorageFull
 from crater_ray.plugins import registry
 from crater_ray_craterbench.layout import read_layout, validate_layout
-from crater_ray_craterbench.make import Plan, write_bench
+from crater_ray_craterbench.make import BenchmarkOptions, write_bench
 from crater_ray_craterbench.mosaic_bench import mosaic_bench
 from crater_ray_mosaic.options import MosaicOptions
 
@@ -57,7 +57,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_layout_holds_what_it_says(given: dict[str, Any], tmp_path: Path) -> None:
-    plan = Plan(MosaicOptions(**given), queries=5)
+    plan = BenchmarkOptions(MosaicOptions(**given), queries=5)
     seen: list[tuple[int, int]] = []
     written = write_bench(plan, tmp_path / "bench", progress=lambda done, total: seen.append((done, total)))
     root = tmp_path / "bench"
@@ -81,7 +81,7 @@ def test_the_layout_holds_what_it_says(given: dict[str, Any], tmp_path: Path) ->
 
 
 def test_no_query_touches_the_training_split(given: dict[str, Any], tmp_path: Path) -> None:
-    write_bench(Plan(MosaicOptions(**given), queries=5), tmp_path / "bench")
+    write_bench(BenchmarkOptions(MosaicOptions(**given), queries=5), tmp_path / "bench")
     query, train = (read_layout(tmp_path / "bench", split) for split in ("query", "train"))
     relevance = json.loads((tmp_path / "bench/metadata/query_relevance.json").read_text())
     queried = {entry.crater_id for entry in query}
@@ -112,7 +112,7 @@ def test_no_query_touches_the_training_split(given: dict[str, Any], tmp_path: Pa
 
 
 def test_a_test_box_splits_by_region(given: dict[str, Any], tmp_path: Path) -> None:
-    write_bench(Plan(MosaicOptions(**given), test_box=(-20, -20, 0, 20)), tmp_path / "bench")
+    write_bench(BenchmarkOptions(MosaicOptions(**given), test_box=(-20, -20, 0, 20)), tmp_path / "bench")
     with given["catalogue"].open() as file:
         lon = {row["crater_id"]: float(row["lon_e180"]) for row in csv.DictReader(file)}
     gallery, query, train = (
@@ -123,12 +123,14 @@ def test_a_test_box_splits_by_region(given: dict[str, Any], tmp_path: Path) -> N
     assert train
     assert any(lon[entry.crater_id] > 0 for entry in gallery)
     with pytest.raises(ReaderError, match="holds none of them"):
-        write_bench(Plan(MosaicOptions(**given), test_box=(100, -20, 110, 20)), tmp_path / "other")
+        write_bench(
+            BenchmarkOptions(MosaicOptions(**given), test_box=(100, -20, 110, 20)), tmp_path / "other"
+        )
 
 
 def test_a_second_run_keeps_images_and_adds_what_is_missing(given: dict[str, Any], tmp_path: Path) -> None:
     root = tmp_path / "bench"
-    plan = Plan(MosaicOptions(**given), queries=3, format="png")
+    plan = BenchmarkOptions(MosaicOptions(**given), queries=3, format="png")
     write_bench(plan, root)
     before = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
     images = sorted((root / "images").rglob("*.png"))
@@ -139,7 +141,7 @@ def test_a_second_run_keeps_images_and_adds_what_is_missing(given: dict[str, Any
     assert {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()} == before
     assert images[1].stat().st_mtime_ns == marked
     with pytest.raises(ReaderError, match="holds a bench of other options"):
-        write_bench(Plan(MosaicOptions(**(given | {"seed": 9})), queries=3, format="png"), root)
+        write_bench(BenchmarkOptions(MosaicOptions(**(given | {"seed": 9})), queries=3, format="png"), root)
     with pytest.raises(ReaderError, match="is not empty"):
         write_bench(plan, tmp_path)
 
@@ -147,7 +149,7 @@ def test_a_second_run_keeps_images_and_adds_what_is_missing(given: dict[str, Any
 def test_a_full_disk_loses_nothing_written(
     given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, plan, written = tmp_path / "bench", Plan(MosaicOptions(**given), queries=3), []
+    root, plan, written = tmp_path / "bench", BenchmarkOptions(MosaicOptions(**given), queries=3), []
     save = Image.Image.save
 
     def full(picture: Image.Image, file: Any, *rest: Any, **more: Any) -> None:
@@ -168,7 +170,7 @@ def test_a_full_disk_loses_nothing_written(
 
 
 def test_own_craters_only(given: dict[str, Any], tmp_path: Path) -> None:
-    write_bench(Plan(MosaicOptions(**given, co_visible=False), queries=8), tmp_path / "bench")
+    write_bench(BenchmarkOptions(MosaicOptions(**given, co_visible=False), queries=8), tmp_path / "bench")
     assert all(entry.relevant == (entry.crater_id,) for entry in read_layout(tmp_path / "bench", "query"))
 
 

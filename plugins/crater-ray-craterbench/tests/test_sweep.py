@@ -1,4 +1,4 @@
-"""What `bench tokens` plans: the closed sets, one axis at a time, nothing twice."""
+"""What `bench tokens` sweeps: the closed sets, one axis at a time, nothing twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crater_ray_craterbench.sweep import (
     Choices,
     Configuration,
     choices,
-    plan,
+    sweep,
     together,
     unique,
     work,
@@ -29,7 +29,7 @@ def have() -> Choices:
 
 def test_every_name_of_the_closed_sets_is_swept_at_every_k(have: Choices) -> None:
     assert have.ks == (4, 8, 16, 32, 64, 128, 196)
-    axes = plan(have)
+    axes = sweep(have)
     swept = {(dict(one.options).get("seeds"), dict(one.options).get("k")) for one in axes["selection"]}
     assert len(have.seeds) == 7
     assert {(seeds, k) for seeds in have.seeds for k in have.ks[:-1]} | {(None, None)} == swept
@@ -44,19 +44,19 @@ def test_all_tokens_are_one_configuration_whatever_chooses_and_joins(have: Choic
     made = {have.instance(196, seeds=seeds, assign=assign) for seeds in have.seeds for assign in have.assigns}
     assert made == {Configuration("all")}
     assert have.instance(196, query_k=64) != Configuration("all")
-    every = unique(plan(have))
+    every = unique(sweep(have))
     assert max(Counter(every).values()) == 1
 
 
 def test_dear_configurations_take_fewer_queries_but_not_the_defaults_own_curve(have: Choices) -> None:
-    every = unique(plan(have))
+    every = unique(sweep(have))
     assert all(work(one, have) > 2 * 64**2 for one in every if one.few)
     assert not any(one.few for one in every if one in [have.instance(k) for k in have.ks[:-1]])
     assert any(one.few for one in every)
 
 
 def test_the_grid_crosses_selections_and_assignments(have: Choices) -> None:
-    grid = unique({"grid": plan(have, grid=True)["grid"]})
+    grid = unique({"grid": sweep(have, grid=True)["grid"]})
     assert len(grid) == 7 * 4 * 6 + 1
 
 
@@ -78,7 +78,7 @@ def test_a_key_changes_with_whatever_decides_the_result(have: Choices) -> None:
 
 
 def test_stages_share_the_scoring_of_the_exact_scan(have: Choices) -> None:
-    groups = together(unique(plan(have)))
+    groups = together(unique(sweep(have)))
     stages = next(group for group in groups if have.instance(64) in group)
     assert len(stages) == 1 + len(CANDIDATES)
 
@@ -91,4 +91,4 @@ def test_without_attention_the_seeds_that_need_it_are_left_out_with_the_reason()
     assert "attention" in left_out["seeds attention"]
     assert "class token" in left_out["cls"]
     assert have.k == 32
-    assert [one.candidates for one in plan(have)["stages"]] == [10, 30, 50]
+    assert [one.candidates for one in sweep(have)["stages"]] == [10, 30, 50]

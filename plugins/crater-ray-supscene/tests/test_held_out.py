@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from crater_ray.errors import ConfigError
+from crater_ray.evaluation import metrics
 from crater_ray.types import Item
-from crater_ray_supscene import metrics
 from crater_ray_supscene.training import listing
 from crater_ray_supscene.training import plan as plan_module
 from crater_ray_supscene.training.frozen_features import DecodedImages
@@ -170,7 +170,7 @@ def test_the_images_of_scenes_ask_for_one_another(
     excluded[-1] = excluded[:, -1] = True  # the last image is in no model: nobody knows what it overlaps
     gains[excluded] = 0
     order = metrics.ranking(vectors @ vectors.T, excluded)
-    expected = metrics.summary(order, gains, job.loss.positive, (2,))
+    expected = metrics.overlap_summary(order, gains, job.loss.positive, (2,))
     assert found == pytest.approx({f"scenes {name}": value for name, value in expected.items()})
 
 

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crater_ray.evaluation import metrics
 from crater_ray.precision import in_bfloat16
-from crater_ray_supscene import metrics
 from crater_ray_supscene.gather import rank, workers
 from crater_ray_supscene.training.job import HeldOutTable, TrainJob
 from crater_ray_supscene.training.model import Descriptor
@@ -107,7 +107,7 @@ def _scenes(
     found: dict[str, float] = {}
     for kind, scores in scored(at, at).items():
         order = metrics.ranking(scores, excluded)
-        told = metrics.summary(order, gains, job.loss.positive, job.held_out.cuts)
+        told = metrics.overlap_summary(order, gains, job.loss.positive, job.held_out.cuts)
         found |= {f"scenes{kind} {name}": value for name, value in told.items()}
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ir_measures import AP, R, nDCG
 
-from crater_ray_supscene import metrics
+from crater_ray.evaluation import metrics
 
 
 def case(seed: int = 0, images: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def test_they_agree_with_ir_measures() -> None:
         if column != query
     ]
     outside = ir_measures.calc_aggregate([R @ 5, R @ 10, AP @ 10, AP, nDCG @ 10], qrels, run)
-    ours = metrics.summary(order, gains, 0.25, (5, 10))
+    ours = metrics.overlap_summary(order, gains, 0.25, (5, 10))
     assert ours["recall@5"] == pytest.approx(outside[R @ 5])
     assert ours["recall@10"] == pytest.approx(outside[R @ 10])
     assert ours["mAP@10 over P"] == pytest.approx(outside[AP @ 10])
