@@ -31,7 +31,7 @@ from crater_ray_catalogue.dedup import part
 from crater_ray_catalogue.entries import Entries, entries
 from crater_ray_catalogue.evidence import appearance
 from crater_ray_catalogue.linkage import assigned, learn
-from crater_ray_catalogue.proposals import Places, Proposed, propose
+from crater_ray_catalogue.proposals import CandidatePairs, Places, propose
 from crater_ray_catalogue.scores import scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,12 +220,14 @@ def placed(some: Entries, table: Table) -> Entries:
     )
 
 
-def is_true(pairs: Proposed, first: Sequence[str], second: Sequence[str], truth: set[tuple[str, str]]) -> Any:
+def is_true(
+    pairs: CandidatePairs, first: Sequence[str], second: Sequence[str], truth: set[tuple[str, str]]
+) -> Any:
     both = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     return np.array([(first[i], second[j]) in truth for i, j in both], bool)
 
 
-def nearest(pairs: Proposed, right: Any, truths: int) -> float:
+def nearest(pairs: CandidatePairs, right: Any, truths: int) -> float:
     """F1 of pairs taken nearest first, each entry once, up to the cut-off that gives the best."""
     ones: set[int] = set()
     others: set[int] = set()

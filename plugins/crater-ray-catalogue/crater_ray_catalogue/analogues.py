@@ -20,7 +20,7 @@ from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.gallery import Tile, class_map, gallery
 from crater_ray_catalogue.morphology import forms, likeness, picked
 from crater_ray_catalogue.proposals import unit
-from crater_ray_catalogue.stage import alone, key, whole
+from crater_ray_catalogue.stage import exclusive, key, write_atomically
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_mosaic.bodies import radius_km
 
@@ -42,7 +42,7 @@ class Analogues:
         o = self.options
         if not (o.like or o.classes):
             raise UserError("name an example in [consume.analogues] like = […], or ask for classes = 12")
-        with alone(out):
+        with exclusive(out):
             everything = entries(index)
             crs = sphere(everything, o.body)
             console = Console(stderr=True)
@@ -70,7 +70,7 @@ class Analogues:
                 lines += _classes(index, everything, form, sorted_, out, console)
             write_tables(out, "analogues", found, crs)
             text = "\n".join(lines)
-            return whole(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def kept_forms(index: Index, everything: Entries, axes: int, out: Path) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def kept_forms(index: Index, everything: Entries, axes: int, out: Path) -> NDArr
             with attempt.open("wb") as file:
                 np.save(file, forms(index, everything, axes))
 
-        whole(path, write)
+        write_atomically(path, write)
     return np.asarray(np.load(path), np.float32)
 
 

@@ -23,7 +23,7 @@ WIDE = 5  # entries that each second one may be
 
 
 @dataclass(frozen=True, slots=True)
-class Seed:
+class Correspondence:
     """One candidate that looked like one entry, turned by an angle."""
 
     candidate: int
@@ -32,10 +32,10 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class Hypothesis:
     """A transform on the plane that touches at the entry `seed.entry`, and the craters that agree."""
 
-    seed: Seed
+    correspondence: Correspondence
     a: complex
     b: complex
     agreeing: int  # craters, one-to-one
@@ -43,22 +43,27 @@ class Guess:
 
 
 def follow(
-    seed: Seed, detections: Detections, ground: Ground, scale: tuple[float, float] | None = None
-) -> Guess | None:
+    correspondence: Correspondence,
+    detections: Detections,
+    ground: Ground,
+    scale: tuple[float, float] | None = None,
+) -> Hypothesis | None:
     """The best transform that this candidate, this entry and a second crater give; None without a second.
 
     scale: kilometres a pixel that are possible.
     """
     w = detections.x - 1j * detections.y
-    one, width = seed.candidate, float(detections.diameter[seed.candidate])
-    rough = ground.diameter[seed.entry] / width
+    one, width = correspondence.candidate, float(detections.diameter[correspondence.candidate])
+    rough = ground.diameter[correspondence.entry] / width
     if scale is not None and not (scale[0] / 1.2 <= rough <= scale[1] * 1.2):
         return None
     some = np.arange(min(COUNTED, len(detections)))
     away, widths = (w - w[one])[some], detections.diameter[some]
-    a = rough * np.exp(1j * np.radians(seed.angle))
-    reach = np.exp(GROWTH) * rough * float(np.abs(away).max(initial=0.0)) + ground.diameter[seed.entry]
-    rows, place = ground.about(seed.entry, reach)
+    a = rough * np.exp(1j * np.radians(correspondence.angle))
+    reach = (
+        np.exp(GROWTH) * rough * float(np.abs(away).max(initial=0.0)) + ground.diameter[correspondence.entry]
+    )
+    rows, place = ground.about(correspondence.entry, reach)
     sizes = ground.diameter[rows]
     candidate, entry, off = _supposed(a, away, widths, place, sizes, (width + widths) / 2)
     best = _nearest_few(candidate, off)
@@ -74,7 +79,7 @@ def follow(
     share = _by_chance(abs(many[first]), widths, sizes, reach)
     chance = float(binom.logsf(agreeing[first] - 3, max(len(some) - 2, 1), share))  # two made the transform
     a = complex(many[first])
-    return Guess(seed, a, -a * complex(w[one]), int(agreeing[first]), chance)
+    return Hypothesis(correspondence, a, -a * complex(w[one]), int(agreeing[first]), chance)
 
 
 def _supposed(
@@ -137,15 +142,17 @@ def _by_chance(scale: float, widths: NDArray[np.float64], sizes: NDArray[np.floa
     return float(np.clip(covered, 1e-4, 0.5).mean())
 
 
-def distinct(guesses: Sequence[Guess], ground: Ground, detections: Detections, most: int) -> list[Guess]:
+def distinct(
+    hypotheses: Sequence[Hypothesis], ground: Ground, detections: Detections, most: int
+) -> list[Hypothesis]:
     """The likeliest first, those that say the same place once."""
-    kept: list[Guess] = []
+    kept: list[Hypothesis] = []
     spots: list[tuple[NDArray[np.float64], float, float]] = []
     middle = complex(np.mean(detections.x), -np.mean(detections.y))
-    for guess in sorted(guesses, key=lambda one: (one.chance, -one.agreeing)):
-        spot = ground.spots[guess.seed.entry]
-        told = spot, abs(guess.a), float(np.angle(guess.a))
-        size = abs(guess.a * middle) / ground.radius + 1e-3
+    for hypothesis in sorted(hypotheses, key=lambda one: (one.chance, -one.agreeing)):
+        spot = ground.spots[hypothesis.correspondence.entry]
+        told = spot, abs(hypothesis.a), float(np.angle(hypothesis.a))
+        size = abs(hypothesis.a * middle) / ground.radius + 1e-3
         same = any(
             np.linalg.norm(spot - other) < 3 * size
             and abs(np.log(told[1] / scale)) < 0.1
@@ -153,7 +160,7 @@ def distinct(guesses: Sequence[Guess], ground: Ground, detections: Detections, m
             for other, scale, turn in spots
         )
         if not same:
-            kept.append(guess)
+            kept.append(hypothesis)
             spots.append(told)
         if len(kept) == most:
             break

@@ -18,13 +18,17 @@ from crater_ray.images import turned
 from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.matching import Outcome
-from crater_ray_catalogue.registration import Placed, Ties
+from crater_ray_catalogue.registration import Georeference, TiePoints
 from crater_ray_catalogue.scene import turn_of
-from crater_ray_catalogue.stage import whole
+from crater_ray_catalogue.stage import write_atomically
 
 
 def tie_table(
-    placed: Placed, ties: Ties, detections: Detections, ground: Ground, judged: dict[int, int | None]
+    placed: Georeference,
+    ties: TiePoints,
+    detections: Detections,
+    ground: Ground,
+    verified: dict[int, int | None],
 ) -> pd.DataFrame:
     """A row a tie point. x, y from the middle of the upper left pixel; residuals after the fit.
 
@@ -34,7 +38,7 @@ def tie_table(
     x, y = detections.x[ties.detections], detections.y[ties.detections]
     expected = placed.pixels(places.lat[ties.entry], places.lon[ties.entry])
     off = np.hypot(x - expected[0], y - expected[1])
-    rank = [judged.get(entry) for entry in ties.entry.tolist()]
+    rank = [verified.get(entry) for entry in ties.entry.tolist()]
     return pd.DataFrame(
         {
             "id": [ground.entries.names[entry] for entry in ties.entry.tolist()],
@@ -71,7 +75,7 @@ def network(ties: pd.DataFrame, image: str, body: str, radius_km: float) -> pd.D
     )
 
 
-def told(placed: Placed, outcome: Outcome, size: tuple[int, int]) -> dict[str, Any]:
+def transform_as_dict(placed: Georeference, outcome: Outcome, size: tuple[int, int]) -> dict[str, Any]:
     """The transform as plain numbers."""
     lat, lon = placed.place((size[0] - 1) / 2, (size[1] - 1) / 2)
     first, up = placed.ground(0, 0), placed.ground(0, -1)
@@ -91,14 +95,16 @@ def told(placed: Placed, outcome: Outcome, size: tuple[int, int]) -> dict[str, A
     }
 
 
-def write_transform(path: Path, placed: Placed, outcome: Outcome, size: tuple[int, int]) -> Path:
-    text = json.dumps(told(placed, outcome, size), indent=1) + "\n"
-    return whole(path, lambda at: at.write_text(text, encoding="utf-8"))
+def write_transform(path: Path, placed: Georeference, outcome: Outcome, size: tuple[int, int]) -> Path:
+    text = json.dumps(transform_as_dict(placed, outcome, size), indent=1) + "\n"
+    return write_atomically(path, lambda at: at.write_text(text, encoding="utf-8"))
 
 
-def georeference(image: Path, placed: Placed, path: Path) -> Path:
+def georeference(image: Path, placed: Georeference, path: Path) -> Path:
     """The image, its own bands and values, upright, as a GeoTIFF on the plane that touches at its middle."""
-    (a, b, c), (d, e, f) = told(placed, Outcome(placed, None, (), 0.0, 0, 0), (1, 1))["pixel_to_metres"]
+    (a, b, c), (d, e, f) = transform_as_dict(placed, Outcome(placed, None, (), 0.0, 0, 0), (1, 1))[
+        "pixel_to_metres"
+    ]
     corner = c - (a + b) / 2, f - (d + e) / 2  # GDAL counts from the upper left pixel's corner
     transform = Affine(a, b, corner[0], d, e, corner[1])
     with warnings.catch_warnings():
@@ -127,4 +133,4 @@ def georeference(image: Path, placed: Placed, path: Path) -> Path:
                     if ColorInterp.alpha in file.colorinterp:
                         out.colorinterp = file.colorinterp
 
-            return whole(path, write)
+            return write_atomically(path, write)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crater_ray_catalogue.entries import Entries
 from crater_ray_catalogue.evidence import agreement, appearance, geometry
 from crater_ray_catalogue.linkage import FAR, Linkage, assigned, learn
-from crater_ray_catalogue.proposals import Proposed
+from crater_ray_catalogue.proposals import CandidatePairs
 
 Floats = NDArray[np.float64]
 SURE = 4.0  # standard deviations by which views must agree with geometry to be heard
@@ -23,7 +23,7 @@ DOUBLES = 0.02  # of a catalogue's entries that it has twice: expected, since fe
 class Decided:
     """P pairs with what was found of them."""
 
-    pairs: Proposed
+    pairs: CandidatePairs
     linkage: Linkage
     same: NDArray[np.bool_]  # one-to-one, probability >= certain
     spare: NDArray[np.bool_]  # the same again: one entry has its counterpart already, the other has none
@@ -40,7 +40,7 @@ class Decided:
 def decide(
     first: int,
     second: int | None,
-    pairs: Proposed,
+    pairs: CandidatePairs,
     score: Floats | None,
     *,
     reach: float,

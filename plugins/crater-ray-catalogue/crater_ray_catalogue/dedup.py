@@ -16,7 +16,7 @@ from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_
 from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.proposals import Places, propose
 from crater_ray_catalogue.scores import scores
-from crater_ray_catalogue.stage import alone, whole
+from crater_ray_catalogue.stage import exclusive, write_atomically
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_mosaic.bodies import radius_km
 from crater_ray_mosaic.catalogue import read_table
@@ -40,11 +40,11 @@ class Dedup:
         that does not fit.
         """
         o = self.options
-        with alone(out):
+        with exclusive(out):
             everything = entries(index)
             crs = sphere(everything, o.body)
             first, second = sides(everything)
-            known = said(o.labelled_pairs, first, second or first) if o.labelled_pairs else {}
+            known = read_labelled_pairs(o.labelled_pairs, first, second or first) if o.labelled_pairs else {}
             pairs = propose(
                 first.places,
                 second.places if second else None,
@@ -73,9 +73,9 @@ class Dedup:
             )
             found = tables(decided, first, second)
             write_tables(out, "merged", found, crs)
-            whole(out / "report.png", lambda path: figure.draw(decided, o.max_separation, path))
+            write_atomically(out / "report.png", lambda path: figure.draw(decided, o.max_separation, path))
             text = report(decided, found, first, second, o)
-            return whole(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def sides(everything: Entries) -> tuple[Entries, Entries | None]:
@@ -103,7 +103,7 @@ def part(all_of: Entries, keep: Any) -> Entries:
     )
 
 
-def said(path: Path, first: Entries, second: Entries) -> dict[tuple[int, int], bool]:
+def read_labelled_pairs(path: Path, first: Entries, second: Entries) -> dict[tuple[int, int], bool]:
     """What a CSV first,second,same says of pairs. Raises UserError for a file or a row that does not fit."""
     rows: dict[tuple[int, int], bool] = {}
     ones, twos = ({name: row for row, name in enumerate(some.names)} for some in (first, second))

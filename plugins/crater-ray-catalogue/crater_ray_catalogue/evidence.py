@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray_catalogue.linkage import Clue
-from crater_ray_catalogue.proposals import Proposed
+from crater_ray_catalogue.proposals import CandidatePairs
 
 Floats = NDArray[np.float64]
 DISTANCES, RATIOS = 28, 11  # levels; those of distance are finer where catalogues that agree lie
@@ -14,7 +14,7 @@ STRATA, SCORES = 4, 10  # of distance, within which scores are compared; levels 
 SPREAD = 0.05  # of the log of a ratio, as catalogues of one body differ (expected; then learnt)
 
 
-def geometry(pairs: Proposed, reach: float, ratio: float, *, itself: bool = False) -> list[Clue]:
+def geometry(pairs: CandidatePairs, reach: float, ratio: float, *, itself: bool = False) -> list[Clue]:
     """Distance and ratio. By chance, distances fill the area evenly: that share is known.
 
     Two catalogues may disagree by any distance, which is learnt; one with itself (`itself`) does not.
@@ -40,7 +40,7 @@ def geometry(pairs: Proposed, reach: float, ratio: float, *, itself: bool = Fals
     ]
 
 
-def appearance(pairs: Proposed, score: Floats, reach: float) -> Clue:
+def appearance(pairs: CandidatePairs, score: Floats, reach: float) -> Clue:
     """Scores in tenths of the pairs that lie as far apart.
 
     Views cut from one raster share more ground the nearer they are, whichever crater was meant: among pairs
@@ -57,7 +57,7 @@ def appearance(pairs: Proposed, score: Floats, reach: float) -> Clue:
     return Clue("views", level, rising / rising.sum(), even, stratum=stratum, order=1)
 
 
-def agreement(pairs: Proposed, score: Floats, probability: Floats, reach: float) -> float:
+def agreement(pairs: CandidatePairs, score: Floats, probability: Floats, reach: float) -> float:
     """By how many standard deviations scores rise with what geometry says of pairs that lie as far apart.
 
     Van Elteren's test (1960): ranks within each level of distance, so that ground which near views share

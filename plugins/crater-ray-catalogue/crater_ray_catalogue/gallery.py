@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from crater_ray.errors import QueryError
 from crater_ray.plugins import Index
-from crater_ray_catalogue.stage import whole
+from crater_ray_catalogue.stage import write_atomically
 
 SIDE, LINE, COLUMNS = 160, 16, 6  # pixels, pixels, tiles
 PAPER, INK = (24, 24, 28), (235, 235, 235)
@@ -45,7 +45,7 @@ def gallery(index: Index, tiles: Sequence[Tile], path: Path) -> Path:
         except QueryError:
             caption += " (not readable)"
         draw.text((left + 2, top + SIDE + 4), caption, fill=INK)
-    return whole(path, lambda at: page.save(at, "PNG"))
+    return write_atomically(path, lambda at: page.save(at, "PNG"))
 
 
 def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np.int64], path: Path) -> Path:
@@ -65,4 +65,4 @@ def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np
         axes.set_title(f"class {number + 1}: {int(mine.sum()):,}", fontsize=9)
     figure.supxlabel("longitude, °E", fontsize=9)
     figure.supylabel("latitude, °N", fontsize=9)
-    return whole(path, lambda at: figure.savefig(at, format="png", dpi=110))
+    return write_atomically(path, lambda at: figure.savefig(at, format="png", dpi=110))

@@ -22,7 +22,7 @@ from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.match_figure import draw
 from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene, read_scene
-from crater_ray_catalogue.stage import alone, whole
+from crater_ray_catalogue.stage import exclusive, write_atomically
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_catalogue.window_queries import WindowQueries
 
@@ -55,7 +55,7 @@ class Match:
         Raises UserError for an image or candidates that cannot be read, and for an index of no craters.
         """
         o = self.options
-        with alone(out / o.image.stem):
+        with exclusive(out / o.image.stem):
             out = out / o.image.stem
             everything = chosen(entries(index), o.catalogue)
             ground = Ground(everything, sphere(everything, o.body))
@@ -77,7 +77,7 @@ class Match:
                 (out / name).unlink(missing_ok=True)
             table = write(index, scene, detections, ground, outcome, o, out)
             text = report(scene, detections, ground, outcome, table, len(queries))
-            return whole(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def chosen(everything: Entries, catalogue: str | None) -> Entries:
@@ -122,12 +122,12 @@ def write(
     placed, ties = outcome.placed, outcome.ties
     if placed is None or ties is None:
         return None
-    ranks = {one.entry: one.rank for one in outcome.judged}
+    ranks = {one.entry: one.rank for one in outcome.verified}
     table = control.tie_table(placed, ties, detections, ground, ranks)
     body = options.body or ground.entries.body
     net = control.network(table, scene.name, body, ground.radius)
     write_tables(out, "match", {"tie_points": table}, ground.body)
-    whole(out / "control_network.csv", lambda path: net.to_csv(path, index=False))
+    write_atomically(out / "control_network.csv", lambda path: net.to_csv(path, index=False))
     control.write_transform(out / "transform.json", placed, outcome, (scene.width, scene.height))
     control.georeference(options.image, placed, out / "georeferenced.tif")
     draw(index, scene, detections, ground, placed, ties, options.pixels, out / "match.png")
@@ -143,16 +143,16 @@ def report(
     windows: int,
 ) -> str:
     """Markdown: where the image lies and how well, or why it was not found."""
-    right = sum(one.rank is not None for one in outcome.judged)
+    right = sum(one.rank is not None for one in outcome.verified)
     effort = [
         f"- candidates: {len(detections)}, of them asked: {outcome.asked}; windows: {windows}; "
         f"transforms judged: {outcome.tried}"
     ]
     if outcome.placed is None or table is None:
         why = (
-            f"the best transform put {right} of {len(outcome.judged)} entries where the index knows them; "
+            f"the best transform put {right} of {len(outcome.verified)} entries where the index knows them; "
             f"{outcome.chance:.2g} such by chance are expected"
-            if outcome.judged
+            if outcome.verified
             else "no three candidates lie as entries of the index do"
         )
         return "\n".join([f"# {scene.name}: not found", "", f"- {why}", *effort]) + "\n"
@@ -168,7 +168,7 @@ def report(
         f"- up points {placed.rotation:.1f}° clockwise from north",
         f"- tie points: {len(table)}; residuals in the median {off['residual_px']:.2f} pixels, "
         f"{off['residual_km']:.2f} km, {off['residual_d']:.3f} D",
-        f"- entries that the index knows where the transform puts them: {right} of {len(outcome.judged)}; "
+        f"- entries that the index knows where the transform puts them: {right} of {len(outcome.verified)}; "
         f"expected false: {outcome.chance:.1g}",
         *effort,
         "",

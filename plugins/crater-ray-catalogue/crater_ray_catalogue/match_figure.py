@@ -12,9 +12,9 @@ from crater_ray.errors import QueryError
 from crater_ray.plugins import Index
 from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
-from crater_ray_catalogue.registration import Placed, Ties, in_view
+from crater_ray_catalogue.registration import Georeference, TiePoints, in_view
 from crater_ray_catalogue.scene import Scene
-from crater_ray_catalogue.stage import whole
+from crater_ray_catalogue.stage import write_atomically
 
 VIEWS = 40  # of the catalogue, the widest
 TIE, OTHER = "tab:orange", "tab:cyan"
@@ -25,8 +25,8 @@ def draw(
     scene: Scene,
     detections: Detections,
     ground: Ground,
-    placed: Placed,
-    ties: Ties,
+    placed: Georeference,
+    ties: TiePoints,
     least: float,
     path: Path,
 ) -> Path:
@@ -52,14 +52,14 @@ def draw(
     )
     left.axis("off")
     _map(index, ground, placed, ties, size, least, right)
-    return whole(path, lambda at: figure.savefig(at, format="png", dpi=110))
+    return write_atomically(path, lambda at: figure.savefig(at, format="png", dpi=110))
 
 
 def _map(
     index: Index,
     ground: Ground,
-    placed: Placed,
-    ties: Ties,
+    placed: Georeference,
+    ties: TiePoints,
     size: tuple[int, int],
     least: float,
     axes: object,

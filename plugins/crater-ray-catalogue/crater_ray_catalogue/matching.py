@@ -1,9 +1,9 @@
-"""An image put on the ground: candidates ask the index, two craters make a transform, others confirm it.
+"""An image located: candidates query the index, two craters give a transform, the others confirm it.
 
-Appearance proposes (a window about each candidate, at each rotation), geometry follows up (a second
-candidate where the catalogue has one, then all others), a robust fit places the image, and appearance
-judges: windows cut where the catalogue's entries would be, north up, are asked again. So many of them right
-by chance is what `chance` says.
+Hypothesise and verify. A window about each candidate, at each rotation, proposes entries by appearance. A
+second candidate that fits makes a hypothesis of each, which a robust fit over all candidates refines.
+Verification queries the index again, with windows cut north up where the catalogue's entries would be.
+`chance` is the expected number of hypotheses with as many correct answers by chance.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from scipy.stats import binom
 
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.candidates import Detections
-from crater_ray_catalogue.constellations import Guess, Seed, distinct, follow
+from crater_ray_catalogue.constellations import Correspondence, Hypothesis, distinct, follow
 from crater_ray_catalogue.ground import Ground
-from crater_ray_catalogue.registration import Placed, Ties, in_view, register
+from crater_ray_catalogue.registration import Georeference, TiePoints, in_view, register
 from crater_ray_catalogue.scene import Scene
 
 Ask = Callable[[float, float, float, float], list[str]]
-TOGETHER = 4  # candidates asked before what they say is followed up
-SEEDS = 5  # answers of a window that are followed up
-RANK = 10  # among so many answers a confirmed entry is, of a large index
-COMMON = 3.0  # times as often as evenly a wrong entry is answered: some look like many
-TRIES = 3  # guesses judged after each round
-AGREEING = 4  # craters of a guess that is judged
-JUDGED, HOPELESS = 12, 4  # entries asked to judge a guess; given up where none of so many is known
-HELD = 0.75  # of a window, that the image must hold
+TOGETHER = 4  # candidates queried before their hypotheses are verified
+SEEDS = 5  # answers of a window that make hypotheses
+RANK = 10  # a correct answer is among so many, in a large index
+COMMON = 3.0  # a wrong entry is answered so many times as often as evenly: some resemble many
+TRIES = 3  # hypotheses verified after each round
+AGREEING = 4  # craters of a hypothesis that is verified
+VERIFIED, HOPELESS = 12, 4  # entries queried for a hypothesis; it ends if none of the first four is right
+HELD = 0.75  # share of a window that must lie inside the image
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """An entry asked for where a transform puts it. rank None: not among the answers that count."""
+class Verification:
+    """An entry queried where a transform puts it. rank None: not among the answers that count."""
 
     entry: int
     x: float
@@ -44,14 +44,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """placed None: refused. Then the rest tells of the best guess, if there was one."""
+    """placed None: refused. The rest is then of the best hypothesis, if there was one."""
 
-    placed: Placed | None
-    ties: Ties | None
-    judged: Sequence[Judged]
+    placed: Georeference | None
+    ties: TiePoints | None
+    verified: Sequence[Verification]
     chance: float  # expected number of false matches as good as this
     asked: int  # candidates
-    tried: int  # transforms judged
+    tried: int  # hypotheses verified
 
 
 def match(
@@ -62,9 +62,9 @@ def match(
     options: MatchOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Where the scene lies, or that it could not be told.
+    """Where the scene lies, if it can be located.
 
-    ask(x, y, width, angle) -> groups, the likest first.
+    ask(x, y, width, angle) -> groups by falling similarity.
     """
     rows = {group: row for row, group in enumerate(ground.entries.ids)}
     angles = turns(options)
@@ -76,35 +76,35 @@ def match(
         )
         >= HELD
     ][: max(1, options.windows // len(angles))]
-    guesses: list[Guess] = []
-    judged_before: list[Guess] = []
+    hypotheses: list[Hypothesis] = []
+    tried: list[Hypothesis] = []
     best = Outcome(None, None, (), np.inf, 0, 0)
     most = TRIES * -(
         -len(shown) // TOGETHER
-    )  # transforms that are judged: a match must stand out among so many
+    )  # hypotheses that are verified: a match must stand out among so many
     for start in range(0, len(shown), TOGETHER):
         some = shown[start : start + TOGETHER]
-        for seed in seeds(some, detections, angles, rows, ask, options):
-            guess = follow(seed, detections, ground, options.scale)
-            if guess is not None and guess.agreeing >= AGREEING:
-                guesses.append(guess)
+        for correspondence in correspondences(some, detections, angles, rows, ask, options):
+            hypothesis = follow(correspondence, detections, ground, options.scale)
+            if hypothesis is not None and hypothesis.agreeing >= AGREEING:
+                hypotheses.append(hypothesis)
         progress(start + len(some), len(shown))
         fresh = [
-            guess
-            for guess in distinct(guesses, ground, detections, TRIES + len(judged_before))
-            if guess not in judged_before
+            hypothesis
+            for hypothesis in distinct(hypotheses, ground, detections, TRIES + len(tried))
+            if hypothesis not in tried
         ]
-        for guess in fresh[:TRIES]:
-            judged_before.append(guess)
-            outcome = judge(guess, scene, detections, ground, ask, options, most)
+        for hypothesis in fresh[:TRIES]:
+            tried.append(hypothesis)
+            outcome = verify(hypothesis, scene, detections, ground, ask, options, most)
             if outcome is None:
                 continue
-            outcome = _told(outcome, start + len(some), len(judged_before))
+            outcome = _counted(outcome, start + len(some), len(tried))
             if outcome.chance <= options.max_false_alarm:
                 progress(len(shown), len(shown))
                 return outcome
             best = min(best, outcome, key=lambda one: one.chance)
-    return Outcome(None, best.ties, best.judged, best.chance, len(shown), len(judged_before))
+    return Outcome(None, best.ties, best.verified, best.chance, len(shown), len(tried))
 
 
 def turns(options: MatchOptions) -> list[float]:
@@ -117,25 +117,25 @@ def turns(options: MatchOptions) -> list[float]:
     return [-(low + share * ((high - low) % 360.0)) for share in np.linspace(0, 1, count)]
 
 
-def seeds(
+def correspondences(
     some: Sequence[int],
     detections: Detections,
     angles: Sequence[float],
     rows: dict[str, int],
     ask: Ask,
     options: MatchOptions,
-) -> Iterator[Seed]:
-    """What the windows of some candidates look like."""
+) -> Iterator[Correspondence]:
+    """The entries that the windows of some candidates resemble."""
     for number in some:
         x, y, width = (float(values[number]) for values in (detections.x, detections.y, detections.diameter))
         for angle in angles:
             for group in ask(x, y, options.width * width, angle)[:SEEDS]:
                 if group in rows:
-                    yield Seed(number, rows[group], angle)
+                    yield Correspondence(number, rows[group], angle)
 
 
-def judge(
-    guess: Guess,
+def verify(
+    hypothesis: Hypothesis,
     scene: Scene,
     detections: Detections,
     ground: Ground,
@@ -143,13 +143,13 @@ def judge(
     options: MatchOptions,
     most: int,
 ) -> Outcome | None:
-    """A guess fitted, and its entries in view asked for; None where the fit finds too few craters."""
+    """Fits a hypothesis and queries its entries in view; None where the fit finds too few craters."""
     size = scene.width, scene.height
-    fitted = register(guess, detections, ground, size, options.pixels)
+    fitted = register(hypothesis, detections, ground, size, options.pixels)
     if fitted is None:
         return None
     placed, ties = fitted
-    told = confirmations(placed, scene, ground, ask, options, without=guess.seed.entry)
+    told = confirmations(placed, scene, ground, ask, options, without=hypothesis.correspondence.entry)
     share = min(0.5, COMMON * counted(len(ground)) / len(ground))
     right = sum(one.rank is not None for one in told)
     chance = most * float(binom.sf(right - 1, len(told), share)) if told else np.inf
@@ -157,11 +157,16 @@ def judge(
 
 
 def confirmations(
-    placed: Placed, scene: Scene, ground: Ground, ask: Ask, options: MatchOptions, without: int | None = None
-) -> list[Judged]:
-    """The widest entries in view, asked for one by one where they would be, north up."""
+    placed: Georeference,
+    scene: Scene,
+    ground: Ground,
+    ask: Ask,
+    options: MatchOptions,
+    without: int | None = None,
+) -> list[Verification]:
+    """The widest entries in view, queried one by one where they would be, north up."""
     entries, xs, ys = in_view(placed, ground, (scene.width, scene.height), options.pixels)
-    told: list[Judged] = []
+    told: list[Verification] = []
     for row in np.argsort(-ground.diameter[entries], kind="stable").tolist():
         entry, x, y = int(entries[row]), float(xs[row]), float(ys[row])
         width = options.width * float(ground.diameter[entry]) / placed.scale
@@ -169,8 +174,8 @@ def confirmations(
             continue
         answers = ask(x, y, width, -placed.rotation)[: counted(len(ground))]
         group = ground.entries.ids[entry]
-        told.append(Judged(entry, x, y, answers.index(group) + 1 if group in answers else None))
-        if len(told) == JUDGED or (len(told) == HOPELESS and all(one.rank is None for one in told)):
+        told.append(Verification(entry, x, y, answers.index(group) + 1 if group in answers else None))
+        if len(told) == VERIFIED or (len(told) == HOPELESS and all(one.rank is None for one in told)):
             break
     return told
 
@@ -180,5 +185,5 @@ def counted(entries: int) -> int:
     return int(np.clip(round(entries / 500), 1, RANK))
 
 
-def _told(outcome: Outcome, asked: int, tried: int) -> Outcome:
-    return Outcome(outcome.placed, outcome.ties, outcome.judged, outcome.chance, asked, tried)
+def _counted(outcome: Outcome, asked: int, tried: int) -> Outcome:
+    return Outcome(outcome.placed, outcome.ties, outcome.verified, outcome.chance, asked, tried)

@@ -26,7 +26,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
+class CandidatePairs:
     """P pairs: rows of the first and of the second catalogue."""
 
     first: Ints
@@ -35,7 +35,9 @@ class Proposed:
     ratio: Floats  # log of the first diameter over the second
 
 
-def propose(first: Places, second: Places | None, radius_km: float, reach: float, ratio: float) -> Proposed:
+def propose(
+    first: Places, second: Places | None, radius_km: float, reach: float, ratio: float
+) -> CandidatePairs:
     """Every pair within `reach` diameters whose diameters differ by at most the factor `ratio`.
 
     second None: of one catalogue with itself, each pair once.
@@ -63,7 +65,7 @@ def propose(first: Places, second: Places | None, radius_km: float, reach: float
     distance = kilometres / np.sqrt(first.diameter[one] * other.diameter[two])
     near = distance <= reach
     one, two, distance = one[near], two[near], distance[near]
-    return Proposed(one, two, distance, np.log(first.diameter[one] / other.diameter[two]))
+    return CandidatePairs(one, two, distance, np.log(first.diameter[one] / other.diameter[two]))
 
 
 def unit(places: Places) -> Floats:

@@ -11,7 +11,7 @@ from skimage.measure import ransac
 from skimage.transform import SimilarityTransform
 
 from crater_ray_catalogue.candidates import Detections
-from crater_ray_catalogue.constellations import Guess
+from crater_ray_catalogue.constellations import Hypothesis
 from crater_ray_catalogue.ground import Complex, Ground, Ints, Plane
 
 LEAST = 3  # tie points of a fit
@@ -24,7 +24,7 @@ TRIALS = 500
 
 
 @dataclass(frozen=True)
-class Placed:
+class Georeference:
     """Where an image lies: w = x - iy (pixels) is at a w + b kilometres on the plane that touches at its
     middle.
     """
@@ -58,7 +58,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Ties:
+class TiePoints:
     """T tie points: candidates, entries, and how far apart a transform leaves them, in diameters."""
 
     detections: Ints
@@ -85,15 +85,19 @@ class _InDiameters:
 
 
 def register(
-    guess: Guess, detections: Detections, ground: Ground, size: tuple[int, int], least: float
-) -> tuple[Placed, Ties] | None:
+    hypothesis: Hypothesis, detections: Detections, ground: Ground, size: tuple[int, int], least: float
+) -> tuple[Georeference, TiePoints] | None:
     """The transform that a guess leads to, and its tie points; None where too few agree.
 
     size: (width, height) of the image; least: pixels across an entry that may be a tie.
     """
     places = ground.entries.places
-    plane = Plane(float(places.lat[guess.seed.entry]), float(places.lon[guess.seed.entry]), ground.body)
-    placed = Placed(plane, guess.a, guess.b)
+    plane = Plane(
+        float(places.lat[hypothesis.correspondence.entry]),
+        float(places.lon[hypothesis.correspondence.entry]),
+        ground.body,
+    )
+    placed = Georeference(plane, hypothesis.a, hypothesis.b)
     ties = None
     for reach, threshold, ratio in ROUNDS:
         centred = centre(placed, size)
@@ -110,13 +114,13 @@ def register(
         if model is None or agree is None or int(agree.sum()) < LEAST:
             return None
         a, b = _complex(model.transform)
-        placed = Placed(placed.plane, a, b)
+        placed = Georeference(placed.plane, a, b)
         off = np.abs(a * source + b - target) / ground.diameter[pairs.entry]
-        ties = Ties(pairs.detections[agree], pairs.entry[agree], off[agree])
+        ties = TiePoints(pairs.detections[agree], pairs.entry[agree], off[agree])
     return (placed, ties) if ties is not None else None
 
 
-def centre(placed: Placed, size: tuple[int, int]) -> Placed | None:
+def centre(placed: Georeference, size: tuple[int, int]) -> Georeference | None:
     """The same transform on the plane that touches at the image's middle; None where that is off the body."""
     x, y = (size[0] - 1) / 2, (size[1] - 1) / 2
     lat, lon = placed.place(x, y)
@@ -127,11 +131,11 @@ def centre(placed: Placed, size: tuple[int, int]) -> Placed | None:
     plane = Plane(float(lat), float(lon), placed.plane.body)
     points = plane.of(*there)
     a = complex((points[1] - points[0]) / step)
-    return Placed(plane, a, -a * complex(x, -y))
+    return Georeference(plane, a, -a * complex(x, -y))
 
 
 def in_view(
-    placed: Placed, ground: Ground, size: tuple[int, int], least: float
+    placed: Georeference, ground: Ground, size: tuple[int, int], least: float
 ) -> tuple[Ints, NDArray[np.float64], NDArray[np.float64]]:
     """Entries with their middle in the image and `least` pixels across: rows, x, y."""
     corner = placed.scale * float(np.hypot(*size)) / 2
@@ -145,14 +149,14 @@ def in_view(
 
 
 def nearest(
-    placed: Placed,
+    placed: Georeference,
     detections: Detections,
     ground: Ground,
     size: tuple[int, int],
     least: float,
     reach: float,
     ratio: float,
-) -> Ties:
+) -> TiePoints:
     """Candidates and entries in view, one-to-one, the nearest first."""
     rows, x, y = in_view(placed, ground, size, least)
     width = ground.diameter[rows] / placed.scale
@@ -166,7 +170,7 @@ def nearest(
         others.append(int(rows[other]))
         offs.append(float(off[one, other]))
         cost[one, :], cost[:, other] = np.inf, np.inf
-    return Ties(np.array(ones, np.int64), np.array(others, np.int64), np.array(offs))
+    return TiePoints(np.array(ones, np.int64), np.array(others, np.int64), np.array(offs))
 
 
 def _points(places: Complex) -> NDArray[np.float64]:

@@ -15,14 +15,14 @@ from rich.progress import Progress
 
 from crater_ray.plugins import Index
 from crater_ray_catalogue.entries import Entries
-from crater_ray_catalogue.proposals import Proposed
-from crater_ray_catalogue.stage import key, whole
+from crater_ray_catalogue.proposals import CandidatePairs
+from crater_ray_catalogue.stage import key, write_atomically
 
 PAIRS = 5000  # a file
 
 
 def scores(
-    index: Index, neighbours: ds.Dataset, first: Entries, second: Entries, pairs: Proposed, folder: Path
+    index: Index, neighbours: ds.Dataset, first: Entries, second: Entries, pairs: CandidatePairs, folder: Path
 ) -> NDArray[np.float64]:
     """(P,) the mean of both directions and of all scales, above what each entry scores with its neighbours.
 
@@ -43,7 +43,7 @@ def scores(
             )
             if not path.exists():
                 some = _score(index, first, second, ones, others)
-                whole(path, lambda at, some=some: _save(at, some))  # type: ignore[misc]
+                write_atomically(path, lambda at, some=some: _save(at, some))  # type: ignore[misc]
             found[rows] = np.load(path)
             progress.update(task, completed=min(start + PAIRS, len(found)))
     expected = [

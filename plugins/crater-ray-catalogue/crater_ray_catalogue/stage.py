@@ -19,7 +19,7 @@ def key(*parts: object) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True, default=str).encode())
 
 
-def whole(path: Path, write: Callable[[Path], object]) -> Path:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """`path`, written by write(elsewhere) and put in its place in one step."""
     attempt = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -31,7 +31,7 @@ def whole(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Holds folder/.lock; the kernel frees it when this process ends. Raises UserError where it is held."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

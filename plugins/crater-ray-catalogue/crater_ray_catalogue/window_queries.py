@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crater_ray.plugins import Index
 from crater_ray_catalogue.scene import Scene
-from crater_ray_catalogue.stage import key, whole
+from crater_ray_catalogue.stage import key, write_atomically
 
 SIZE = 224  # pixels a side of what is asked
 VIEWS = 3  # answers asked for each entry that is wanted: an entry has several views
@@ -49,4 +49,4 @@ class WindowQueries:
 
     def save(self) -> None:
         text = json.dumps(self._known)
-        whole(self._path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomically(self._path, lambda path: path.write_text(text, encoding="utf-8"))

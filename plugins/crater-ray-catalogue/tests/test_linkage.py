@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crater_ray_catalogue.decide import decide
 from crater_ray_catalogue.evidence import agreement, geometry
 from crater_ray_catalogue.linkage import Clue, Linkage, assigned, learn, marginals
-from crater_ray_catalogue.proposals import Places, Proposed, propose
+from crater_ray_catalogue.proposals import CandidatePairs, Places, propose
 
 
 def every_assignment(ends: np.ndarray) -> list[tuple[int, ...]]:
@@ -84,7 +84,7 @@ def test_what_is_proposed_is_what_a_loop_finds() -> None:
 
 def disagreeing(
     craters: int, draw: np.random.Generator, side: float = 0.7
-) -> tuple[Proposed, NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[CandidatePairs, NDArray[np.int64], NDArray[np.bool_]]:
     """Two catalogues, the second of twice as many and moved by 1 D: pairs, their entries, which are one."""
     n, extra = craters, craters
     lat = np.degrees(np.arcsin(draw.uniform(-side, side, n + extra)))
@@ -144,13 +144,13 @@ def test_views_are_heard_only_where_they_agree_with_geometry() -> None:
     draw = np.random.default_rng(6)
     pairs, _, same = disagreeing(600, draw, side=0.1)
     how = {"reach": 2.5, "ratio": 1.25, "certain": 0.5}
-    alone = decide(600, 1200, pairs, None, **how)
+    exclusive = decide(600, 1200, pairs, None, **how)
     noise = decide(600, 1200, pairs, draw.normal(0, 1, len(same)) - pairs.distance, **how)
     knowing = decide(600, 1200, pairs, draw.normal(0, 1, len(same)) + 2 * same, **how)
-    assert (alone.by_views, noise.by_views, knowing.by_views) == (False, False, True)
-    np.testing.assert_array_equal(noise.linkage.probability, alone.linkage.probability)
+    assert (exclusive.by_views, noise.by_views, knowing.by_views) == (False, False, True)
+    np.testing.assert_array_equal(noise.linkage.probability, exclusive.linkage.probability)
 
     def f1(taken: NDArray[np.bool_]) -> float:
         return float(2 * (taken & same).sum() / (taken.sum() + same.sum()))
 
-    assert f1(knowing.same) > f1(alone.same) + 0.005
+    assert f1(knowing.same) > f1(exclusive.same) + 0.005

@@ -23,14 +23,14 @@ from crater_ray.testing import FakeIndex, check_backbone
 from crater_ray.types import Hit
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.candidates import Detections, find, read_detections
-from crater_ray_catalogue.constellations import Seed, follow
+from crater_ray_catalogue.constellations import Correspondence, follow
 from crater_ray_catalogue.difference_of_gaussians import DifferenceOfGaussians
 from crater_ray_catalogue.entries import Entries
 from crater_ray_catalogue.ground import Ground, Plane
 from crater_ray_catalogue.match import Match
 from crater_ray_catalogue.matching import turns
 from crater_ray_catalogue.proposals import Places
-from crater_ray_catalogue.registration import Placed, register
+from crater_ray_catalogue.registration import Georeference, register
 from crater_ray_catalogue.scene import Scene, read_scene
 from crater_ray_catalogue.window_queries import WindowQueries
 from crater_ray_mosaic.bodies import system
@@ -226,7 +226,7 @@ def test_windows_are_cut_at_an_angle() -> None:
     assert scene.inside(-0.5, 39.5, 40.0) == pytest.approx(0.5)
 
 
-def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Placed, Detections]:
+def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Georeference, Detections]:
     """A catalogue, a transform, and candidates it puts on entries, with half as many that are none."""
     draw = np.random.default_rng(seed)
     lat, lon, diameter = (
@@ -245,7 +245,7 @@ def made_up(count: int = 40, seed: int = 0) -> tuple[Ground, Placed, Detections]
     )
     plane = Plane(25.0, -177.5, system("moon"))
     a = 0.8 * np.exp(1j * 2.0)
-    placed = Placed(plane, complex(a), complex(-a * (300 - 300j)))
+    placed = Georeference(plane, complex(a), complex(-a * (300 - 300j)))
     x, y = placed.pixels(entries.places.lat, entries.places.lon)
     seen = (x > 0) & (x < 600) & (y > 0) & (y < 600)
     spare = int(seen.sum()) // 2
@@ -262,7 +262,7 @@ def test_one_crater_that_looks_right_leads_to_the_transform() -> None:
     ground, truth, found = made_up()
     x, y = truth.pixels(ground.entries.places.lat, ground.entries.places.lon)
     entry = int(np.argmin(np.hypot(x - found.x[0], y - found.y[0])))
-    guess = follow(Seed(0, entry, float(np.degrees(2.0)) + 12.0), found, ground)
+    guess = follow(Correspondence(0, entry, float(np.degrees(2.0)) + 12.0), found, ground)
     assert guess is not None
     assert guess.agreeing >= 8
     fitted = register(guess, found, ground, (600, 600), 10.0)
@@ -275,7 +275,7 @@ def test_one_crater_that_looks_right_leads_to_the_transform() -> None:
     assert (
         np.hypot(x[ties.entry] - found.x[ties.detections], y[ties.entry] - found.y[ties.detections]) < 4
     ).all()
-    wrong = follow(Seed(0, (entry + 1) % len(ground), 40.0), found, ground)
+    wrong = follow(Correspondence(0, (entry + 1) % len(ground), 40.0), found, ground)
     assert wrong is None or wrong.chance > guess.chance
 
 

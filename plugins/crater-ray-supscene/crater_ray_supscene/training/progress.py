@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def told(job: TrainJob, say: Say) -> Iterator[None]:
+def followed(job: TrainJob, say: Say) -> Iterator[None]:
     """Says new lines of the log as they come."""
     over = threading.Event()
     found = checkpoint.latest(job.out / "checkpoints")
@@ -27,7 +27,7 @@ def told(job: TrainJob, say: Say) -> Iterator[None]:
             now = next((e["device"] for e in record.read(job.out) if e.get("run") == run), "")
             if now != device:  # workers that died come back, perhaps elsewhere
                 say(f"training on {now}")
-            seen, device = _say_new(job, seen, say), now
+            seen, device = _print_new(job, seen, say), now
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -38,7 +38,7 @@ def told(job: TrainJob, say: Say) -> Iterator[None]:
         thread.join()
 
 
-def _say_new(job: TrainJob, seen: tuple[int, bool], say: Say) -> tuple[int, bool]:
+def _print_new(job: TrainJob, seen: tuple[int, bool], say: Say) -> tuple[int, bool]:
     """The last line told: its step, and whether it was of what is held out."""
     for entry in record.read(job.out):
         here = (entry["step"], "held_out" in entry)

@@ -17,7 +17,7 @@ from crater_ray_supscene.training.cluster import cause, cluster, locked
 from crater_ray_supscene.training.encoding import fill_frozen_features
 from crater_ray_supscene.training.job import TrainJob, load_train
 from crater_ray_supscene.training.plan import digest, make_plan, write_plan
-from crater_ray_supscene.training.progress import told
+from crater_ray_supscene.training.progress import followed
 from crater_ray_supscene.training.record import RUN
 
 RETRIES = 3  # of the worker group, from the latest checkpoint
@@ -164,7 +164,7 @@ def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
             name="run", storage_path=str(storage), failure_config=FailureConfig(max_failures=RETRIES)
         ),
     )
-    with told(job, say):
+    with followed(job, say):
         try:
             trainer.fit()
         except TrainingFailedError as error:
