@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -17,9 +21,32 @@ from crater_ray.plugins import registry
 HEAVY = ("torch", "ray", "pyarrow", "faiss", "numpy", "timm", "matplotlib")
 
 
+class OneThread:
+    """A stream that takes what the thread that made it writes, and drops what others write."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(text)) if threading.get_ident() == self._thread else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Captured is what a test says itself: a cluster of other tests may speak at any time."""
+    with (
+        patch.object(sys, "stdout", OneThread(sys.stdout)),
+        patch.object(sys, "stderr", OneThread(sys.stderr)),
+    ):
+        yield
+
+
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of `crater-ray …`, in this process."""
-    with pytest.raises(SystemExit) as end:
+    with one_thread(), pytest.raises(SystemExit) as end:
         main(arguments)
     out, err = capsys.readouterr()
     return int(end.value.code or 0), out, err
@@ -137,8 +164,18 @@ def test_a_device_that_is_not_here_is_one_line(
 
 def test_a_warning_is_one_line_once(capsys: pytest.CaptureFixture[str]) -> None:
     show = _one_line_each()
-    for _ in range(2):  # Python itself shows one again after any catch_warnings
-        show(UserWarning("2 rows are skipped"), UserWarning, "reader.py", 1)
-        show(UserWarning("of its own affairs"), UserWarning, "/lib/ray/init.py", 1)
-        show(DeprecationWarning("of a library"), DeprecationWarning, "reader.py", 1)
+    with one_thread():
+        for _ in range(2):  # Python itself shows one again after any catch_warnings
+            show(UserWarning("2 rows are skipped"), UserWarning, "reader.py", 1)
+            show(UserWarning("of its own affairs"), UserWarning, "/lib/ray/init.py", 1)
+            show(DeprecationWarning("of a library"), DeprecationWarning, "reader.py", 1)
     assert capsys.readouterr().err == "Warning: 2 rows are skipped\n"
+
+
+def test_what_another_thread_says_is_not_captured(capsys: pytest.CaptureFixture[str]) -> None:
+    with one_thread():
+        thread = threading.Thread(target=lambda: print("theirs", file=sys.stderr))
+        thread.start()
+        thread.join()
+        print("ours", file=sys.stderr)
+    assert capsys.readouterr().err == "ours\n"
