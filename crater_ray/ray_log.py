@@ -20,6 +20,7 @@ from crater_ray.errors import UserError
 
 RAY = frozenset({"ray", "grpc", "opentelemetry", "aiohttp", "uvicorn"})  # packages of Ray's own affairs
 BETWEEN = sys.stdlib_module_names | {"click", "rich", "colorama", "tqdm"}  # they write for somebody else
+PRINT = ("ray.experimental.tqdm_ray", "safe_print")  # Ray puts it in place of the builtin print
 _active: Path | None = None
 _kept: Path | None = None
 
@@ -104,10 +105,12 @@ class _Apart:
 def _of_ray(frame: FrameType | None) -> bool:
     """Whether the nearest code that does not write for somebody else is Ray's."""
     while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in RAY:
-            return True
-        if package not in BETWEEN and frame.f_globals is not globals():
-            return False
+        name = str(frame.f_globals.get("__name__", ""))
+        package = name.partition(".")[0]
+        if (name, frame.f_code.co_name) != PRINT:
+            if package in RAY:
+                return True
+            if package not in BETWEEN and frame.f_globals is not globals():
+                return False
         frame = frame.f_back
     return False

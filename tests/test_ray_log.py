@@ -136,3 +136,24 @@ def test_streams_that_are_no_files_are_kept_apart_as_well(capsys: pytest.Capture
     with pytest.raises(ConfigError), ray_apart():
         raise ConfigError("a mistake")
     assert kept_log() is None
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_what_is_ours_is_shown_where_ray_has_replaced_print(capsys: pytest.CaptureFixture[str]) -> None:
+    bars, ray = types.ModuleType("ray.experimental.tqdm_ray"), types.ModuleType("ray.serve")
+    exec("def safe_print(text): print(text)", bars.__dict__)
+    exec("def prints(text): safe_print(text)", ray.__dict__)
+    ray.__dict__["safe_print"] = bars.__dict__["safe_print"]
+
+    def fails() -> None:
+        bars.__dict__["safe_print"]("ours")
+        ray.__dict__["prints"]("theirs")
+        raise ClusterError("lost")
+
+    with pytest.raises(ClusterError), ray_apart():
+        fails()
+    shown, log = capsys.readouterr().out, kept_log()
+    assert "ours" in shown
+    assert "theirs" not in shown
+    assert log is not None
+    assert "theirs" in log.read_text()
