@@ -32,7 +32,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from table import Report, arguments, show
 
-from crater_ray.config import Job, NeighboursTable, load_job
+from crater_ray.config import Job, load_job
 from crater_ray.evaluation.metrics import (
     difference_interval,
     hit_rate_at,
@@ -44,6 +44,7 @@ from crater_ray.evaluation.metrics import (
 from crater_ray.jobs import consume, index, neighbours
 from crater_ray.jobs.cluster import cluster
 from crater_ray.plugins import Consumer, registry
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray_supscene.overlap.scenes import pairs_scene
 
@@ -219,8 +220,8 @@ def rank(jobs: Sequence[Job]) -> None:
     if missing:
         with cluster(missing[0].cluster):  # one for all of them
             for job in missing:
-                table = NeighboursTable(top=index.run(job).rows - 1, mode="exact")
-                neighbours.run(job.out, table, job.out / RANKS, job.cluster, quiet=True)
+                request = SearchRequest(top=index.run(job).rows - 1, mode="exact")
+                neighbours.run(job.out, request, job.out / RANKS, job.cluster, quiet=True)
 
 
 def retrieval(jobs: Mapping[str, Sequence[Job]], out: Path, truth: Truth) -> Report:

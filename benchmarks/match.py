@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from table import Report, arguments, show
 
+from crater_ray.request import SearchRequest
+from crater_ray.shard import Queries
 from crater_ray_catalogue import MatchOptions
 from crater_ray_catalogue.candidates import find
 from crater_ray_catalogue.dedup import part
@@ -170,12 +172,11 @@ class Asking:
     def __call__(self, x: float, y: float, width: float, angle: float) -> list[str]:
         name = round(x, 3), round(y, 3), round(width, 3), round(angle, 3)
         if name not in self.encoded:
-            self.encoded[name] = self.index.encode(self.scene.window(x, y, width, angle, SIZE))
+            self.encoded[name] = self.index.local.encode(self.scene.window(x, y, width, angle, SIZE))
         rows = self.encoded[name]
         mask = None if self.gone is None else ~self.gone
-        hits = self.index.answer(
-            rows.vectors[0], rows.tokens[0], top=VIEWS * RANK, candidates=CANDIDATES, mask=mask
-        )
+        request = SearchRequest(top=VIEWS * RANK, candidates=CANDIDATES)
+        hits = self.index.local.answer(Queries(rows.vectors, rows.tokens, mask=mask), request)
         return list(dict.fromkeys(hit.group for hit in hits))[:RANK]
 
 

@@ -109,7 +109,9 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
     import faiss
     import torch
 
+    from crater_ray.request import SearchRequest
     from crater_ray.retrieve import Index
+    from crater_ray.shard import Queries as encoded
 
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
@@ -117,15 +119,16 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
     before = memory()
     began = time.perf_counter()
     index = Index(case.root, threads=threads)
-    index.warm()
+    index.local.shard.warm()
     opened = time.perf_counter() - began
-    more = {} if candidates is None else {"candidates": candidates}
+    request = SearchRequest(top=TOP, candidates=candidates)
+    exact = SearchRequest(top=TOP, mode="exact")
     spent: list[float] = []
     for round in range(1 + ROUNDS):
         found = []
         for vectors, tokens in queries:
             began = time.perf_counter()
-            hits = index.answer(vectors, tokens, top=TOP, **more)
+            hits = index.local.answer(encoded(vectors[None], tokens[None]), request)
             if round:
                 spent.append(time.perf_counter() - began)
             found.append([hit.id for hit in hits])
@@ -152,7 +155,7 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
         spent = []
         for vectors, tokens in [query for query, _ in zip(queries, range(4), strict=False)]:
             began = time.perf_counter()
-            index.answer(vectors, tokens, top=TOP, mode="exact")
+            index.local.answer(encoded(vectors[None], tokens[None]), exact)
             spent.append(time.perf_counter() - began)
         told["exact_ms"] = 1e3 * float(np.median(spent[1:]))
     return told

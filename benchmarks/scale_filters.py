@@ -146,8 +146,11 @@ def filters(rows: Drawn, queries: Drawn) -> Iterator[tuple[str, Array]]:
 
 def compared(index: Any, queries: Drawn, masks: Sequence[tuple[str, Array]]) -> list[Row]:
     """Each query without a filter, then under each; in turns, one at a time."""
+    from crater_ray.request import SearchRequest
+    from crater_ray.shard import Queries
+
     vectors = queries.vectors[:, None].astype(np.float32)
-    exact = index.exact(vectors)
+    exact = index.local.shard.exact(vectors)
     cases = [("none", np.ones((1, len(index)), bool)), *masks]
     spent: list[list[float]] = [[] for _ in cases]
     hits, found = [0] * len(cases), [0.0] * len(cases)
@@ -156,7 +159,8 @@ def compared(index: Any, queries: Drawn, masks: Sequence[tuple[str, Array]]) -> 
             for number, (name, every) in enumerate(cases):
                 mask = every[at % len(every)]
                 began = time.perf_counter()
-                answer = index.answer(query, query, top=TOP, mask=None if name == "none" else mask)
+                asked = Queries(query[None], query[None], mask=None if name == "none" else mask)
+                answer = index.local.answer(asked, SearchRequest(top=TOP))
                 if round:
                     spent[number].append(time.perf_counter() - began)
                     continue
@@ -198,7 +202,7 @@ def measured(views: int, threads: int) -> Report:
             root = Path(folder) / "filters"
             write(root, rows, segments)
             index = Index(root, threads=threads)
-            index.warm()
+            index.local.shard.warm()
             in_order = _in_order(rows, index)
             table += compared(index, queries, list(filters(in_order, queries)))
             notes += [segment.told() for segment in index.snapshot.segments]

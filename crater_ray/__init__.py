@@ -1,7 +1,7 @@
 """crater-ray: instance-level retrieval of craters and photographs on Ray.
 
 load_job(path) -> Job          a checked job file
-open_index(path) -> Index      an index, searchable
+open_index(path) -> Index      an index; .search(image) or .search(SearchRequest(…)) -> hits
 embed(job, images) -> vectors, tokens
 """
 
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crater_ray.config import load_job
     from crater_ray.encoders import embed
+    from crater_ray.request import Box, Filter, SearchRequest
     from crater_ray.retrieve import open_index
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "embed", "load_job", "open_index"]
+__all__ = ["Box", "Filter", "SearchRequest", "__version__", "embed", "load_job", "open_index"]
 
 _WHERE = {
+    **dict.fromkeys(("Box", "Filter", "SearchRequest"), "crater_ray.request"),
     "load_job": "crater_ray.config",
     "embed": "crater_ray.encoders",
     "open_index": "crater_ray.retrieve",

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from crater_ray.options import (
     device_option,
+    filter_options,
     index_argument,
     job_argument,
     json_option,
     overrides_option,
     search_options,
     show,
+    top_option,
     unused,
 )
+
+if TYPE_CHECKING:
+    from crater_ray.request import SearchRequest
 
 
 @click.command()
 @index_argument
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
+@top_option
 @search_options("shortlist")
+@filter_options
 @click.option("--explain", is_flag=True, help="Which pairs of tokens each score is made of.")
+@click.option("--version", type=click.IntRange(1), help="Of the index; the current one if left out.")
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
 )
@@ -35,11 +43,7 @@ def query(
     index: Path,
     images: Sequence[Path],
     ids: Sequence[str],
-    top: int,
-    mode: str,
-    candidates: int | None,
-    expand: int,
-    explain: bool,
+    request: SearchRequest,
     sheet: Path | None,
     device: str,
     as_json: bool,
@@ -51,47 +55,24 @@ def query(
         raise click.UsageError("name an image file, or an item with --id")
     if not images and sheet is None:
         unused("an item of the index is encoded already", "device")
-    answers = ask(
-        index,
-        images,
-        ids,
-        top=top,
-        mode=mode,
-        candidates=candidates,
-        expand=expand,
-        explain=explain,
-        sheet=sheet,
-        device=device,
-    )
+    answers = ask(index, images, ids, request, sheet=sheet, device=device)
     show(answers, as_json, lambda: as_text(answers))
 
 
 @click.command()
 @index_argument
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True)
+@top_option
 @search_options("shortlist")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A Parquet file to write.")
 @click.option("--address", help="A running Ray cluster; this machine if left out.")
 @json_option
-def neighbours(
-    index: Path,
-    top: int,
-    mode: str,
-    candidates: int | None,
-    expand: int,
-    out: Path,
-    address: str | None,
-    as_json: bool,
-) -> None:
+def neighbours(index: Path, request: SearchRequest, out: Path, address: str | None, as_json: bool) -> None:
     """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
-    from crater_ray.config import ClusterTable, NeighboursTable
+    from crater_ray.config import ClusterTable
     from crater_ray.jobs.neighbours import asked, run
     from crater_ray.query import described
 
-    table = NeighboursTable.model_validate(
-        {"top": top, "mode": mode, "candidates": candidates, "expand": expand}
-    )
-    rows = run(index, table, out, ClusterTable(address=address))
+    rows = run(index, request, out, ClusterTable(address=address))
     how = asked(out)
     show({"out": str(out), "rows": rows, **how}, as_json, lambda: f"{out}: {rows} rows ({described(how)})")
 
@@ -113,9 +94,7 @@ def neighbours(
 @overrides_option
 def evaluate(
     job: Path,
-    mode: str,
-    candidates: int | None,
-    expand: int,
+    request: SearchRequest,
     run_file: Path | None,
     qrels: Path | None,
     depth: int | None,
@@ -127,14 +106,5 @@ def evaluate(
     from crater_ray.config import load_job
     from crater_ray.evaluation.evaluate import run
 
-    report = run(
-        load_job(job, overrides),
-        mode=mode,
-        candidates=candidates,
-        expand=expand,
-        run_file=run_file,
-        qrels=qrels,
-        depth=depth,
-        sheet=sheet,
-    )
+    report = run(load_job(job, overrides), request, run_file=run_file, qrels=qrels, depth=depth, sheet=sheet)
     show(report.as_dict(), as_json, report.as_text)

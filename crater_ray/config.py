@@ -14,11 +14,11 @@ from crater_ray.plugins.paths import absolute
 from crater_ray.plugins.registry import explain, registry
 from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
+from crater_ray.request import Mode, SearchRequest
 from crater_ray.types import candidates_in
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
-Mode = Literal["exact", "shortlist"]
 WHITENED = "whitened_tokens"
 GPU_BATCH, GPU_DECODERS = 64, 8  # where a job does not say: a GPU takes what eight threads decode
 
@@ -96,10 +96,11 @@ class NeighboursTable(Table):
     candidates: int | None = Field(default=None, ge=1)  # that mode shortlist reranks; None: 200
     expand: int = Field(default=0, ge=0)  # first hits that join an item, which is then asked again
 
-    @property
-    def deep(self) -> int | None:
-        """Candidates, None in mode exact."""
-        return candidates_in(self.mode, self.candidates)
+    def request(self, version: int | None = None) -> SearchRequest:
+        """How the neighbours of every item of a version are searched."""
+        return SearchRequest(
+            top=self.top, mode=self.mode, candidates=self.candidates, expand=self.expand, version=version
+        )
 
     @model_validator(mode="after")
     def _used(self) -> Self:

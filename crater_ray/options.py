@@ -11,7 +11,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from crater_ray.types import CANDIDATES, candidates_in
+from crater_ray.errors import QueryError
+from crater_ray.types import CANDIDATES
 
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 index_argument = click.argument("index", type=click.Path(path_type=Path))
@@ -38,8 +39,8 @@ def overrides_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--mode, of that default, --candidates and --expand."""
-    options = (
+    """--mode, of that default, --candidates and --expand: the command takes a SearchRequest, `request`."""
+    return _request_options(
         click.option("--mode", type=click.Choice(["exact", "shortlist"]), default=mode, show_default=True),
         click.option(
             "--candidates",
@@ -54,18 +55,48 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
             default=0,
             show_default=True,
             metavar="E",
-            help="First hits that join the query, which is then asked again (query expansion).",
+            help="First hits that join the query, which is then searched again (query expansion).",
         ),
     )
 
+
+top_option = click.option("--top", type=click.IntRange(1), default=10, show_default=True)
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--filter and --box."""
+    for option in (
+        click.option("--box", metavar="W,S,E,N", help="Only items whose lat and lon lie inside, in degrees."),
+        click.option(
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="COLUMN=VALUES",
+            help="Only items of values, body=moon,mars, or a range, diameter_km=5:20; may be given again.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _request_options(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of a search; they and those of the same names beside them become one SearchRequest."""
+
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def checked(*args: Any, mode: str, candidates: int | None, **more: Any) -> Any:
+        def checked(*args: Any, **given: Any) -> Any:
+            from crater_ray.request import SearchRequest, parse_box, parse_filter
+
+            names = ("top", "mode", "candidates", "expand", "filters", "box", "explain", "version")
+            how = {name: given.pop(name) for name in names if name in given}
             try:
-                candidates_in(mode, candidates)
-            except ValueError as error:
+                if "filters" in how:
+                    how["filters"] = tuple(parse_filter(text) for text in how["filters"])
+                    how["box"] = None if how["box"] is None else parse_box(how["box"])
+                request = SearchRequest(**how)
+            except QueryError as error:
                 raise click.UsageError(f"--{error}") from None
-            return command(*args, mode=mode, candidates=candidates, **more)
+            return command(*args, request=request, **given)
 
         for option in reversed(options):
             checked = option(checked)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crater_ray.errors import QueryError
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index, open_index
-from crater_ray.types import Hit, TokenPair, candidates_in
+from crater_ray.types import Hit, TokenPair
 
 if TYPE_CHECKING:
     from crater_ray.sheet import SheetRow
@@ -23,46 +25,34 @@ def ask(
     root: Path,
     images: Sequence[Path],
     ids: Sequence[str],
+    request: SearchRequest,
     *,
-    top: int,
-    mode: str,
-    candidates: int | None,
-    expand: int,
-    explain: bool,
-    sheet: Path | None,
+    sheet: Path | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """One answer a query, in the order given. Raises QueryError for a file that cannot be read."""
+    """One answer a query, in the order given, each searched as `request` says.
+
+    Raises QueryError for a file that cannot be read.
+    """
     from crater_ray.sheet import draw
 
-    index = open_index(root, device=device)
-    deep = candidates_in(mode, candidates)
-    how = {
-        "mode": mode,
-        "candidates": None if deep is None else max(deep, top),
-        "expand": expand,
-        "top": top,
+    index = open_index(root, request.version, device=device)
+    told = {
+        **request.described(),
         "index": {"name": root.name, "version": index.snapshot.version.number},
     }
+    shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[dict[str, Any]] = []
     rows = []
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
-        image, id = (None, name) if file is None else (_bytes(file), None)
-        hits = index.search(
-            image,
-            id=id,
-            top=top,
-            mode=mode,
-            candidates=candidates,
-            expand=expand,
-            explain=explain or sheet is not None,
-        )
-        answers.append({"query": name, **how, "hits": [_plain(hit, explain) for hit in hits]})
+        one = replace(shown, id=name) if file is None else replace(shown, image=_bytes(file))
+        hits = index.search(one)
+        answers.append({"query": name, **told, "hits": [_plain(hit, request.explain) for hit in hits]})
         if sheet is not None:
-            picture = index.image(name) if image is None else index.pixels(image)
+            picture = index.image(name) if one.image is None else index.pixels(one.image)
             rows.append(sheet_row(index, picture, name if file is None else file.name, hits))
     if sheet is not None:
-        draw(rows, sheet, title=f"{root.name}, mode {mode}")
+        draw(rows, sheet, title=f"{root.name}, mode {request.mode}")
     return answers
 
 
@@ -103,11 +93,11 @@ def sheet_row(
     """One query and its hits with the best pairs of tokens; `relevant` groups are framed as correct."""
     from crater_ray.sheet import SheetHit, SheetRow
 
-    here = index.places(picture, "query")
+    here = index.local.places(picture, "query")
     shown = []
     for hit in hits[:SHEET_HITS]:
         image = index.image(hit.id)
-        there = index.places(image, "gallery")
+        there = index.local.places(image, "gallery")
         correct = None if relevant is None else hit.group in relevant
         shown.append(SheetHit(image, hit.id, hit.score, correct, _lines(hit.explanation, here, there)))
     return SheetRow(picture, label, shown)

@@ -23,6 +23,7 @@ WORDS = {
     "plugins",
     "precision",
     "ray_log",
+    "request",
     "text",
     "used",
 }  # what every room may import
@@ -35,8 +36,10 @@ MAY: dict[str, set[str]] = {
     **dict.fromkeys(WORDS, NOTHING),
     **dict.fromkeys(("encode", "index", "search", "sheet"), NOTHING),
     "encoders": {"encode", "index"},
-    "retrieve": {"encode", "encoders", "index", "ranking", "search"},
-    "ranking": {"retrieve", "search"},
+    "filters": NOTHING,
+    "pipeline": NOTHING,
+    "retrieve": {"encode", "encoders", "filters", "index", "pipeline", "search", "shard"},
+    "shard": {"index", "retrieve", "search"},
     "testing": {"encode"},
 }
 NEVER: dict[str, set[str]] = {

@@ -13,7 +13,8 @@ from crater_ray.cli import main
 from crater_ray.config import NeighboursTable, ServeTable
 from crater_ray.jobfile import Table
 from crater_ray.plugins.registry import explain
-from crater_ray.serve.models import SearchRequest
+from crater_ray.request import SearchRequest
+from crater_ray.serve.models import SearchBody
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,9 @@ def test_a_table_and_a_request_refuse_them_too() -> None:
         NeighboursTable(mode="exact", candidates=30)
     assert explain(told.value, NeighboursTable).startswith("candidates = 30: mode exact")
     with pytest.raises(ValidationError, match="mode exact scores every image"):
-        SearchRequest(id="a", mode="exact", candidates=30)
-    assert NeighboursTable(mode="exact").deep is None
-    assert (SearchRequest(id="a").deep, SearchRequest(id="a", top=300).deep) == (200, 300)
+        SearchBody(id="a", mode="exact", candidates=30)
+    assert NeighboursTable(mode="exact").request().shortlisted is None
+    assert (SearchRequest(id="a").shortlisted, SearchRequest(id="a", top=300).shortlisted) == (200, 300)
 
 
 @pytest.mark.parametrize(

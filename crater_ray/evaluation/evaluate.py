@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from crater_ray.jobs import index as index_job
 from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
 from crater_ray.query import SHEET_HITS, sheet_row
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
+from crater_ray.shard import Queries
 from crater_ray.types import Item, candidates_in
 
 Array = np.ndarray[Any, Any]
@@ -94,10 +96,8 @@ class EvaluationReport:
 
 def run(
     job: Job,
+    request: SearchRequest | None = None,
     *,
-    mode: str = "exact",
-    candidates: int | None = None,
-    expand: int = 0,
     run_file: Path | None = None,
     qrels: Path | None = None,
     depth: int | None = None,
@@ -113,10 +113,7 @@ def run(
     queries themselves, and as the index job.
     """
     job.queries_ref()  # said before any work
-    try:
-        deep = candidates_in(mode, candidates)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    request = request or SearchRequest(mode="exact")
     if latest(store_at(job.out)) is None:
         index_job.run(job, quiet=quiet)
     index_job.run(job, side="query", quiet=quiet)
@@ -126,6 +123,9 @@ def run(
     wanted = [item.relevant or {item.group: 1.0} for item in asked]
     codes, names = group_codes(gallery.groups)
     itself = own(gallery, queries)
+    every = len(gallery) if depth is None else min(depth, len(gallery))
+    deep = candidates_in(request.mode, request.candidates)
+    request = replace(request, top=every if deep is None else min(every, deep))  # no more are reranked
     scores: list[dict[str, Any]] = []
     best: list[tuple[Array, Array]] = []  # of each query, for the sheet
     seconds = 0.0
@@ -137,33 +137,29 @@ def run(
             rows = np.arange(start, min(start + TOGETHER, len(asked)))
             vectors, tokens = queries.stored(rows)
             begin = time.perf_counter()
-            found = gallery.rank(
-                vectors,
-                tokens,
-                mode=mode,
-                candidates=deep,
-                top=depth or len(gallery),
-                expand=expand,
-                without=itself.rows[rows[0] : rows[-1] + 1],
-            )
+            asked_now = Queries(vectors, tokens, itself.rows[rows[0] : rows[-1] + 1])
+            found = gallery.local.rank(asked_now, request)
             seconds += time.perf_counter() - begin
             counter.update(int(rows[-1]) + 1)
             relevant = relevance(codes, names, wanted[start : start + TOGETHER])
             for one, row in zip(relevant, rows.tolist(), strict=True):
                 one[itself.rows[row]] = False
-            scores.append(score_queries(_padded([rows for rows, _ in found]), relevant, codes))
-            best.extend((rows[:SHEET_HITS], values[:SHEET_HITS]) for rows, values in found)
-            for item, (ranked, values) in zip(asked[start : start + TOGETHER], found, strict=True):
+            scores.append(score_queries(_padded([one.rows for one in found]), relevant, codes))
+            best.extend((one.rows[:SHEET_HITS], one.scores[:SHEET_HITS]) for one in found)
+            for item, ranking in zip(asked[start : start + TOGETHER], found, strict=True):
                 yield (
                     item.id,
                     (
-                        [(gallery.ids[row], float(value)) for row, value in zip(ranked, values, strict=True)]
+                        [
+                            (gallery.ids[row], float(value))
+                            for row, value in zip(ranking.rows, ranking.scores, strict=True)
+                        ]
                         if run_file
                         else []
                     ),
                 )
 
-    with Counter(f"score {mode}", len(asked), quiet, unit="queries") as counter:
+    with Counter(f"score {request.mode}", len(asked), quiet, unit="queries") as counter:
         if run_file is not None:
             write_run(run_file, rankings())
         else:
@@ -171,7 +167,7 @@ def run(
     if qrels is not None:
         write_qrels(qrels, _judgements(gallery, asked, wanted, itself.rows))
     if sheet is not None:
-        _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {mode}")
+        _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {request.mode}")
     summary = summarise(concatenate(scores))
     if not summary.queries and itself.queries:
         raise ConfigError(
@@ -185,9 +181,9 @@ def run(
             "do not meet; are they of the same catalogue?"
         )
     return EvaluationReport(
-        mode,
+        request.mode,
         deep,
-        expand,
+        request.expand,
         gallery.snapshot.version.number,
         len(gallery),
         summary.queries,
@@ -242,8 +238,8 @@ def _draw(
     for place in sorted(set(chosen.tolist())):
         item, (found, scores) = asked[place], rankings[place]
         picture = gallery.pixels(reader.load(item.uri))
-        encoded = gallery.encode(picture)
-        explanations = gallery.explain(encoded.tokens[0], found)
+        encoded = gallery.local.encode(picture)
+        explanations = gallery.local.shard.explain(encoded.tokens[0], found)
         hits = [
             Hit(rank, gallery.ids[row], gallery.groups[row], float(score), pairs)
             for rank, (row, score, pairs) in enumerate(zip(found, scores, explanations, strict=True), 1)

@@ -88,7 +88,7 @@ def _near(gallery: Index, vectors: Array) -> list[Array]:
     """Of each query (B, m, G) the rows whose vectors hardly differ from it."""
     count, total = FIRST, len(gallery)
     while True:
-        found, _ = gallery.shortlist(vectors, min(count, total))
+        found, _ = gallery.local.shard.shortlist(vectors, min(count, total))
         near = []
         for query, rows in zip(vectors, found, strict=True):
             rows = rows[rows >= 0]

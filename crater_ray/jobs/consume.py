@@ -37,7 +37,6 @@ def _table(ref: PluginRef, job: Job, index: Index, quiet: bool) -> ds.Dataset:
     settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())
     table = job.out / "neighbours" / f"{index.snapshot.version.number}.{settings}.parquet"
     if not table.exists():
-        neighbours.run(
-            job.out, job.neighbours, table, job.cluster, version=index.snapshot.version.number, quiet=quiet
-        )
+        request = job.neighbours.request(index.snapshot.version.number)
+        neighbours.run(job.out, request, table, job.cluster, quiet=quiet)
     return ds.dataset(table)

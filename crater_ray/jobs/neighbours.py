@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from crater_ray.config import ClusterTable, NeighboursTable
+from crater_ray.config import ClusterTable
 from crater_ray.errors import UserError
 from crater_ray.files import new_folder, remove_folder, whole_file, writing
 from crater_ray.jobs.answers import answer
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 
 ROWS = 512  # queries a task
@@ -31,20 +33,19 @@ SCHEMA = pa.schema(
 
 def run(
     root: Path,
-    table: NeighboursTable,
+    request: SearchRequest,
     out: Path,
     resources: ClusterTable,
     *,
-    version: int | None = None,
     quiet: bool = False,
 ) -> int:
-    """Write (query_id, rank, id, score), an item never its own neighbour; how many rows.
+    """Write (query_id, rank, id, score), every item searched as the request says, never its own; how many.
 
     The file's metadata says how it was asked for: see `asked`.
     Raises UserError when `out` is a folder, is named as another format or its folder cannot be made,
     StorageFull, ClusterError, and what opening the index raises.
     """
-    index = Index(root, version)
+    index = Index(root, request.version)
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a .parquet file")
     if out.suffix.lower() not in SUFFIXES:
@@ -52,10 +53,7 @@ def run(
     out.parent.mkdir(parents=True, exist_ok=True)
     pinned = index.snapshot.version.number
     how = {
-        "top": table.top,
-        "mode": table.mode,
-        "candidates": None if table.deep is None else max(table.deep, table.top),
-        "expand": table.expand,
+        **request.described(),
         "index": {"name": root.name, "version": pinned},
     }
     starts = list(range(0, len(index), ROWS))
@@ -63,7 +61,9 @@ def run(
     try:
         with cluster(resources), Counter("neighbours", len(starts), quiet) as counter:
             threads = threads_per_encoder(resources)
-            for done, rows in _bounded(starts, resources, (str(root), pinned, table, str(attempt), threads)):
+            for done, rows in _bounded(
+                starts, resources, (str(root), replace(request, version=pinned), str(attempt), threads)
+            ):
                 counter.update(done, rows)
         with whole_file(out, attempt) as joined:
             pieces = [attempt / f"{start:012d}.parquet" for start in starts]
@@ -96,33 +96,29 @@ def _bounded(
 
 
 @ray.remote(max_retries=3)
-def _search(start: int, root: str, version: int, table: NeighboursTable, attempt: str, threads: int) -> int:
+def _search(start: int, root: str, request: SearchRequest, attempt: str, threads: int) -> int:
     import torch
 
+    from crater_ray.shard import Queries
+
     torch.set_num_threads(threads)
-    index = _opened(root, version)
+    assert request.version is not None  # pinned by the driver
+    index = _opened(root, request.version)
     rows = np.arange(start, min(start + ROWS, len(index)))
     found: list[pa.Table] = []
     for first in range(0, len(rows), QUERIES):
         block = rows[first : first + QUERIES]
         vectors, tokens = index.stored(block)
-        answers = index.rank(
-            vectors,
-            tokens,
-            mode=table.mode,
-            candidates=None if table.deep is None else max(table.deep, table.top),
-            top=table.top,
-            expand=table.expand,
-            without=[np.array([row]) for row in block],
-        )
-        for row, (hits, scores) in zip(block, answers, strict=True):
+        queries = Queries(vectors, tokens, without=[np.array([row]) for row in block])
+        answers = index.local.rank(queries, request)
+        for row, ranking in zip(block, answers, strict=True):
             found.append(
                 pa.table(
                     [
-                        [index.ids[row]] * len(hits),
-                        np.arange(1, len(hits) + 1, dtype=np.int32),
-                        [index.ids[hit] for hit in hits],
-                        scores.astype(np.float32),
+                        [index.ids[row]] * len(ranking),
+                        np.arange(1, len(ranking) + 1, dtype=np.int32),
+                        [index.ids[hit] for hit in ranking.rows],
+                        ranking.scores.astype(np.float32),
                     ],
                     schema=SCHEMA,
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, runtime_checkable
 
 from crater_ray.types import Hit, Item, Side, Tokens, TokenShape
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
     from torch import Tensor
+
+    from crater_ray.request import SearchOptions, SearchRequest
 
 
 @runtime_checkable
@@ -115,15 +117,12 @@ class Index(Protocol):
 
     def search(
         self,
-        image: bytes | np.ndarray[Any, Any] | None = None,
+        image: bytes | np.ndarray[Any, Any] | SearchRequest | None = None,
         *,
         id: str | None = None,
-        top: int = 10,
-        mode: str = "shortlist",
-        candidates: int | None = None,
-        expand: int = 0,
-        explain: bool = False,
-    ) -> list[Hit]: ...
+        **options: Unpack[SearchOptions],
+    ) -> list[Hit]:
+        """The best hits of a SearchRequest, or of an image or an item under its options."""
 
     def image(self, id: str) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8, through the reader that listed it."""

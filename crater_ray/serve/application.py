@@ -46,12 +46,12 @@ def application(
         redirect_slashes=False,
     )
     install(app)
-    table = service.table
+    table, metrics = service.replicas.table, service.replicas.metrics
     bounds = Bounds(
         table.max_bytes, table.timeout_s, table.body_timeout_s, table.max_concurrency, hosts, named
     )
     api = router(service, change, basemaps)
-    guard = Guard(api, bounds, tokens, service.metrics)
+    guard = Guard(api, bounds, tokens, metrics)
     app.router.routes.append(Mount(GUARDED, guard, name="api"))
     document = _document(app, api)
 
@@ -80,7 +80,7 @@ def application(
         return RedirectResponse(f"{last}/" + (f"?{request.url.query}" if request.url.query else ""))
 
     app.router.routes.append(Mount("/", _Explorer(directory=EXPLORER, html=True), name="explorer"))
-    return Gate(app, bounds, guard, service.metrics)
+    return Gate(app, bounds, guard, metrics)
 
 
 class _Explorer(StaticFiles):

@@ -47,7 +47,7 @@ async def call(
 ) -> Any:
     """What a replica says within `timeout_s`, or within what the request has left, if that is less.
 
-    Asked again, up to `retries` times and within the same time, only where a replica died or lacks the
+    Retried, up to `retries` times and within the same time, only where a replica died or lacks the
     version. A caller's mistake is raised as it is, and Busy. Raises Late, Fault, NoAnswer.
     """
     with within(timeout_s):

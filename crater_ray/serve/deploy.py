@@ -33,7 +33,7 @@ from crater_ray.serve.settings import Settings, settings
 from crater_ray.serve.turns import Turns
 
 HANGS = 4.0  # times as long as a request may take: a call that runs for longer never ends
-TURNS = ("search", "describe", "kept", "place", "page", "summary")  # of a searcher, one at a time
+TURNS = ("search", "describe", "stored", "place", "page", "summary")  # of a searcher, one at a time
 BUILDING = 0.5  # seconds that a replica which starts waits for a core
 
 
@@ -209,6 +209,7 @@ class Ingress:
     ) -> None:
         from crater_ray.index.config import read_recipe
         from crater_ray.serve.metrics import RayMetrics
+        from crater_ray.serve.replicas import Replicas
         from crater_ray.serve.service import Pin, Service
 
         self._settings = settings(plain)
@@ -216,12 +217,11 @@ class Ingress:
         self._service = Service(
             self._settings.index,
             self._settings.name,
-            self._settings.serve,
-            [_Group(handle) for handle in searchers],
-            _Group(encoder),
+            Replicas(
+                [_Group(handle) for handle in searchers], _Group(encoder), self._settings.serve, RayMetrics()
+            ),
             Pin(version, (version,)),
             read_recipe(store_at(self._settings.index)),
-            RayMetrics(),
         )
 
     async def __serve_build_asgi_app__(self) -> Any:

@@ -16,7 +16,11 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
     """`prefix` stands before the service's own paths. Raises NoAnswer when a shard does not answer."""
     pin, summary = await service.summary()
     ready = await service.ready()
-    table, recipe, version = service.table, service.recipe, await off_loop(service.described, pin.version)
+    table, recipe, version = (
+        service.replicas.table,
+        service.recipe,
+        await off_loop(service.described, pin.version),
+    )
     rows, columns = recipe.grid
     return IndexReply(
         name=service.name,
@@ -26,7 +30,7 @@ async def index_reply(service: Service, basemaps: Sequence[Map], prefix: str) ->
         items=summary.items,
         parts=len(version.parts),
         segments=len(version.segments),
-        shards=ready.shards or Shards(answered=0, total=len(service.searchers)),
+        shards=ready.shards or Shards(answered=0, total=len(service.replicas.searchers)),
         columns=summary.columns,
         recipe=Recipe(
             backbone=recipe.backbone.name,

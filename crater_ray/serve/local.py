@@ -17,6 +17,7 @@ from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.gate import Gate
 from crater_ray.serve.problems import Refused
+from crater_ray.serve.replicas import Replicas
 from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
 from crater_ray.serve.settings import LOOPBACK, Settings
@@ -46,7 +47,8 @@ def local(wanted: Settings) -> Gate:
     recipe = read_recipe(store_at(wanted.index))
     targets = [Here(searcher) for searcher in searchers]
     pin = Pin(version, (version,))
-    service = Service(wanted.index, wanted.name, table, targets, Here(encoder), pin, recipe)
+    replicas = Replicas(targets, Here(encoder), table)
+    service = Service(wanted.index, wanted.name, replicas, pin, recipe)
 
     async def change(number: int | None) -> None:
         raise Refused(409, "this service is one process: start it again for another version")

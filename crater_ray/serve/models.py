@@ -6,20 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from crater_ray.request import Box, Filter, Mode, SearchRequest
 from crater_ray.types import candidates_in
 
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
 MOST_EXPAND = 10
 MOST_FILTERS = 16
-MOST_VALUES = 256  # of one filter's `any_of`
 MOST_BATCH = 32  # queries of one batch
 MOST_ITEMS = 10_000  # items of one page
 
-Mode = Literal["exact", "shortlist"]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 Value = str | int | float | bool | None  # of a column; dates and the like are given as text
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Asked(BaseModel):
@@ -30,36 +28,6 @@ class _Told(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Filter(_Asked):
-    """Keeps the items whose column is one of some values, or lies in a range, ends included."""
-
-    column: Annotated[str, Field(min_length=1, max_length=128)]
-    any_of: Annotated[list[str | int | Finite], Field(min_length=1, max_length=MOST_VALUES)] | None = None
-    min: Finite | None = None
-    max: Finite | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if (self.any_of is None) == (self.min is None and self.max is None):
-            raise ValueError("a filter is any_of, or min and max, or one of these two")
-        return self
-
-
-class Box(_Asked):
-    """Keeps the items whose lat and lon, in degrees, lie inside; across 180° west is the greater."""
-
-    west: Annotated[float, Field(ge=-360, le=360)]
-    south: Annotated[float, Field(ge=-90, le=90)]
-    east: Annotated[float, Field(ge=-360, le=360)]
-    north: Annotated[float, Field(ge=-90, le=90)]
-
-    @model_validator(mode="after")
-    def _upright(self) -> Self:
-        if self.south > self.north:
-            raise ValueError("south lies above north")
-        return self
-
-
 class Options(_Asked):
     """How a query is answered, whatever it is."""
 
@@ -68,37 +36,47 @@ class Options(_Asked):
     candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] | None = (
         None  # reranked in mode shortlist: 200
     )
-    expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query, asked again
+    expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = (
+        0  # first hits that join the query, which is searched again
+    )
     strict: bool = False  # 503 rather than an answer that lacks a shard
-    explain: bool = False  # which pairs of tokens the score is made of
+    explain: bool = False  # the pairs of tokens behind each score
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
     box: Box | None = None
-
-    @property
-    def deep(self) -> int | None:
-        """Candidates, at least as many as hits; None in mode exact."""
-        candidates = candidates_in(self.mode, self.candidates)
-        return None if candidates is None else max(candidates, self.top)
 
     @model_validator(mode="after")
     def _used(self) -> Self:
         candidates_in(self.mode, self.candidates)
         return self
 
+    def request(self, image: bytes | None = None, id: str | None = None) -> SearchRequest:
+        """The request of one query under these options."""
+        return SearchRequest(
+            image,
+            id,
+            top=self.top,
+            mode=self.mode,
+            candidates=self.candidates,
+            expand=self.expand,
+            filters=tuple(self.filters),
+            box=self.box,
+            explain=self.explain,
+        )
 
-class SearchRequest(Options):
+
+class SearchBody(Options):
     """An item of the index as a query. An image (multipart) goes with `Options`, the same without `id`."""
 
     id: Id
 
 
-class BatchRequest(Options):
+class BatchBody(Options):
     """Items of the index as queries, all under the same options."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_BATCH)]
 
 
-class VersionRequest(_Asked):
+class VersionBody(_Asked):
     """Which version becomes the current one: a number that the index has, or null for its newest."""
 
     version: Annotated[int, Field(ge=1, le=10**9)] | None = None
@@ -170,7 +148,7 @@ class SearchReply(_Told):
     query: Query
     hits: list[SearchHit]
     shards: Shards
-    seconds: dict[str, float]  # by stage: decode, encode, search, describe, total
+    seconds: dict[str, float]  # by stage, such as decode, encode, search, total
 
 
 class Problem(BaseModel):

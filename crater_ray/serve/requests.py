@@ -12,17 +12,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from crater_ray.request import Box, Filter, SearchRequest
 from crater_ray.serve.models import (
     MOST_BATCH,
     MOST_FILTERS,
-    BatchRequest,
-    Box,
-    Filter,
+    BatchBody,
     Options,
-    SearchRequest,
+    SearchBody,
 )
 from crater_ray.serve.problems import Refused, mistakes
-from crater_ray.serve.service import Asked
 
 Model = TypeVar("Model", bound=BaseModel)
 JSON, FORM = "application/json", "multipart/form-data"
@@ -31,22 +29,22 @@ _CURSOR = re.compile(r"([0-9]{1,6})\.([0-9]{1,15})")
 _FILTERS = TypeAdapter(list[Filter])
 
 
-async def one_query(request: Request) -> tuple[Asked, Options]:
-    """The query of POST /v1/search: an id in JSON, or an image in a form."""
+async def one_query(request: Request) -> tuple[SearchRequest, bool]:
+    """The search of POST /v1/search, an id in JSON or an image in a form, and whether it is strict."""
     if _media_type(request) == JSON:
-        wanted = await _json(request, SearchRequest)
-        return Asked(id=wanted.id), wanted
+        body = await _json(request, SearchBody)
+        return body.request(id=body.id), body.strict
     images, options = await _form(request, "image", 1)
-    return Asked(image=images[0]), options
+    return options.request(image=images[0]), options.strict
 
 
-async def many_queries(request: Request) -> tuple[list[Asked], Options]:
-    """The queries of POST /v1/search/batch."""
+async def many_queries(request: Request) -> tuple[list[SearchRequest], bool]:
+    """The searches of POST /v1/search/batch, and whether they are strict."""
     if _media_type(request) == JSON:
-        wanted = await _json(request, BatchRequest)
-        return [Asked(id=id) for id in wanted.ids], wanted
+        body = await _json(request, BatchBody)
+        return [body.request(id=id) for id in body.ids], body.strict
     images, options = await _form(request, "images", MOST_BATCH)
-    return [Asked(image=image) for image in images], options
+    return [options.request(image=image) for image in images], options.strict
 
 
 async def body(request: Request, model: type[Model]) -> Model:

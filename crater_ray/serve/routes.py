@@ -10,26 +10,27 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from crater_ray.request import SearchRequest
 from crater_ray.serve import requests
 from crater_ray.serve.basemap import Map, of_body
 from crater_ray.serve.calls import gathered
 from crater_ray.serve.describe import index_reply
 from crater_ray.serve.models import (
     MOST_ITEMS,
+    BatchBody,
     BatchReply,
-    BatchRequest,
     IndexReply,
     Item,
     Items,
     ItemTokens,
     Options,
     Problem,
+    SearchBody,
     SearchReply,
-    SearchRequest,
-    VersionRequest,
+    VersionBody,
 )
 from crater_ray.serve.problems import MEDIA_TYPE, Refused, of_error
-from crater_ray.serve.service import Asked, Service
+from crater_ray.serve.service import Service
 
 NO_MAP = "no base map is named in [serve]"
 Change = Callable[[int | None], Awaitable[None]]  # changes the current version; None: to the newest
@@ -85,12 +86,12 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
         "/search",
         response_model=SearchReply,
         responses=_may(404, 415),
-        openapi_extra=_asks("SearchRequest", "image", False),
+        openapi_extra=_asks("SearchBody", "image", False),
         summary="What looks like an item of the index, or like an image",
     )
     async def search(request: Request) -> Response:
-        asked, options = await requests.one_query(request)
-        reply = await service.search(asked, options, _name(request))
+        wanted, strict = await requests.one_query(request)
+        reply = await service.search(wanted, strict, _name(request))
         request.scope["crater_ray.seconds"].update(reply.seconds)
         # written here: FastAPI would check again what was made of checked models a moment ago
         return Response(reply.model_dump_json(), media_type=requests.JSON)
@@ -98,13 +99,13 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     @api.post(
         "/search/batch",
         responses=_may(415),
-        openapi_extra=_asks("BatchRequest", "images", True),
+        openapi_extra=_asks("BatchBody", "images", True),
         summary="Several queries under the same options; each has an answer or a problem of its own",
     )
     async def search_batch(request: Request) -> BatchReply:
-        asked, options = await requests.many_queries(request)
-        request.scope["crater_ray.places"].take(len(asked) - 1)
-        replies = await gathered(_own(service, one, options, _name(request)) for one in asked)
+        wanted, strict = await requests.many_queries(request)
+        request.scope["crater_ray.places"].take(len(wanted) - 1)
+        replies = await gathered(_own(service, one, strict, _name(request)) for one in wanted)
         return BatchReply(request_id=_name(request), replies=replies)
 
     @api.get("/items", responses=_may(), summary="The items that pass some filters, page by page")
@@ -165,13 +166,13 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {requests.JSON: {"schema": {"$ref": "#/components/schemas/VersionRequest"}}},
+                "content": {requests.JSON: {"schema": {"$ref": "#/components/schemas/VersionBody"}}},
             }
         },
         summary="Change the current version, to an older one too; GET /v1/index says when it is done",
     )
     async def version(request: Request) -> IndexReply:
-        await change((await requests.body(request, VersionRequest)).version)
+        await change((await requests.body(request, VersionBody)).version)
         return await index_reply(service, basemaps, _prefix(request))
 
     @api.get(
@@ -194,12 +195,12 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     return api
 
 
-MODELS = (Options, SearchRequest, BatchRequest, VersionRequest, Problem)  # that the document names by hand
+MODELS = (Options, SearchBody, BatchBody, VersionBody, Problem)  # that the document names by hand
 
 
-async def _own(service: Service, asked: Asked, options: Options, name: str) -> SearchReply | Problem:
+async def _own(service: Service, wanted: SearchRequest, strict: bool, name: str) -> SearchReply | Problem:
     try:
-        return await service.search(asked, options, name)
+        return await service.search(wanted, strict, name)
     except Exception as error:  # each has an answer or a problem of its own
         return of_error(error, name)
 

@@ -6,19 +6,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from crater_ray.errors import QueryError
-from crater_ray.ranking import handed
+from crater_ray.filters import mask as filter_mask
+from crater_ray.request import Box, Filter, SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search.expand import Joined
-from crater_ray.serve.filters import described, mask, own_columns, plain
-from crater_ray.serve.models import Box, Column, Filter, Value
+from crater_ray.serve.columns import described, own_columns, plain
+from crater_ray.serve.models import Column, Value
 from crater_ray.serve.shards import spread
 from crater_ray.types import TokenPair
+
+if TYPE_CHECKING:
+    from crater_ray.shard import Queries
 
 Array = np.ndarray[Any, Any]
 
@@ -32,20 +36,14 @@ class UnknownItem(QueryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One query for one shard. An item as a query is its `id`, and what its own shard keeps of it."""
+class ShardQuery:
+    """One encoded query for one shard. An item as a query may do with its id: its own shard has the rest."""
 
-    version: int
+    request: SearchRequest  # without its image, under a version
     vectors: Array | None  # (m, G)
     tokens: Array | None  # (Q, D)
-    id: str | None
-    top: int
-    candidates: int | None  # of mode shortlist; None: mode exact
-    filters: tuple[Filter, ...] = ()
-    box: Box | None = None
-    explain: bool = False
     whole: bool = False  # this shard is all there is: only the best, described
-    joined: tuple[Kept, ...] = ()  # its first hits, which join it
+    joined: tuple[StoredItem, ...] = ()  # its first hits, which join it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +56,22 @@ class Detail:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ShardResult:
     """A shard's answer, in the shard's own order; n candidates."""
 
     rows: Array  # (n,) int64, of the shard
     ids: list[str]
     scores: Array  # (n,) float32
-    firsts: Array | None = None  # (n,) float32, of the shortlist; None: mode exact
+    shortlist_scores: Array | None = None  # (n,) float32; None in mode exact, and when whole
     segments: Array | None = None  # (n,) int64, which of the version's segments
     details: list[Detail] | None = None  # when whole
-    query: Detail | None = None  # of the item that was asked with, when whole
+    query: Detail | None = None  # of the item that is the query, when whole
     width: int = 0  # tokens of the query
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What the index keeps of an item: all that another shard needs to be asked with it."""
+class StoredItem:
+    """What the index keeps of an item: all that another shard needs to be searched with it."""
 
     id: str
     row: int  # of its own shard
@@ -111,6 +109,7 @@ class Share:
     def __init__(self, root: Path, version: int, shard: int, shards: int, threads: int | None) -> None:
         mine = spread(root, version, shards)[shard]
         self.index = Index(root, version, threads=threads, segments=mine)
+        self.shard = self.index.local.shard
         self.version = version
 
     def open(self) -> None:
@@ -119,7 +118,7 @@ class Share:
         snapshot.check()
         _ = snapshot.scales, snapshot.id_ranks, snapshot.ids, snapshot.groups, self.index.codec
         _ = self.items, self.segment_of_row
-        self.index.warm()
+        self.shard.warm()
         if len(snapshot):  # what is set up by the first search is set up now
             self.index.search(id=snapshot.ids[0].as_py(), top=1)
 
@@ -142,7 +141,24 @@ class Share:
         row = int(self.index.snapshot.rows([id])[0])
         return None if row < 0 else row
 
-    def joined(self, hits: Sequence[Kept]) -> Joined:
+    def queries(self, query: ShardQuery) -> Queries:
+        """As this shard is searched. Raises UnknownItem, QueryError for a column that is not there."""
+        from crater_ray.shard import Queries
+
+        request, index = query.request, self.index
+        own = self.find(request.id) if request.id is not None else None
+        mask = filter_mask(self.items, request.filters, request.box)
+        if own is not None:
+            mask = np.ones(len(index), bool) if mask is None else mask
+            mask[own] = False
+        joined = [self.joined(query.joined)] if query.joined else None
+        if query.vectors is not None and query.tokens is not None:
+            return Queries(query.vectors[None], query.tokens[None], joined=joined, mask=mask)
+        if own is None:
+            raise unknown(request.id or "", self.version)
+        return Queries(*index.stored(np.array([own])), joined=joined, mask=mask)
+
+    def joined(self, hits: Sequence[StoredItem]) -> Joined:
         """First hits as they join a query here: those of other shards have no row."""
         rows = [-1 if row is None else row for row in (self.find(hit.id) for hit in hits)]
         return Joined(
@@ -188,68 +204,51 @@ class Searcher:
     def holds(self, version: int) -> bool:
         return version in self.held
 
-    def search(self, ask: Ask) -> Found:
+    def search(self, query: ShardQuery) -> ShardResult:
         """The candidates of one query, or the hits when this shard is the whole index.
 
         Raises UnknownItem, QueryError for a column that is not there, NotHeld.
         """
-        share = self.share(ask.version)
-        index = share.index
-        own = share.find(ask.id) if ask.id is not None else None
-        vectors, tokens = ask.vectors, ask.tokens
-        if vectors is None or tokens is None:
-            if own is None:
-                raise unknown(ask.id or "", ask.version)
-            stored, kept = index.stored(np.array([own]))
-            vectors, tokens = stored[0], kept[0]
-        allowed = mask(share.items, ask.filters, ask.box)
-        if own is not None:
-            allowed = np.ones(len(index), bool) if allowed is None else allowed
-            allowed[own] = False
-        joined = [share.joined(ask.joined)] if ask.joined else None
-        firsts = None
-        if ask.candidates is not None and not ask.whole:
-            rows, first, scores = (
-                found[0]
-                for found in handed(
-                    index, vectors[None], tokens[None], ask.candidates, mask=allowed, joined=joined
-                )
-            )
-            there = rows >= 0
-            rows, firsts, scores = rows[there], first[there], scores[there]
+        request = query.request
+        assert request.version is not None  # the service pins one
+        share = self.share(request.version)
+        asked, firsts = share.queries(query), None
+        if request.shortlisted is None or query.whole:
+            (ranking,) = share.shard.rank(asked, request)
+            rows, scores = ranking.rows, ranking.scores
         else:
-            rows, scores = index.rank(
-                vectors[None],
-                tokens[None],
-                mode="exact" if ask.candidates is None else "shortlist",
-                candidates=ask.candidates,
-                mask=allowed,
-                top=ask.top,
-                joined=joined,
-            )[0]
-        ids = [index.snapshot.ids[int(row)].as_py() for row in rows]
-        if not ask.whole:
-            return Found(rows, ids, scores, firsts, share.segment_of_row[rows], width=len(tokens))
-        details = self.describe(ask.version, rows, tokens if ask.explain else None)
-        query = share.detail(own) if own is not None else None
-        return Found(rows, ids, scores, details=details, query=query, width=len(tokens))
+            found = share.shard.candidates(asked, request.shortlisted)
+            there = found.rows[0] >= 0
+            rows, scores, firsts = (
+                found.rows[0][there],
+                found.scores[0][there],
+                found.shortlist_scores[0][there],
+            )
+        ids = [share.index.snapshot.ids[int(row)].as_py() for row in rows]
+        width = asked.tokens.shape[1]
+        if not query.whole:
+            return ShardResult(rows, ids, scores, firsts, share.segment_of_row[rows], width=width)
+        details = self.describe(request.version, rows, asked.tokens[0] if request.explain else None)
+        own = share.find(request.id) if request.id is not None else None
+        item = share.detail(own) if own is not None else None
+        return ShardResult(rows, ids, scores, details=details, query=item, width=width)
 
     def describe(self, version: int, rows: Array, tokens: Array | None) -> list[Detail]:
         """Of rows of this shard; with the query's tokens (Q, D), their explanations. Raises NotHeld."""
         share = self.share(version)
         explanations: Sequence[tuple[TokenPair, ...]] = [()] * len(rows)
         if tokens is not None and len(rows):
-            explanations = share.index.explain(tokens, np.asarray(rows, np.int64))
+            explanations = share.shard.explain(tokens, np.asarray(rows, np.int64))
         return [share.detail(int(row), pairs) for row, pairs in zip(rows, explanations, strict=True)]
 
-    def kept(self, version: int, id: str) -> Kept | None:
-        """What is kept of an item of this shard, None of another's. Raises NotHeld."""
+    def stored(self, version: int, id: str) -> StoredItem | None:
+        """What is stored of an item of this shard, None of another's. Raises NotHeld."""
         share = self.share(version)
         row = share.find(id)
         if row is None:
             return None
         vectors, tokens = share.index.stored(np.array([row]))
-        return Kept(id, row, vectors[0], tokens[0], share.detail(row))
+        return StoredItem(id, row, vectors[0], tokens[0], share.detail(row))
 
     def place(self, version: int, id: str) -> Place | None:
         """Where an item of this shard comes from, None for another's. Raises NotHeld."""
@@ -276,7 +275,7 @@ class Searcher:
             if name not in (*there, "id", "group"):
                 raise QueryError(f"no column {name!r}; there are: {', '.join(['id', 'group', *there])}")
         own = there if columns is None else [name for name in columns if name in there]
-        passing = mask(table, filters, box)
+        passing = filter_mask(table, filters, box)
         rows = np.arange(len(table)) if passing is None else np.flatnonzero(passing)
         some = rows[rows >= first][: limit + 1]
         following = int(some[limit]) if len(some) > limit else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from crater_ray.errors import BadImage, QueryError
 from crater_ray.images import pixels
 from crater_ray.plugins import Reader
+from crater_ray.request import SearchOptions, SearchRequest
 from crater_ray.types import Hit, Item, Tokens, TokenShape
 
 MAX_PIXELS = 64_000_000  # as a job's default
@@ -186,16 +187,14 @@ class FakeIndex:
 
     def search(
         self,
-        image: bytes | Array | None = None,
+        image: bytes | Array | SearchRequest | None = None,
         *,
         id: str | None = None,
-        top: int = 10,
-        mode: str = "shortlist",
-        candidates: int | None = None,
-        expand: int = 0,
-        explain: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]:
-        """By id only; an item is not its own hit. `expand` and what follows is not looked at."""
+        """By id only, and `top`; an item is not its own hit."""
+        request = image if isinstance(image, SearchRequest) else SearchRequest(image, id, **options)
+        id, top = request.id, request.top
         if id is None or id not in self._row:
             raise QueryError(f"FakeIndex is searched by an id it has, not by {id!r}")
         others = [other for other in self.ids if other != id]

@@ -113,7 +113,7 @@ def slow(index: Index, mask: np.ndarray | None = None) -> np.ndarray:
 
 def found(index: Index, s: int = 100) -> float:
     """The share of the ten best of brute force that stage one hands on among `s`, asked by every view."""
-    rows, _ = index.shortlist(index.vectors(), s)
+    rows, _ = index.local.shard.shortlist(index.vectors(), s)
     best = np.argsort(-slow(index), 1)[:, :10]
     return float(np.mean([np.isin(a, b).mean() for a, b in zip(best, rows, strict=True)]))
 
@@ -160,10 +160,10 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
     assert f"nprobe {segment.tuning['nprobe']} of 128 lists" in segment.told()
     assert info(store_at(tmp_path))["segments"][0]["tuning"] == segment.tuning
     index = Index(tmp_path)
-    assert index._stage_one[0][0].nprobe == segment.tuning["nprobe"]  # the file keeps it
+    assert index.local.shard.segments[0].shortlist.nprobe == segment.tuning["nprobe"]  # the file keeps it
     assert found(index) > 0.98
     assert verify(store_at(tmp_path)).problems == ()
-    before = index.shortlist(index.vectors()[:50], 30)
+    before = index.local.shard.shortlist(index.vectors()[:50], 30)
     for again in (Index(tmp_path), Index(tmp_path)):
         for one, other in zip(before, again.shortlist(again.vectors()[:50], 30), strict=True):
             assert np.array_equal(one, other)
@@ -195,9 +195,9 @@ def test_parts_that_come_later_share_what_was_learnt(tmp_path: Path) -> None:
     index = Index(tmp_path)
     assert found(index) > 0.98
     mask = np.arange(len(index)) % 3 > 0
-    for segment, _, _, _ in index._stage_one:
+    for segment in (one.shortlist for one in index.local.shard.segments):
         segment.nprobe = segment.nlist
-    rows, scores = index.shortlist(index.vectors()[:40], 12, mask)
+    rows, scores = index.local.shard.shortlist(index.vectors()[:40], 12, mask)
     expected = slow(index, mask)[:40]
     for exact in (-np.sort(-expected, 1)[:, :12], np.take_along_axis(expected, rows, 1)):
         off = np.abs(scores - exact)

@@ -18,6 +18,7 @@ from crater_ray.errors import ConfigError
 from crater_ray.evaluation import evaluate
 from crater_ray.evaluation.encoded import encoded
 from crater_ray.jobs import index as index_job
+from crater_ray.request import SearchRequest
 from crater_ray_craterbench import backbones, tokens
 
 Make = Callable[..., Job]
@@ -110,7 +111,7 @@ def test_scores_are_those_of_slow_formulas_and_of_evaluate(job_here: Make) -> No
     exact = evaluate.run(same, quiet=True)
     assert default["image_map"] == pytest.approx(exact.means["image_map"], abs=1e-6)
     assert default["hit@1"] == pytest.approx(exact.means["hit@1"], abs=1e-6)
-    two = evaluate.run(same, mode="shortlist", candidates=10, quiet=True)
+    two = evaluate.run(same, SearchRequest(candidates=10), quiet=True)
     assert staged["image_map"] == pytest.approx(two.means["image_map"], abs=1e-6)
     assert staged["bytes"] == 16 * 2 + 8 * 16 * 2  # an image's own: its vector and its tokens, both float16
     assert staged["bytes"] <= two.bytes_per_image["total"]  # which adds headers, items and what was learnt

@@ -18,7 +18,9 @@ from crater_ray.index.lock import DriverLock
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.jobs.index import place_of, run
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
+from crater_ray.shard import Queries
 
 Make = Callable[..., Job]
 
@@ -179,7 +181,7 @@ def assert_shortlist_is_brute_force(index: Index) -> None:
     slow /= np.linalg.norm(slow, axis=1, keepdims=True)
     mask = np.arange(len(index)) % 3 != 0
     expected = np.where(mask, slow @ slow.T, -np.inf)
-    rows, scores = index.shortlist(index.vectors(), 12, mask)
+    rows, scores = index.local.shard.shortlist(index.vectors(), 12, mask)
     np.testing.assert_allclose(scores, -np.sort(-expected, 1)[:, :12], atol=1e-4)
     np.testing.assert_allclose(np.take_along_axis(expected, rows, 1), scores, atol=1e-4)
 
@@ -241,9 +243,9 @@ def test_queries_may_have_another_number_of_tokens(job_here: Make) -> None:
     assert (gallery.recipe.k, queries.recipe.k) == (6, 3)
     vectors, tokens = queries.stored(np.arange(20))
     assert tokens.shape == (20, 3, 16)
-    found = gallery.rank(vectors, tokens, mode="exact", top=1)
-    assert all(0 <= scores[0] <= 1.001 for _, scores in found)
-    assert gallery.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
+    found = gallery.local.rank(Queries(vectors, tokens), SearchRequest(mode="exact", top=1))
+    assert all(0 <= one.scores[0] <= 1.001 for one in found)
+    assert gallery.local.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
 
 
 @pytest.mark.ray

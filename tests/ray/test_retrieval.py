@@ -25,8 +25,10 @@ from crater_ray.jobs import consume, neighbours
 from crater_ray.jobs.index import run
 from crater_ray.plugins import Index as IndexProtocol
 from crater_ray.plugins import Registry, registry
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search.codecs import Fp16
+from crater_ray.shard import Queries
 
 pytestmark = pytest.mark.ray
 Make = Callable[..., Job]
@@ -94,8 +96,8 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
         assert {len(hit.explanation) for hit in hits} == {6}  # of the query's own tokens
         [alone] = [hit for hit in index.search(id=id, **asked, expand=1) if index.row(hit.id) == first]
         assert alone.score == pytest.approx(index.search(id=id, **asked)[0].score, abs=1e-6)
-    table = NeighboursTable(top=3, mode=mode, expand=1, **deep)
-    neighbours.run(index.root, table, tmp_path / "n.parquet", indexed.cluster, quiet=True)
+    request = SearchRequest(top=3, mode=mode, expand=1, **deep)
+    neighbours.run(index.root, request, tmp_path / "n.parquet", indexed.cluster, quiet=True)
     found = pq.read_table(tmp_path / "n.parquet").to_pylist()
     for id in ("i00000", "i00021"):
         listed = [line["id"] for line in found if line["query_id"] == id]
@@ -109,7 +111,7 @@ def test_a_table_is_not_parquet_under_another_format_s_name(
     index: Index, indexed: Job, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UserError, match=r"is written as Parquet; name a \.parquet file"):
-        neighbours.run(index.root, NeighboursTable(), tmp_path / name, indexed.cluster, quiet=True)
+        neighbours.run(index.root, SearchRequest(), tmp_path / name, indexed.cluster, quiet=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +142,8 @@ def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
     allowed[:5] = True
     vectors, tokens = index.stored(np.array([index.row("i00030")]))
     for mode in ("exact", "shortlist"):
-        hits = index.answer(vectors[0], tokens[0], top=10, mode=mode, mask=allowed)
+        queries = Queries(vectors, tokens, mask=allowed)
+        hits = index.local.answer(queries, SearchRequest(top=10, mode=mode))
         assert sorted(hit.id for hit in hits) == sorted(index.ids[:5])
 
 
@@ -174,8 +177,7 @@ def test_an_outside_tool_scores_the_run_to_evaluates_own_map(
     for mode, candidates in (("exact", None), ("shortlist", 5)):
         report = evaluate.run(
             indexed,
-            mode=mode,
-            candidates=candidates,
+            SearchRequest(mode=mode, candidates=candidates),
             run_file=tmp_path / "run",
             qrels=tmp_path / "qrels",
             quiet=True,
@@ -221,7 +223,7 @@ def test_neighbours_are_those_of_a_search_and_never_oneself(
     indexed: Job, index: Index, tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "table.parquet"
-    rows = neighbours.run(indexed.out, NeighboursTable(top=3, mode="exact"), out, indexed.cluster, quiet=True)
+    rows = neighbours.run(indexed.out, SearchRequest(top=3, mode="exact"), out, indexed.cluster, quiet=True)
     table = pq.read_table(out).to_pylist()
     assert rows == len(table) == 40 * 3
     for id in ("i00000", "i00039"):

@@ -25,8 +25,9 @@ from crater_ray.jobfile import told
 from crater_ray.jobs.change import drop
 from crater_ray.jobs.compact import compact
 from crater_ray.jobs.index import run
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index, open_index
-from crater_ray.serve.searcher import Ask, Searcher
+from crater_ray.serve.searcher import Searcher, ShardQuery
 from crater_ray.serve.settings import Settings
 
 pytestmark = pytest.mark.ray
@@ -98,6 +99,7 @@ def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch
     vectors, tokens = whole.stored(np.array([whole.row("i00007")]))
     found: dict[str, float] = {}
     held: list[set[str]] = []
+    request = SearchRequest(id="i00007", top=30, mode="exact", version=2)
     with monkeypatch.context() as nodes:
         for shard in range(2):
             nodes.setenv("CRATER_RAY_CACHE", str(tmp_path / f"node{shard}"))
@@ -105,7 +107,7 @@ def searchers_copy_their_own_parts(whole: Index, monkeypatch: pytest.MonkeyPatch
             searcher.hold([2])
             assert len(list(store_at(whole.root).local.glob("segments/*/*.faiss"))) == 1
             held.append({path.parent.name for path in store_at(whole.root).local.glob("parts/*/codes.bin")})
-            answer = searcher.search(Ask(2, vectors[0], tokens[0], "i00007", 30, None))
+            answer = searcher.search(ShardQuery(request, vectors[0], tokens[0]))
             found |= dict(zip(answer.ids, answer.scores.tolist(), strict=True))
     assert [len(parts) for parts in held] == [4, 2]
     assert not held[0] & held[1]

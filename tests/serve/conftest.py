@@ -32,6 +32,7 @@ from crater_ray.serve.application import application
 from crater_ray.serve.basemap import Map
 from crater_ray.serve.bearer_tokens import BearerTokens
 from crater_ray.serve.encoder import QueryEncoder
+from crater_ray.serve.replicas import Replicas
 from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
 
@@ -199,15 +200,9 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
         targets = [Local(searcher) for searcher in searchers]
         encoder = Local(query_encoder)
         settled = ServeTable(**{"ready_timeout_s": 5.0, "shards": shards, **table})
-        service = Service(
-            where,
-            where.name,
-            settled,
-            targets,
-            encoder,
-            Pin(version, (version,)),
-            read_recipe(store_at(where)),
-        )
+        replicas = Replicas(targets, encoder, settled)
+        recipe = read_recipe(store_at(where))
+        service = Service(where, where.name, replicas, Pin(version, (version,)), recipe)
         service.put(Pin(version, (version,)))
         changes: list[int | None] = []
 

@@ -249,7 +249,7 @@ async def hang(method: str, *arguments: Any) -> Any:
 
 def test_a_slow_search_is_a_504_and_one_execution(rig: Rigs) -> None:
     made, slow = rig(timeout_s=0.2, ready_timeout_s=0.01), Slow()
-    made.service.searchers = [Here(slow)]
+    made.service.replicas.searchers = [Here(slow)]
     reply = made.client.post("/v1/search", json={"id": "i0001"})
     assert reply.status_code == 504
     assert slow.calls == 1
@@ -264,7 +264,7 @@ def test_a_search_that_takes_longer_than_an_attempt_did_is_answered(rig: Rigs) -
         await asyncio.sleep(0.05)
         return await searcher(method, *arguments)
 
-    made.service.searchers = [slowly]
+    made.service.replicas.searchers = [slowly]
     assert made.client.post("/v1/search", json={"id": "i0001"}).status_code == 200
     assert searcher.calls == ["search"]
 
@@ -274,9 +274,9 @@ def test_a_shard_that_hangs_leaves_time_to_answer_without_it(rig: Rigs) -> None:
     here = made.shards[0].thing.held[2].index.ids[0]
 
     async def owner(method: str, *arguments: Any) -> Any:  # knows that the item is not its own
-        return None if method == "kept" else await hang(method)
+        return None if method == "stored" else await hang(method)
 
-    made.service.searchers = [made.shards[0], owner, made.shards[2]]
+    made.service.replicas.searchers = [made.shards[0], owner, made.shards[2]]
     reply = made.client.post("/v1/search", json={"id": here})
     assert reply.json()["shards"] == {"answered": 2, "total": 3}
     strict = made.client.post("/v1/search", json={"id": here, "strict": True})
@@ -309,7 +309,7 @@ def test_a_caller_who_closes_the_connection_is_not_worked_for(rig: Rigs, image: 
                 cancelled.append(method)
                 raise
 
-        made.service.searchers, made.service.encoder = [waits], waits
+        made.service.replicas.searchers, made.service.replicas.encoders = [waits], waits
         body = (
             b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nb\r\n--x--\r\n'
             if image
@@ -352,7 +352,7 @@ def test_a_batch_takes_a_place_a_query(rig: Rigs) -> None:
         seen.append(guard.working)
         return await searcher(method, *arguments)
 
-    made.service.searchers = [looking]
+    made.service.replicas.searchers = [looking]
 
     def batch(count: int) -> Any:
         return made.client.post("/v1/search/batch", json={"ids": ["i0001"] * count})
@@ -374,14 +374,14 @@ def test_in_a_batch_each_has_an_answer_or_a_problem_of_its_own(rig: Rigs) -> Non
     made = rig()
     searcher = made.shards[0]
 
-    async def sometimes(method: str, ask: Any) -> Any:
-        if ask.id == "i0002":
+    async def sometimes(method: str, query: Any) -> Any:
+        if query.request.id == "i0002":
             raise KeyError("ours")
-        if ask.id == "i0003":
+        if query.request.id == "i0003":
             raise ConnectionError("dead")
-        return await searcher(method, ask)
+        return await searcher(method, query)
 
-    made.service.searchers = [sometimes]
+    made.service.replicas.searchers = [sometimes]
     reply = made.client.post("/v1/search/batch", json={"ids": ["i0001", "i0002", "i0003", "nobody", "i0004"]})
     assert reply.status_code == 200
     statuses = [one.get("status", 200) for one in reply.json()["replies"]]

@@ -62,7 +62,7 @@ def test_every_route_is_judged_and_says_how_it_refuses(rig: Rigs) -> None:
     told = rig().client.get("/openapi.json").json()
     routes = [(method.upper(), path) for path, methods in told["paths"].items() for method in methods]
     assert sorted(routes) == sorted(ROUTES)
-    assert {"SearchRequest", "BatchRequest", "Filter", "Box", "Problem"} <= set(told["components"]["schemas"])
+    assert {"SearchBody", "BatchBody", "Filter", "Box", "Problem"} <= set(told["components"]["schemas"])
     for methods in told["paths"].values():
         for route in methods.values():
             assert {"401", "429", "500", "503", "504"} <= set(route["responses"])

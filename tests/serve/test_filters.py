@@ -16,13 +16,13 @@ from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.segment import How, build
 from crater_ray.plugins import PluginRef
-from crater_ray.ranking import stored
+from crater_ray.request import Box, Filter, SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search import filtered
 from crater_ray.search.codecs import codec
 from crater_ray.serve.merge import merge
-from crater_ray.serve.models import Box, Filter
-from crater_ray.serve.searcher import Ask, Found, Searcher
+from crater_ray.serve.searcher import Searcher, ShardQuery, ShardResult
+from crater_ray.shard import Queries
 from crater_ray.types import Item
 
 ROWS, PARTS, DIM = 900, 4, 16
@@ -113,11 +113,10 @@ def searchers(lists: Path) -> dict[int, list[Searcher]]:
     return made
 
 
-def asked(searchers: list[Searcher], ask: Ask) -> list[tuple[str, float]]:
+def asked(searchers: list[Searcher], query: ShardQuery) -> list[tuple[str, float]]:
     """What the shards of a service answer together."""
-    found: list[Found | None] = [searcher.search(ask) for searcher in searchers]
-    winners = merge(found, top=ask.top, candidates=ask.candidates)
-    return [(winner.id, winner.score) for winner in winners]
+    found: list[ShardResult | None] = [searcher.search(query) for searcher in searchers]
+    return [(hit.id, hit.score) for hit in merge(found, query.request)]
 
 
 @pytest.mark.usefixtures("road")
@@ -136,26 +135,31 @@ def asked(searchers: list[Searcher], ask: Ask) -> list[tuple[str, float]]:
 def test_filters_keep_their_answers_with_a_part_dropped_and_over_shards(
     lists: Path, searchers: dict[int, list[Searcher]], how: dict
 ) -> None:
-    from crater_ray.serve.filters import mask
+    from crater_ray.filters import mask
 
     index = Index(lists, 2, threads=1)
-    assert any(there is not None for _, _, there, _ in index._stage_one)  # rows are masked
+    assert any(
+        there is not None for there in (segment.present for segment in index.local.shard.segments)
+    )  # rows are masked
     allowed = mask(index.items(), how.get("filters", ()), how.get("box"))
     assert allowed is not None
     shares = []
     for row in range(0, len(index), 300):
         vectors, tokens = index.stored(np.array([row]))
-        hits = index.answer(vectors[0], tokens[0], top=20, candidates=200, skip=row, mask=allowed)
         few = allowed.copy()
         few[row] = False
-        best = index.answer(vectors[0], tokens[0], top=20, mode="exact", mask=few)
+        request = SearchRequest(id=index.ids[row], top=20, candidates=200, version=2, **how)
+        hits = index.search(request)
+        queries = Queries(vectors, tokens, mask=few)
+        assert hits == index.local.answer(queries, SearchRequest(top=20, candidates=200))
+        best = index.local.answer(queries, SearchRequest(top=20, mode="exact"))
         assert len(hits) == len(best) == min(20, few.sum())
         assert {hit.id for hit in hits} <= {index.ids[at] for at in np.flatnonzero(few)}
         if best:
             shares.append(len({hit.id for hit in hits} & {hit.id for hit in best}) / len(best))
-        ask = Ask(2, vectors[0], tokens[0], index.ids[row], 20, 200, **how)
+        query = ShardQuery(request, vectors[0], tokens[0])
         for shards in searchers.values():
-            assert asked(shards, ask) == [(hit.id, pytest.approx(hit.score)) for hit in hits]
+            assert asked(shards, query) == [(hit.id, pytest.approx(hit.score)) for hit in hits]
     assert not shares or np.mean(shares) >= 0.98
 
 
@@ -167,42 +171,44 @@ def test_a_hit_that_joined_is_scored_by_the_query_and_the_others(
     index = Index(lists, 2, threads=1)
     row = index.row("p0/7")
     vectors, tokens = index.stored(np.array([row]))
-    first = index.answer(vectors[0], tokens[0], top=expand, mode=mode, skip=row)
+    first = index.search(id="p0/7", top=expand, mode=mode)
     joined = [index.row(hit.id) for hit in first]
-    hits = index.answer(vectors[0], tokens[0], top=40, mode=mode, expand=expand, skip=row)
+    request = SearchRequest(id="p0/7", top=40, mode=mode, expand=expand, version=2)
+    hits = index.search(request)
     by_id = {hit.id: hit.score for hit in hits}
     every = index.stored(np.array(joined))[1]
     for place, at in enumerate(joined):
         others = [one for number, one in enumerate(every) if number != place]
         query = np.concatenate([tokens[0], *others])
-        wanted = float(index.rerank(query[None], np.array([[at]]))[0, 0])
+        wanted = float(index.local.shard.rerank(query[None], np.array([[at]]))[0, 0])
         assert by_id[index.ids[at]] == pytest.approx(wanted, abs=1e-6)
     if expand == 1:  # one that is alone gets what it had
         assert by_id[first[0].id] == pytest.approx(first[0].score, abs=1e-6)
     query = np.concatenate([tokens[0], *every])
     for hit in [hit for hit in hits if index.row(hit.id) not in joined][:5]:
-        score = float(index.rerank(query[None], np.array([[index.row(hit.id)]]))[0, 0])
+        score = float(index.local.shard.rerank(query[None], np.array([[index.row(hit.id)]]))[0, 0])
         assert hit.score == pytest.approx(score, abs=1e-6)
     kept = []
     for hit in first:
         for searcher in searchers[2]:
-            if (one := searcher.kept(2, hit.id)) is not None:
+            if (one := searcher.stored(2, hit.id)) is not None:
                 kept.append(one)
-    candidates = None if mode == "exact" else 200
-    ask = Ask(2, vectors[0], tokens[0], "p0/7", 40, candidates, joined=tuple(kept))
+    joining = ShardQuery(request, vectors[0], tokens[0], joined=tuple(kept))
     for shards in searchers.values():
-        assert asked(shards, ask) == [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in hits]
+        assert asked(shards, joining) == [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in hits]
 
 
 def test_a_joined_hit_is_scored_by_the_others_in_the_shortlist_too(lists: Path) -> None:
-    from crater_ray.ranking import handed
     from crater_ray.search.whitening import whiten
 
     index = Index(lists, 1, threads=1)
     vectors, tokens = index.stored(np.array([5]))
-    rows, firsts, _ = handed(index, vectors, tokens, 30)
+    shard = index.local.shard
+    found = shard.candidates(Queries(vectors, tokens), 30)
+    rows, firsts = found.rows, found.shortlist_scores
     one = rows[0][rows[0] != 5][0]
-    again, scores, _ = handed(index, vectors, tokens, 30, joined=[stored(index, np.array([one]))])
+    found = shard.candidates(Queries(vectors, tokens, joined=[shard.stored(np.array([one]))]), 30)
+    again, scores = found.rows, found.shortlist_scores
     before, after = firsts[0][rows[0] == one], scores[0][again[0] == one]
     assert after == pytest.approx(before, abs=1e-5)  # as by the query alone, and not by itself
     learnt = index.snapshot.fitted(index.snapshot.segments[0])
@@ -218,13 +224,13 @@ def test_rows_without_which_a_query_is_ranked(lists: Path, mode: str) -> None:
     index = Index(lists, 1, threads=1)
     asked = np.array([5, 1700])
     vectors, tokens = index.stored(asked)
-    plain = index.rank(vectors, tokens, mode=mode, top=30)
-    gone = [rows[:4] for rows, _ in plain]
+    plain = index.local.rank(Queries(vectors, tokens), SearchRequest(mode=mode, top=30))
+    gone = [one.rows[:4] for one in plain]
     for expand in (0, 2):
-        for at, (rows, _) in enumerate(
-            index.rank(vectors, tokens, mode=mode, top=20, without=gone, expand=expand)
-        ):
+        request = SearchRequest(mode=mode, top=20, expand=expand)
+        for at, ranking in enumerate(index.local.rank(Queries(vectors, tokens, gone), request)):
+            rows = ranking.rows
             assert len(rows) == 20
             assert not set(rows.tolist()) & set(gone[at].tolist())
             if not expand:
-                assert rows.tolist() == plain[at][0][4:24].tolist()
+                assert rows.tolist() == plain[at].rows[4:24].tolist()

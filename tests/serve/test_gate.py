@@ -143,7 +143,7 @@ def test_more_at_once_than_may_be_and_a_request_too_long(rig: Rigs) -> None:
         started.set()
         await asyncio.Event().wait()
 
-    made.service.searchers = [hang]
+    made.service.replicas.searchers = [hang]
 
     async def attempt() -> list[int]:
         first: list[Any] = []

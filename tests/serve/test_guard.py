@@ -152,7 +152,7 @@ def test_the_limits_hold_under_a_prefix(rig: Rigs) -> None:
     async def hang(method: str, *arguments: Any) -> Any:
         await asyncio.Event().wait()
 
-    made.service.searchers = [hang]
+    made.service.replicas.searchers = [hang]
     assert client.get("/crater/v1/items/i0001").status_code == 504
     made.client.app.guard.working = 1
     assert client.get("/crater/v1/items/i0001").status_code == 429

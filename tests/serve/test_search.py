@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.searcher import NotHeld
+from crater_ray.shard import Queries
 
 Rigs = Callable[..., Any]
 DEEP = {"exact": {}, "shortlist": {"candidates": 12}}  # mode exact has none
@@ -92,7 +94,7 @@ def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int
     assert found(reply) == expected(index.search(png(), top=5, mode=mode, **DEEP[mode]))
     where = reply.json()["query"]["where"]
     assert where["grid"] == {"rows": 4, "columns": 4}
-    places = index.places(index.pixels(png()), "query")
+    places = index.local.places(index.pixels(png()), "query")
     np.testing.assert_allclose(where["places"], places)
     assert {"decode", "encode", "search", "total"} <= set(reply.json()["seconds"])
 
@@ -124,7 +126,8 @@ def test_filters_go_into_the_shortlist(
     row = index.row("i0009")
     vectors, tokens = index.stored(np.array([row]))
     few = {"candidates": 4} if mode == "shortlist" else {}
-    hits = index.answer(vectors[0], tokens[0], top=4, mode=mode, skip=row, mask=mask, **few)
+    mask[row] = False
+    hits = index.local.answer(Queries(vectors, tokens, mask=mask), SearchRequest(top=4, mode=mode, **few))
     reply = rig(shards=shards).client.post(
         "/v1/search", json={"id": "i0009", "top": 4, "mode": mode, **few, **asked}
     )
@@ -184,7 +187,7 @@ def test_an_item_its_image_and_the_places_of_its_tokens(rig: Rigs, index: Index)
         small = client.get(item["image"], params={"size": 16})
         assert max(Image.open(io.BytesIO(small.content)).size) == 16
         where = client.get(item["image"].replace("/image", "/tokens")).json()["where"]
-        np.testing.assert_allclose(where["places"], index.places(index.image(id), "gallery"))
+        np.testing.assert_allclose(where["places"], index.local.places(index.image(id), "gallery"))
     lost = client.get("/v1/items/i0007/image")
     assert (lost.status_code, "tape is lost" in lost.json()["detail"]) == (422, True)
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from crater_ray.config import ClusterTable, Job, NeighboursTable
+from crater_ray.config import ClusterTable, Job
 from crater_ray.errors import StorageFull
 from crater_ray.index.gc import collect
 from crater_ray.index.store import store_at
 from crater_ray.jobs.compact import compact
 from crater_ray.jobs.index import run
 from crater_ray.jobs.journal import Journal
+from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 
 STEP = 1 if int(os.environ.get("CRATER_RAY_CHAOS_SEEDS", "1")) > 1 else 5  # `make chaos` takes every page
@@ -170,13 +171,13 @@ def test_no_space_left_for_the_journal(disk: Disk) -> None:
 def test_no_space_left_for_a_neighbour_table(disk: Disk, clean: Path, ray_cluster: str) -> None:
     from crater_ray.jobs import neighbours
 
-    table, out = NeighboursTable(top=5, candidates=12), disk.path / "neighbours.parquet"
+    request, out = SearchRequest(top=5, candidates=12), disk.path / "neighbours.parquet"
     for pages in (1, 2):  # none is left for the piece of a worker, or for the table
         disk.make(size=str(pages * 4096))
         (disk.path / "ballast").write_bytes(bytes(4096))
         with pytest.raises(StorageFull) as error:
-            neighbours.run(clean, table, out, ClusterTable(), quiet=True)
+            neighbours.run(clean, request, out, ClusterTable(), quiet=True)
         assert stage(error.value)
         assert not out.exists()
     disk.limit(size="4m")
-    assert neighbours.run(clean, table, out, ClusterTable(), quiet=True) == ITEMS * 5
+    assert neighbours.run(clean, request, out, ClusterTable(), quiet=True) == ITEMS * 5

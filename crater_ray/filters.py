@@ -1,4 +1,4 @@
-"""Filters over the items' own columns, as a mask of rows; and a column's values as JSON has them."""
+"""Filters over the items' own columns, as a mask of rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import QueryError
-from crater_ray.serve.models import Box, Column, Filter, Value
+from crater_ray.request import Box, Filter
 
 LAT, LON = "lat", "lon"
-FEW = 64  # values of a text column that are worth listing
 HIDDEN = ("uri", "stamp")  # the reader's own affair
-FIXED = ("id", "group", *HIDDEN)
 Array = np.ndarray[Any, Any]
-
-
-def own_columns(table: pa.Table) -> list[str]:
-    """The columns that the reader gave its items."""
-    return [name for name in table.column_names if name not in FIXED]
 
 
 def mask(table: pa.Table, filters: Sequence[Filter], box: Box | None) -> Array | None:
@@ -70,58 +63,14 @@ def _passes(column: pa.ChunkedArray, one: Filter) -> Array:
 
 
 def _numbers(column: pa.ChunkedArray, name: str) -> Array:
-    if not _numeric(column.type):
+    if not numeric(column.type):
         raise QueryError(f"column {name!r} holds {column.type}, not numbers; use any_of")
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)  # null: NaN
 
 
-def _numeric(kind: pa.DataType) -> bool:
+def numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _first(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def described(table: pa.Table) -> list[Column]:
-    """The items' own columns, with what they hold."""
-    return [_described(name, table.column(name)) for name in own_columns(table)]
-
-
-def _described(name: str, column: pa.ChunkedArray) -> Column:
-    if _numeric(column.type):
-        values = column.cast(pa.float64()).to_numpy()
-        values = values[np.isfinite(values)]
-        low, high = (float(values.min()), float(values.max())) if len(values) else (None, None)
-        return Column(name=name, type="number", min=low, max=high)
-    if pa.types.is_boolean(column.type):
-        return Column(name=name, type="boolean")
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        distinct = sorted(value for value in pc.unique(column).to_pylist() if value is not None)
-        return Column(name=name, type="text", values=distinct if len(distinct) <= FEW else None)
-    return Column(name=name, type="other")
-
-
-def together(first: Column, second: Column) -> Column:
-    """One column of two shards."""
-    lows = [value for value in (first.min, second.min) if value is not None]
-    highs = [value for value in (first.max, second.max) if value is not None]
-    values = None
-    if first.values is not None and second.values is not None:
-        values = sorted({*first.values, *second.values})
-    return Column(
-        name=first.name,
-        type=first.type if first.type == second.type else "other",
-        min=min(lows, default=None),
-        max=max(highs, default=None),
-        values=values if values is not None and len(values) <= FEW else None,
-    )
-
-
-def plain(value: Any) -> Value:
-    """A column's value as JSON has it: no NaN, dates and the like as text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)

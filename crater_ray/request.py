@@ -1,0 +1,145 @@
+"""How an index is searched: one frozen request, whether the CLI, Python, HTTP or a job asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self, TypedDict
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crater_ray.errors import QueryError
+from crater_ray.types import candidates_in
+
+Mode = Literal["exact", "shortlist"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+MOST_VALUES = 256  # of one filter's `any_of`
+
+
+class Filter(BaseModel):
+    """Keeps the items whose column is one of some values, or lies in a range, ends included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: Annotated[str, Field(min_length=1, max_length=128)]
+    any_of: Annotated[list[str | int | Finite], Field(min_length=1, max_length=MOST_VALUES)] | None = None
+    min: Finite | None = None
+    max: Finite | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.any_of is None) == (self.min is None and self.max is None):
+            raise ValueError("a filter is any_of, or min and max, or one of these two")
+        return self
+
+
+class Box(BaseModel):
+    """Keeps the items whose lat and lon, in degrees, lie inside; across 180° west is the greater."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    west: Annotated[float, Field(ge=-360, le=360)]
+    south: Annotated[float, Field(ge=-90, le=90)]
+    east: Annotated[float, Field(ge=-360, le=360)]
+    north: Annotated[float, Field(ge=-90, le=90)]
+
+    @model_validator(mode="after")
+    def _upright(self) -> Self:
+        if self.south > self.north:
+            raise ValueError("south lies above north")
+        return self
+
+
+def parse_filter(text: str) -> Filter:
+    """`column=a,b` or `column=min:max`, either end left out. Raises QueryError."""
+    column, equals, values = text.partition("=")
+    low, colon, high = values.partition(":")
+    try:
+        if not equals or not values.strip(":"):
+            raise ValueError("write column=value,value or column=min:max")
+        try:
+            ends = [float(end) if end else None for end in (low, high)] if colon else None
+        except ValueError:  # a text with a colon
+            ends = None
+        if ends is not None:
+            return Filter(column=column, min=ends[0], max=ends[1])
+        return Filter(column=column, any_of=[*values.split(",")])
+    except ValueError as error:
+        raise QueryError(f"filter {text!r}: {_first_line(error)}") from None
+
+
+def parse_box(text: str) -> Box:
+    """`west,south,east,north` in degrees. Raises QueryError."""
+    try:
+        west, south, east, north = (float(side) for side in text.split(","))
+        return Box(west=west, south=south, east=east, north=north)
+    except ValueError as error:
+        reason = _first_line(error) if isinstance(error, ValidationError) else "write west,south,east,north"
+        raise QueryError(f"box {text!r}: {reason}") from None
+
+
+def _first_line(error: ValueError) -> str:
+    from crater_ray.plugins.registry import in_words
+
+    return in_words(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
+
+
+class SearchOptions(TypedDict, total=False):
+    """The fields of a SearchRequest beside its query, as keywords."""
+
+    top: int
+    mode: str
+    candidates: int | None
+    expand: int
+    filters: tuple[Filter, ...]
+    box: Box | None
+    explain: bool
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What is searched for and how. Queries that are encoded already have neither image nor id here.
+
+    Raises QueryError for a number out of bounds, an unknown mode, and candidates in mode exact.
+    """
+
+    image: bytes | np.ndarray[Any, Any] | None = field(default=None, repr=False)  # or (H, W, 3) uint8
+    id: str | None = None  # an item of the index; it is not its own hit
+    top: int = 10
+    mode: str = "shortlist"  # or "exact", which scores every image
+    candidates: int | None = None  # of the shortlist, reranked; None: CANDIDATES
+    expand: int = 0  # first hits that join the query, which is then searched again
+    filters: tuple[Filter, ...] = ()
+    box: Box | None = None
+    explain: bool = False  # fill Hit.explanation
+    version: int | None = None  # of the index; None: the one that is open
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.id is not None:
+            raise QueryError("a query is one image or one id")
+        if self.top < 1 or (self.candidates is not None and self.candidates < 1):
+            raise QueryError(f"top and candidates must be 1 or more, not {self.top} and {self.candidates}")
+        if self.expand < 0:
+            raise QueryError(f"expand must be 0 or more, not {self.expand}")
+        try:
+            candidates_in(self.mode, self.candidates)
+        except ValueError as error:
+            raise QueryError(str(error)) from None
+
+    @property
+    def shortlisted(self) -> int | None:
+        """Images that are reranked, at least `top`; None in mode exact, which scores all."""
+        candidates = candidates_in(self.mode, self.candidates)
+        return None if candidates is None else max(candidates, self.top)
+
+    def described(self) -> Mapping[str, Any]:
+        """How it is searched, for answers, tables and reports."""
+        return {"mode": self.mode, "candidates": self.shortlisted, "expand": self.expand, "top": self.top}
+
+    def first_pass(self) -> SearchRequest:
+        """The search for the hits that join the query."""
+        size = self.shortlisted
+        candidates = None if size is None else max(size, self.expand)
+        return replace(self, top=self.expand, candidates=candidates, expand=0, explain=False)
