@@ -1,0 +1,74 @@
+"""A search request checks itself; filters and boxes as the command line writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crater_ray import SearchRequest
+from crater_ray.errors import QueryError
+from crater_ray.request import Box, Filter, parse_box, parse_filter
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"image": b"x", "id": "a"}, "one image or one id"),
+        ({"top": 0}, "top and candidates must be 1 or more, not 0 and None"),
+        ({"candidates": 0}, "not 10 and 0"),
+        ({"expand": -1}, "expand must be 0 or more, not -1"),
+        ({"mode": "both"}, "mode 'both' is not one of exact, shortlist"),
+        ({"mode": "exact", "candidates": 5}, "mode exact scores every image"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_when_it_is_asked(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(QueryError, match=reason):
+        SearchRequest(**options)
+
+
+def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
+    assert SearchRequest(top=300).described() == {
+        "mode": "shortlist",
+        "candidates": 300,
+        "expand": 0,
+        "top": 300,
+    }
+    first = SearchRequest(top=3, candidates=4, expand=7, explain=True).first_pass()
+    assert (first.top, first.candidates, first.expand, first.explain) == (7, 7, 0, False)
+    assert SearchRequest(mode="exact", expand=2).first_pass().shortlisted is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("body=moon,mars", Filter(column="body", any_of=["moon", "mars"])),
+        ("km=5:20", Filter(column="km", min=5, max=20)),
+        ("km=:20.5", Filter(column="km", max=20.5)),
+        ("km=5:", Filter(column="km", min=5)),
+        ("id=moon:a", Filter(column="id", any_of=["moon:a"])),
+    ],
+)
+def test_a_filter_of_the_command_line(text: str, found: Filter) -> None:
+    assert parse_filter(text) == found
+
+
+def test_a_box_of_the_command_line() -> None:
+    assert parse_box("-30,-20,30.5,20") == Box(west=-30, south=-20, east=30.5, north=20)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "reason"),
+    [
+        (parse_filter, "body", "write column=value,value or column=min:max"),
+        (parse_filter, "km=:", "write column="),
+        (parse_filter, "km=nan:", "finite"),
+        (parse_box, "1,2,3", "write west,south,east,north"),
+        (parse_box, "0,20,1,10", "south lies above north"),
+        (parse_box, "0,20,1,100", "less than or equal to 90"),
+    ],
+)
+def test_one_line_says_what_is_wrong(parse: Any, text: str, reason: str) -> None:
+    with pytest.raises(QueryError, match=reason) as told:
+        parse(text)
+    assert "\n" not in str(told.value)
