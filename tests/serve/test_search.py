@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crater_ray.request import SearchRequest
+from crater_ray.errors import QueryError
+from crater_ray.request import Filter, SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.searcher import NotHeld
@@ -258,3 +259,27 @@ def _quoted(id: str) -> str:
     from urllib.parse import quote
 
     return quote(id, safe="")
+
+
+def test_the_command_line_filters_as_http_does(
+    rig: Rigs, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from crater_ray.cli import app
+
+    for options, asked in (
+        (["--filter", "seen=1,2,30"], {"filters": [{"column": "seen", "any_of": [1, 2, 30]}]}),
+        (["--filter", "seen=:7"], {"filters": [{"column": "seen", "max": 7}]}),
+        (["--box=-180,-20,180,-10"], {"box": {"west": -180, "south": -20, "east": 180, "north": -10}}),
+    ):
+        app(
+            ["query", str(index.root), "--id", "i0009", "--top", "4", "--json", *options],
+            standalone_mode=False,
+        )
+        hits = json.loads(capsys.readouterr().out)[0]["hits"]
+        reply = rig().client.post("/v1/search", json={"id": "i0009", "top": 4, **asked})
+        assert [hit["id"] for hit in hits] == [hit["id"] for hit in reply.json()["hits"]]
+        assert hits
+    with pytest.raises(QueryError, match="no column 'colour'; there are: "):
+        index.search(SearchRequest(id="i0009", filters=(Filter(column="colour", max=1),)))
+    with pytest.raises(QueryError, match="version 1 is asked for, and version 2 is open"):
+        index.search(id="i0009", version=1)
