@@ -34,7 +34,7 @@ Every reply has `X-Request-ID`: the caller's, if it sent one. An error is a prob
 | 504 | no answer in time |
 
 An image is sent as a form: a file `image` (or `images`), and the field `request`, which is the JSON of
-`SearchRequest` without `id`, as text. [Examples](../how-to/serve.md).
+`SearchBody` without `id`, as text. [Examples](../how-to/serve.md).
 """
 
 
@@ -60,7 +60,7 @@ def markdown() -> str:
 
 def _document() -> dict[str, Any]:
     """The document of a service that answers nothing."""
-    service = cast(Any, SimpleNamespace(table=ServeTable(), metrics=None))
+    service = cast(Any, SimpleNamespace(replicas=SimpleNamespace(table=ServeTable(), metrics=None)))
     app = application(service, tokens=BearerTokens(None), change=cast(Any, None))
     return cast(dict[str, Any], TestClient(app).get("/openapi.json").json())
 
