@@ -141,8 +141,7 @@ def test_installed_it_does_a_whole_job_beside_six_broken_plugins(run: Run, tmp_p
     assert "reader my_own_disks: painted disks" in run("my-own-hello").stdout
 
     (tmp_path / "disks.toml").write_text(JOB)
-    run("index", "disks.toml")
-    found = json.loads(run("evaluate", "disks.toml", "--json").stdout)
+    found = json.loads(run("evaluate", "disks.toml", "--json").stdout)  # indexes first
     assert (found["gallery"], found["queries"], found["hit@1"]) == (24, 12, 1.0)
     run("consume", "my_own_table", "disks.toml")
     (table,) = tmp_path.rglob("my_own_table.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -14,8 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from crater_ray.cli import app
 from crater_ray.errors import UserError
 from crater_ray.plugins import registry
 from crater_ray.testing import FakeIndex, check_consumer
@@ -93,15 +94,9 @@ def test_dunes_are_reconstructed_from_retrieved_pairs(copr: Path, tmp_path: Path
     """`crater-ray index` and `crater-ray consume colmap` on 41 photographs at half size."""
     job = tmp_path / "job.toml"
     job.write_text(JOB.format(images=copr))
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     for command in (["index"], ["consume", "colmap"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "crater_ray.cli", *command, str(job)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, [*command, str(job)])
+        assert done.exit_code == 0, done.exception
     out = tmp_path / "index" / "consumed" / "colmap"
     assert done.stdout.strip() == str(out / "report.md")
     told = json.loads((out / "report.json").read_text())

@@ -25,7 +25,7 @@ from crater_ray_supscene.training.loop import work
 from crater_ray_supscene.training.run import prepared, run
 
 torch.set_num_threads(1)
-STEPS = 80
+STEPS = 48
 
 
 def start(path: Path, *extra: str) -> subprocess.Popen[str]:
