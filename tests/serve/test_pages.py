@@ -28,9 +28,9 @@ CURLS = [
     if words[0] == "curl" and any("/v1/" in word for word in words)
 ]
 BODIES = {
-    "/v1/search": models.SearchRequest,
-    "/v1/search/batch": models.BatchRequest,
-    "/v1/index/version": models.VersionRequest,
+    "/v1/search": models.SearchBody,
+    "/v1/search/batch": models.BatchBody,
+    "/v1/index/version": models.VersionBody,
 }
 
 
