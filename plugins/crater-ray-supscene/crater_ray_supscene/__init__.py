@@ -33,7 +33,7 @@ class DivladOptions(TrainedOptions):
 
 class NetvladOptions(TrainedOptions):
     clusters: int | None = Field(None, ge=1)  # 32
-    alpha: float | None = Field(None, gt=0)  # 100; of the assignment, until words are learnt
+    alpha: float | None = Field(None, gt=0)  # 100; of the assignment, until clusters are learned
     norm: Norm | None = None  # batch
 
 

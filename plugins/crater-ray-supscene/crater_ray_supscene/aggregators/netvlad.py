@@ -1,4 +1,4 @@
-"""NetVLAD: soft assignment to learnt words, residuals, intra-normalisation."""
+"""NetVLAD: soft assignment to learned clusters, residuals, intra-normalisation."""
 
 from __future__ import annotations
 
@@ -52,32 +52,32 @@ class Netvlad(Trained):
         return of_some(normalize(self.norm(vector), dim=1), tokens)[:, None]
 
     def assignment(self, tokens: Tokens) -> Tensor:
-        """(N, K, T): the share of each valid token that goes to each word; sums to one over K."""
+        """(N, K, T): the share of each valid token that each cluster gets; sums to one over K."""
         logits: Tensor = self.assign(normalize(patches_of(tokens), dim=2))
         return of_valid(logits.softmax(2), tokens).transpose(1, 2)
 
     def initialise(self, patches: NDArray[np.float32], seed: int) -> None:
-        """Words by spherical k-means over patches (n, D); the assignment so sharp that the second nearest
-        word gets a hundredth of the nearest's share on average.
+        """Clusters by spherical k-means over patches (n, D).
 
-        Raises ValueError for fewer tokens than words.
+        The assignment is so sharp that the second nearest cluster gets a hundredth of the nearest's share on
+        average. Raises ValueError for fewer tokens than clusters.
         """
         count = len(self.centres)
         if len(patches) < count:
-            raise ValueError(f"{len(patches)} tokens cannot start {count} words")
+            raise ValueError(f"{len(patches)} tokens cannot start {count} clusters")
         points = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-12)
         means = faiss.Kmeans(
             points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
         )
         means.train(np.ascontiguousarray(points, np.float32))
-        words = np.array(means.centroids, np.float32)
-        near = np.sort(points @ words.T, axis=1)
+        centroids = np.array(means.centroids, np.float32)
+        near = np.sort(points @ centroids.T, axis=1)
         gap = float((near[:, -1] - near[:, -2]).mean()) if count > 1 else 1.0
         with torch.no_grad():
-            self.centres.copy_(torch.from_numpy(words))
-        self._start(torch.from_numpy(words), -math.log(0.01) / max(gap, 1e-6))
+            self.centres.copy_(torch.from_numpy(centroids))
+        self._start(torch.from_numpy(centroids), -math.log(0.01) / max(gap, 1e-6))
 
-    def _start(self, words: Tensor, alpha: float) -> None:
+    def _start(self, centroids: Tensor, alpha: float) -> None:
         with torch.no_grad():
-            self.assign.weight.copy_(alpha * normalize(words, dim=1))
+            self.assign.weight.copy_(alpha * normalize(centroids, dim=1))
             self.assign.bias.zero_()
