@@ -14,7 +14,7 @@ import numpy as np
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError
 from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries, summarise
-from crater_ray.evaluation.own import own
+from crater_ray.evaluation.own import nothing_relevant, own
 from crater_ray.evaluation.trec import write_qrels, write_run
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
@@ -169,17 +169,8 @@ def run(
     if sheet is not None:
         _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {request.mode}")
     summary = summarise(concatenate(scores))
-    if not summary.queries and itself.queries:
-        raise ConfigError(
-            f"no query of {job.path.name} has a relevant image in {job.out} but itself: "
-            f"{itself.queries} of {len(asked)} queries are in the gallery; name another reader in [queries], "
-            "or give several images a group"
-        )
     if not summary.queries:
-        raise ConfigError(
-            f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
-            "do not meet; are they of the same catalogue?"
-        )
+        raise nothing_relevant(job, itself.queries, len(asked))
     return EvaluationReport(
         request.mode,
         deep,

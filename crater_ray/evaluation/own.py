@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from crater_ray.errors import QueryError
+from crater_ray.config import Job
+from crater_ray.errors import ConfigError, QueryError
 from crater_ray.evaluation.encoded import Cached
 from crater_ray.retrieve import Index
 
@@ -75,6 +76,20 @@ def own(gallery: Index, queries: Index, together: int = 64) -> Own:
             namesakes += namesake >= 0 and namesake not in found
             rows.append(np.array(sorted(found), np.int64))
     return Own(rows, namesakes)
+
+
+def nothing_relevant(job: Job, own: int, queries: int) -> ConfigError:
+    """The error of a job in which no query has a relevant image; `own` of them have only themselves."""
+    if own:
+        return ConfigError(
+            f"no query of {job.path.name} has a relevant image in {job.out} but itself: {own} of "
+            f"{queries} queries are in the gallery; name another reader in [queries], "
+            "or give several images a group"
+        )
+    return ConfigError(
+        f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
+        "do not meet; are they of the same catalogue?"
+    )
 
 
 def _vectors(index: Index, rows: Array) -> Array:

@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from crater_ray.config import BackboneTable, Job, ReaderTable, RerankTable, ShortlistTable
 from crater_ray.encode.device import named
 from crater_ray.errors import ConfigError, UserError
-from crater_ray.evaluation.encoded import encoded, token_keys
-from crater_ray.evaluation.metrics import interval, summarise
-from crater_ray.evaluation.own import own_places
+from crater_ray.evaluation.encoded import token_keys
 from crater_ray.jobs.cluster import cluster
-from crater_ray.plugins import PluginRef, Reader, registry
+from crater_ray.plugins import registry
 from crater_ray_craterbench.backbones_report import write
 from crater_ray_craterbench.ledger import Ledger, check_folder
-from crater_ray_craterbench.measure import Suite, check_relevant, measure
+from crater_ray_craterbench.measure import measure, suite_of
 from crater_ray_craterbench.paper import Backbone, Pooling, rows
 from crater_ray_craterbench.sweep import Configuration, digest
 
@@ -161,38 +157,20 @@ def _poolings(
     del backbone
     names = [name for name in POOLINGS if name != "cls" or shape.cls]
     listed = [digest(token_keys(job, ref, weights)) for ref in (job.reader_ref(), job.queries_ref())]
-    ids = [set(_ids(ref)) for ref in (job.reader_ref(), job.queries_ref())]
-    own = ["own"] if ids[0] & ids[1] else []  # left out of their own rankings: not so before
-    keys = {name: Configuration(name).key(*listed, queries, *own) for name in names}
+    keys = {name: Configuration(name).key(*listed, queries) for name in names}
     if not all(key in ledger.results for key in keys.values()):
-        gallery, asked = encoded(job, quiet=quiet)
-        itself = own_places(gallery, asked)
-        suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
-        places = np.arange(len(asked.items))
-        if queries is not None and queries < len(places):
-            places = np.unique(np.linspace(0, len(places) - 1, queries).round().astype(np.int64))
-        check_relevant(job, suite, places)
+        suite, places = suite_of(job, queries, device, quiet)
         clusters = [item.group for item in suite.asked(places)]
         for name, key in keys.items():
             found = measure(suite, [Configuration(name)], places)[0]
-            summary, bounds = summarise(found.scores), interval(found.scores["image_ap"], clusters=clusters)
-            told = {
+            row = {
                 "backbone": one.name,
                 "pooling": name,
                 "parameters": one.row.parameters if one.row else size,
-                "dim": found.dim,
-                "gallery": len(gallery.items),
-                "queries": summary.queries,
-                **summary.means,
-                "low": bounds.low,
-                "high": bounds.high,
+                "gallery": len(suite.gallery.items),
+                **found.row(clusters),
             }
-            ledger.add(key, told, found.scores["image_ap"])
+            ledger.add(key, row, found.scores["image_ap"])
     if one.table.cache is None:
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes of tokens, whose results are kept
     return {name: ledger.results[key] for name, key in keys.items()}
-
-
-def _ids(ref: PluginRef) -> Iterator[str]:
-    reader: Reader = registry().build(ref)
-    return (item.id for part in reader.parts() for item in reader.read(part))

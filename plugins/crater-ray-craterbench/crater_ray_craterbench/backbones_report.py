@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from crater_ray.config import Job
 from crater_ray.files import write_whole
 from crater_ray_craterbench import figures
 from crater_ray_craterbench.paper import Backbone
-from crater_ray_craterbench.tokens_report import NONE, table
+from crater_ray_craterbench.tokens_report import NONE, as_csv, table
 
 Result = dict[str, Any]
 COLUMNS = (
@@ -36,7 +34,8 @@ def write(
     folder = root / "bench"
     markdown, listed, picture = (folder / name for name in ("backbones.md", "backbones.csv", "size_map.png"))
     write_whole(markdown, _markdown(job, results, rows, missing, poolings).encode())
-    write_whole(listed, _csv(results).encode())
+    rows_found = (result for found in results.values() for result in found.values())
+    write_whole(listed, as_csv(COLUMNS, rows_found).encode())
     if not results:
         return markdown, listed
     return markdown, listed, figures.save(root, picture, _figure(job, results))
@@ -82,14 +81,6 @@ def _markdown(
     if missing:
         pages.append("## Not run here\n\n" + "\n".join(f"- {name}: {why}" for name, why in missing.items()))
     return "\n\n".join(pages) + "\n"
-
-
-def _csv(results: Mapping[str, Mapping[str, Result]]) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(result for found in results.values() for result in found.values())
-    return file.getvalue()
 
 
 def _figure(job: Job, results: Mapping[str, Mapping[str, Result]]) -> Any:

@@ -12,9 +12,16 @@ from typing import Any
 import numpy as np
 
 from crater_ray.config import Job
-from crater_ray.errors import ConfigError
-from crater_ray.evaluation.encoded import Cached
-from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries
+from crater_ray.evaluation.encoded import Cached, encoded
+from crater_ray.evaluation.metrics import (
+    concatenate,
+    group_codes,
+    interval,
+    relevance,
+    score_queries,
+    summarise,
+)
+from crater_ray.evaluation.own import nothing_relevant, own_places
 from crater_ray.plugins import PluginRef, registry
 from crater_ray.types import Item, Side, Tokens
 from crater_ray_craterbench.sweep import Configuration
@@ -34,6 +41,14 @@ class Measured:
     dim: int
     bytes_per_image: int  # of every stage
 
+    def row(self, clusters: Sequence[str]) -> dict[str, Any]:
+        """Its columns in a table. clusters: the group of each query, drawn together by the bootstrap."""
+        summary = summarise(self.scores)
+        bounds = interval(self.scores["image_ap"], clusters=clusters)
+        kept = {"k": self.k, "query_k": self.query_k, "dim": self.dim, "bytes": self.bytes_per_image}
+        counts = {"queries": summary.queries, "excluded": summary.excluded}
+        return {**kept, **counts, **summary.means, "low": bounds.low, "high": bounds.high}
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -51,6 +66,27 @@ class Suite:
         return [self.queries.items[place] for place in places]
 
 
+def suite_of(job: Job, count: int | None, device: str, quiet: bool) -> tuple[Suite, Array]:
+    """A job's gallery and queries, encoded where they are not yet, and the places of `count` queries.
+
+    Raises ConfigError when no query has a relevant image but itself, and as the index job.
+    """
+    gallery, asked = encoded(job, quiet=quiet)
+    itself = own_places(gallery, asked)
+    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
+    places = spaced(np.arange(len(asked.items)), count)
+    check_relevant(job, suite, places)
+    return suite, places
+
+
+def spaced(places: Array, count: int | None) -> Array:
+    """`count` of the places, evenly spaced; all where there are no more."""
+    if count is None or count >= len(places):
+        return places
+    chosen: Array = places[np.unique(np.linspace(0, len(places) - 1, count).round().astype(np.int64))]
+    return chosen
+
+
 def check_relevant(job: Job, suite: Suite, places: Array) -> None:
     """Raises ConfigError where no query at `places` has a relevant image but itself."""
     members = Counter(item.group for item in suite.gallery.items)
@@ -62,16 +98,7 @@ def check_relevant(job: Job, suite: Suite, places: Array) -> None:
         if others > sum(suite.gallery.items[row].group in groups for row in own):
             return
         alone += others > 0
-    if alone:
-        raise ConfigError(
-            f"no query of {job.path.name} has a relevant image in {job.out} but itself: {alone} of "
-            f"{len(places)} queries are in the gallery; name another reader in [queries], "
-            "or give several images a group"
-        )
-    raise ConfigError(
-        f"no query of {job.path.name} has a relevant image in {job.out}: the groups of its two readers "
-        "do not meet; are they of the same catalogue?"
-    )
+    raise nothing_relevant(job, alone, len(places))
 
 
 def measure(suite: Suite, members: Sequence[Configuration], places: Array) -> list[Measured]:

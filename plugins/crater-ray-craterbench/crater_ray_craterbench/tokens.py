@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,10 @@ from rich.progress import track
 from crater_ray.config import ClusterTable, Job
 from crater_ray.encode.device import named
 from crater_ray.errors import UserError
-from crater_ray.evaluation.encoded import encoded
-from crater_ray.evaluation.metrics import interval, summarise
-from crater_ray.evaluation.own import own_places
 from crater_ray_craterbench import figures
 from crater_ray_craterbench import tokens_report as tables
 from crater_ray_craterbench.ledger import Ledger, check_folder
-from crater_ray_craterbench.measure import Measured, Suite, check_relevant, measure, rate
+from crater_ray_craterbench.measure import measure, rate, spaced, suite_of
 from crater_ray_craterbench.results import Bench
 from crater_ray_craterbench.sweep import FEW, Configuration, choices, sweep, together, unique, work
 
@@ -73,21 +71,17 @@ def run(
     job.queries_ref()  # said before any work
     named(device)
     check_folder(job.out)
-    gallery, asked = encoded(job, quiet=quiet)
-    itself = own_places(gallery, asked)
-    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
-    places = _spaced(np.arange(len(asked.items)), queries)
-    check_relevant(job, suite, places)
-    if itself:
+    suite, places = suite_of(job, queries, device, quiet)
+    if suite.own:
         say(
-            f"{sum(map(len, itself))} images are queries and in the gallery: "
+            f"{sum(map(len, suite.own))} images are queries and in the gallery: "
             "each is left out of its own ranking"
         )
     left_out: dict[str, str] = {}
-    have = choices(gallery.shape, len(gallery.items), left_out)
+    have = choices(suite.gallery.shape, len(suite.gallery.items), left_out)
     axes = sweep(have, grid=grid, only=only)
     ledger = Ledger(job.out)
-    bench = Bench(job, suite, have, axes, places, _spaced(places, few), ledger, left_out)
+    bench = Bench(job, suite, have, axes, places, spaced(places, few), ledger, left_out)
     todo = [one for one in unique(axes) if bench.key(one) not in ledger.results]
     begin = time.monotonic()
     with _threads(job.cluster):
@@ -111,25 +105,8 @@ def _measure(bench: Bench, members: Sequence[Configuration]) -> None:
     seconds = (time.monotonic() - begin) / len(members)
     clusters = [item.group for item in bench.suite.asked(places)]
     for one, found in zip(members, results, strict=True):
-        told = _told(one, found, clusters) | {"seconds": round(seconds, 2)}
-        bench.ledger.add(bench.key(one), told, found.scores["image_ap"])
-
-
-def _told(one: Configuration, found: Measured, clusters: Sequence[str]) -> dict[str, Any]:
-    summary = summarise(found.scores)
-    bounds = interval(found.scores["image_ap"], clusters=clusters)
-    return {
-        **one.words(),
-        "k": found.k,
-        "query_k": found.query_k,
-        "dim": found.dim,
-        "bytes": found.bytes_per_image,
-        "queries": summary.queries,
-        "excluded": summary.excluded,
-        **summary.means,
-        "low": bounds.low,
-        "high": bounds.high,
-    }
+        row = {**one.words(), **found.row(clusters), "seconds": round(seconds, 2)}
+        bench.ledger.add(bench.key(one), row, found.scores["image_ap"])
 
 
 def _expected(bench: Bench, todo: Sequence[Configuration]) -> str:
@@ -143,27 +120,14 @@ def _expected(bench: Bench, todo: Sequence[Configuration]) -> str:
     )
 
 
-def _spaced(places: Array, count: int | None) -> Array:
-    """`count` of the places, evenly spaced; all where there are no more."""
-    if count is None or count >= len(places):
-        return places
-    chosen: Array = places[np.unique(np.linspace(0, len(places) - 1, count).round().astype(np.int64))]
-    return chosen
-
-
-class _threads:
+@contextmanager
+def _threads(table: ClusterTable) -> Iterator[None]:
     """Torch's threads inside: all that the job's encoders may use together."""
+    import torch
 
-    def __init__(self, table: ClusterTable) -> None:
-        self.count = max(1, (table.threads or 0) * table.encoders or os.cpu_count() or 1)
-
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.count)
-
-    def __exit__(self, *error: object) -> None:
-        import torch
-
-        torch.set_num_threads(self.before)
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (table.threads or 0) * table.encoders or os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

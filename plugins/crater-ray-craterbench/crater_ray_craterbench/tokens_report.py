@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,25 @@ def write(bench: Bench) -> tuple[Path, Path]:
     folder = bench.ledger.folder
     markdown, listed = folder / "tokens.md", folder / "tokens.csv"
     write_whole(markdown, as_markdown(bench).encode())
-    write_whole(listed, as_csv(bench).encode())
+    write_whole(listed, as_csv(COLUMNS, _rows(bench)).encode())
     return markdown, listed
 
 
-def as_csv(bench: Bench) -> str:
-    """A line a configuration and axis."""
+def as_csv(columns: Sequence[str], rows: Iterable[Result]) -> str:
+    """The columns of the rows; what else a row holds is left out."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _rows(bench: Bench) -> Iterator[Result]:
+    """One a configuration and axis."""
     for axis, members in bench.axes.items():
         for one in members:
             if (found := bench.find(one)) is not None:
-                writer.writerow({**found, "axis": axis})
-    return file.getvalue()
+                yield {**found, "axis": axis}
 
 
 def as_markdown(bench: Bench) -> str:
