@@ -15,6 +15,7 @@ import pytest
 
 from crater_ray.config import Job, load_job
 from crater_ray.evaluation import encoded as evaluation_encoded
+from crater_ray.index.store import Store
 from crater_ray.jobs import index as jobs_index
 from crater_ray.jobs import preflight as jobs_preflight
 from crater_ray.jobs.part import PartWorker
@@ -88,9 +89,12 @@ def write_job(tmp_path: Path, rig: None) -> Callable[..., Job]:
 def here(rig: None) -> Iterator[None]:
     """Index jobs compute in this process: no Ray, and so none of its seconds."""
 
-    def looked(root: Path, reader: Any, backbone: Any, shortlist: Any, rerank: Any, job: str) -> Any:
-        root.mkdir(exist_ok=True)  # Ray's nodes would look for a file in it
-        return jobs_preflight._look._function(str(root), job, reader, backbone, shortlist, rerank)
+    def looked(store: Store, reader: Any, backbone: Any, shortlist: Any, rerank: Any, job: str) -> Any:
+        store.put("tmp/preflight", b"")  # which Ray's nodes look for
+        look = jobs_preflight._look._function
+        found = look(store.url, "preflight", job, reader, backbone, shortlist, rerank)
+        store.remove("tmp/preflight")
+        return found
 
     def worked(work: Any, parts: Any, table: Any, report: Any) -> Outcome:
         worker = PartWorker(work)
