@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from crater_ray.config import Job
-from crater_ray.errors import ConfigError
 from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.evaluation.own import nothing_relevant, own
 from crater_ray.evaluation.trec import write_qrels, write_run
