@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from crater_ray.search.faiss_filter import efforts, faiss, parameters
-from crater_ray.search.ivf_lists import Floats, Lists, Mask, Places, transformed
+from crater_ray.search.faiss_index import Floats, Lists, Mask, Places, efforts, faiss, parameters, transformed
 
 DECODED: Final = (
     60  # ns that a row costs that is compared alone, and one a dimension more: measured, one core

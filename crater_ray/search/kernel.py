@@ -69,28 +69,10 @@ def score(
         return _of_tokens(chosen.of_tokens, tokens, codes, keeper, k, dim)
     compare = chosen.of_products
     assert compare is not None  # a scoring is one or the other
-    count, width = tokens.shape[:2]
-    out = torch.empty((len(codes), count))
+    out = torch.empty((len(codes), len(tokens)))
     road = _road(tokens, keeper, chosen)
-    together = max(1, COLUMNS // width)  # queries that share a GEMM
-    places = [slice(first, first + together) for first in range(0, count, together)]
-    groups = [
-        _Group(
-            place,
-            road.right.view(count, -1)[place].reshape(-1, dim).t().contiguous(),
-            road.scales[place],
-        )
-        for place in places
-    ]
-    step = _images(k, width * min(together, max(count, 1)), road)
-    buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=road.products)
-    for start, stop, left in _chunks(codes, scales, keeper, k, dim, step, road):
-        which = cache(partial(_present, codes[start:stop], k))
-        for group in groups:
-            shape = (stop - start, k, *group.scales.shape)
-            products = buffer[: math.prod(shape)]
-            road.multiply(left, group.right, products.view(left.shape[0], group.right.shape[1]))
-            out[start:stop, group.place] = compare(products.view(shape), group.scales, which)
+    for part in _products(road, codes, scales, keeper, k, dim):
+        out[part.images, part.queries] = compare(part.products, part.scales, part.which)
     scores: Floats = out.numpy().T
     return np.ascontiguousarray(scores * scales[:, 0] if road.scaled else scores)
 
@@ -127,18 +109,15 @@ def explain(
     if chosen.weights is None:
         nothing, none = np.empty(0, np.int64), np.empty(0, np.float32)
         return [Explanation(nothing, nothing, none, none)] * len(codes)
-    width = tokens.shape[1]
     road = _road(tokens, keeper, chosen)
-    columns, asked = road.right.t().contiguous(), road.scales[0] > 0
+    asked = road.scales[0] > 0
     found: list[Explanation] = []
-    for start, stop, left in _chunks(codes, scales, keeper, k, dim, _images(k, width, road), road):
-        products = torch.empty((left.shape[0], width), dtype=road.products)
-        road.multiply(left, columns, products)
-        similarities = (products * road.scales[0]).view(stop - start, k, width)
+    for part in _products(road, codes, scales, keeper, k, dim):
+        similarities = part.products[:, :, 0] * part.scales
         if road.scaled:
-            similarities *= torch.from_numpy(scales[start:stop, :1])[:, :, None]
-        there = _present(codes[start:stop], k)
-        every = similarities.new_ones((stop - start, k), dtype=torch.bool)
+            similarities *= torch.from_numpy(scales[part.images, :1])[:, :, None]
+        there = part.which()
+        every = similarities.new_ones(similarities.shape[:2], dtype=torch.bool)
         weights = chosen.weights(similarities, asked, every if there is None else there)
         found += [_explained(*image) for image in zip(similarities, weights, strict=True)]
     return found
@@ -284,12 +263,32 @@ def _present(codes: Bytes, k: int) -> Tensor | None:
     return None if there is None else torch.from_numpy(there)
 
 
-class _Group(NamedTuple):
-    """Queries that share a GEMM."""
+class _Part(NamedTuple):
+    """A chunk of n images and the B queries that share a GEMM with them."""
 
-    place: slice
-    right: Tensor  # (D, queries * Q)
-    scales: Tensor  # (queries, Q)
+    images: slice
+    queries: slice
+    products: Tensor  # (n, K, B, Q), in memory that the next part is written to
+    scales: Tensor  # (B, Q)
+    which: Callable[[], Tensor | None]  # of the images' tokens are present
+
+
+def _products(road: _Road, codes: Bytes, scales: Floats, keeper: Codec, k: int, dim: int) -> Iterator[_Part]:
+    """What all queries' tokens and all images' tokens multiply to, a GEMM at a time."""
+    count, width = road.scales.shape
+    together = max(1, COLUMNS // width)  # queries that share a GEMM
+    places = [slice(first, first + together) for first in range(0, count, together)]
+    rights = [road.right.view(count, -1)[place].reshape(-1, dim).t().contiguous() for place in places]
+    step = _images(k, width * min(together, max(count, 1)), road)
+    buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=road.products)
+    for start, stop, left in _chunks(codes, scales, keeper, k, dim, step, road):
+        which = cache(partial(_present, codes[start:stop], k))
+        for place, right in zip(places, rights, strict=True):
+            asked = road.scales[place]
+            shape = (stop - start, k, *asked.shape)
+            products = buffer[: math.prod(shape)]
+            road.multiply(left, right, products.view(left.shape[0], right.shape[1]))
+            yield _Part(slice(start, stop), place, products.view(shape), asked, which)
 
 
 class _Writable:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from crater_ray.errors import DamagedIndex
 from crater_ray.search import filtered
 from crater_ray.search.factories import FLAT, learns_from
-from crater_ray.search.faiss_filter import faiss, parameters
-from crater_ray.search.ivf_lists import Lists, lists_of
+from crater_ray.search.faiss_index import Lists, faiss, lists_of, parameters
 from crater_ray.types import CANDIDATES
 
 Vectors = NDArray[np.floating[Any]]

@@ -25,12 +25,11 @@ from ray.serve.handle import DeploymentHandle
 
 import crater_ray
 from crater_ray.index.store import store_at
-from crater_ray.serve.answers import Answer, Methods, answered, opened
 from crater_ray.serve.calls import Busy, Late
 from crater_ray.serve.deadline import end, left
 from crater_ray.serve.off_loop import off_loop
+from crater_ray.serve.replica import Answer, Methods, Turns, answered, opened
 from crater_ray.serve.settings import Settings, settings
-from crater_ray.serve.turns import Turns
 
 HANGS = 4.0  # times as long as a request may take: a call that runs for longer never ends
 TURNS = ("search", "describe", "stored", "place", "page", "summary")  # of a searcher, one at a time

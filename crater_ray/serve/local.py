@@ -17,11 +17,11 @@ from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.gate import Gate
 from crater_ray.serve.problems import Refused
+from crater_ray.serve.replica import Turns
 from crater_ray.serve.replicas import Replicas
 from crater_ray.serve.searcher import Searcher
 from crater_ray.serve.service import Pin, Service
 from crater_ray.serve.settings import LOOPBACK, Settings
-from crater_ray.serve.turns import Turns
 
 
 class Here:

@@ -15,7 +15,6 @@ from crater_ray.index.versions import Version, read
 from crater_ray.pipeline import SearchPipeline
 from crater_ray.request import Box, Filter, SearchRequest
 from crater_ray.serve.columns import together
-from crater_ray.serve.merge import MergedHit
 from crater_ray.serve.models import (
     Column,
     IndexVersion,
@@ -33,7 +32,7 @@ from crater_ray.serve.models import (
 )
 from crater_ray.serve.replicas import Replicas
 from crater_ray.serve.searcher import Detail, Page, Place, Summary
-from crater_ray.serve.sharded import ShardedSource
+from crater_ray.serve.sharded import MergedHit, ShardedSource
 
 REMEMBERED = 512  # pictures' places
 Kind = TypeVar("Kind")

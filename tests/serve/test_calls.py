@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from crater_ray.errors import DamagedIndex, QueryError
-from crater_ray.serve.answers import Answer, answered, opened
 from crater_ray.serve.calls import Busy, Fault, Late, NoAnswer, call, call_all, gathered
 from crater_ray.serve.deadline import end, left, within
 from crater_ray.serve.local import Here
+from crater_ray.serve.replica import Answer, Turns, answered, opened
 from crater_ray.serve.searcher import NotHeld
-from crater_ray.serve.turns import Turns
 
 Rigs = Callable[..., Any]
 LONG = 30.0  # seconds that are never waited for

@@ -20,8 +20,8 @@ from crater_ray.request import Box, Filter, SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search import filtered
 from crater_ray.search.codecs import codec
-from crater_ray.serve.merge import merge
 from crater_ray.serve.searcher import Searcher, ShardQuery, ShardResult
+from crater_ray.serve.sharded import merge
 from crater_ray.shard import Queries
 from crater_ray.types import Item
 

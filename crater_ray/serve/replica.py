@@ -1,16 +1,50 @@
-"""One thread that works for many callers, call after call; what nobody waits for is not begun. No Ray."""
+"""A replica's side of a call: one thread that works for many callers, and what is handed back. No Ray."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-from crater_ray.serve.calls import Late
+from crater_ray.errors import CraterRayError
+from crater_ray.serve.calls import Fault, Late
 from crater_ray.serve.deadline import end, within
+from crater_ray.serve.searcher import NotHeld
+
+logger = logging.getLogger("ray.serve")
+Methods = Mapping[str, Callable[..., Awaitable[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of one call; its error is one that a caller is told of, or a Fault."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+async def answered(methods: Methods, method: str, seconds: float, arguments: tuple[Any, ...]) -> Answer:
+    """A call whose caller waits so long, seen from the replica. Never raises but when it is cancelled."""
+    try:
+        with within(seconds):
+            return Answer(await methods[method](*arguments))
+    except (CraterRayError, NotHeld) as error:
+        return Answer(error=error)
+    except Exception as error:  # its class may not be known elsewhere, nor survive the trip
+        logger.exception("%s failed", method)
+        return Answer(error=Fault(f"{method} failed: {type(error).__name__}: {error}"))
+
+
+def opened(answer: Answer) -> Any:
+    """The value. Raises the error."""
+    if answer.error is not None:
+        raise answer.error
+    return answer.value
 
 
 class Turns:
