@@ -15,7 +15,7 @@ from crater_ray.plugins.registry import explain, registry
 from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
 from crater_ray.request import Mode, SearchRequest
-from crater_ray.types import candidates_in
+from crater_ray.types import MAX_PIXELS, candidates_in
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
@@ -64,7 +64,7 @@ class IndexTable(Table):
 
     sample: int = Field(default=500, ge=1)  # items that fits learn from
     seed: int = 0
-    max_pixels: int = Field(default=64_000_000, ge=1)  # an image with more is refused before it is decoded
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)  # an image with more is refused before it is decoded
 
 
 class ClusterTable(Table):

@@ -35,7 +35,9 @@ def build_encoder(
             f"with {recipe.backbone_digest}; use the same weights, or index again into another `out`"
         )
     one, many = here.current(recipe.shortlist), here.current(recipe.rerank)
-    encoder = _encoder(backbone, one, many, batch or recipe.batch, recipe.precision, device, threads)
+    encoder = _encoder(
+        backbone, one, many, batch or recipe.batch, recipe.precision, device, recipe.max_pixels, threads
+    )
     for role, sha in recipe.fits.items():
         fitted(encoder, role).load(read_fitted(store, sha))
     return encoder
@@ -68,14 +70,12 @@ def embed(
 
     Raises BadImage for an image that cannot be used, ConfigError when an aggregator must be fitted first.
     """
-    from crater_ray.encode.encoder import encode_one
-
     backbone: Backbone = registry().build(job.backbone_ref())
     refs = job.shortlist_ref(), job.rerank_ref()
-    encoder = _encoder(backbone, *refs, 1, job.backbone.precision, here(device), None)
+    encoder = _encoder(backbone, *refs, 1, job.backbone.precision, here(device), job.index.max_pixels)
     if learning := fitting(*refs):
         raise ConfigError(f"{', '.join(learning)} learns from a sample: index the job, then use open_index")
-    rows = [encode_one(encoder, image, max_pixels=job.index.max_pixels, side=side) for image in images]
+    rows = [encoder.encode_one(image, side) for image in images]
     if not rows:
         raise BadImage("there is no image to embed")
     return np.concatenate([row.vectors for row in rows]), np.concatenate([row.tokens for row in rows])
@@ -88,11 +88,21 @@ def _encoder(
     batch: int,
     precision: str,
     device: str,
-    threads: int | None,
+    max_pixels: int,
+    threads: int | None = None,
 ) -> Encoder:
     from crater_ray.encode.encoder import Encoder
 
     one: Aggregator = registry().build(shortlist, backbone.shape)
     many: Aggregator = registry().build(rerank, backbone.shape)
     known = cast("Precision", precision)  # checked by the encoder
-    return Encoder(backbone, one, many, batch=batch, precision=known, device=device, threads=threads)
+    return Encoder(
+        backbone,
+        one,
+        many,
+        batch=batch,
+        precision=known,
+        device=device,
+        threads=threads,
+        max_pixels=max_pixels,
+    )

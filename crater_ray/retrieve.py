@@ -18,7 +18,7 @@ from crater_ray.jobfile import told
 from crater_ray.pipeline import SearchPipeline, run_inline
 from crater_ray.plugins import Reader, registry
 from crater_ray.request import SearchOptions, SearchRequest
-from crater_ray.types import Hit, Side, TokenPair, Tokens
+from crater_ray.types import Hit, Side, TokenPair
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -195,17 +195,14 @@ class LocalSearch:
 
         Raises QueryError for an image that cannot be used.
         """
-        rows = self.encoder.rows(self._tokens(image), "query", 1)
-        if rows.bad:
-            raise QueryError(f"the query image cannot be used: {rows.bad[0]}")
-        return rows
-
-    def _tokens(self, image: bytes | Array) -> Tokens:
-        return self.encoder.tokens(self.encoder.backbone.preprocess(self.index.pixels(image))[None])
+        try:
+            return self.encoder.encode_one(image, "query")
+        except BadImage as error:
+            raise QueryError(f"the query image cannot be used: {error.message}") from None
 
     def places(self, image: Array, side: Side) -> Array | None:
         """(k, 2) where each token of an image lies, x and y in 0..1; None where the aggregator cannot say."""
-        found = self.encoder.places(self._tokens(image), side)
+        found = self.encoder.places(self.encoder.tokens_one(image), side)
         return None if found is None else found[0]
 
     def _hits(self, ranking: Ranking, tokens: Array | None) -> list[Hit]:

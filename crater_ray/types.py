@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["gallery", "query"]
+MAX_PIXELS: Final = 64_000_000  # of an image, unless a job says otherwise
 CANDIDATES: Final = 200  # of a shortlist, reranked, by default: docs/benchmarks/scale.md says why
 
 
@@ -73,6 +74,17 @@ class Tokens:
         """(N, T) bool: the patches that stand for something. One of zeros has no direction and does not."""
         there: Tensor = (self.patches != 0).any(-1)
         return there if self.valid is None else there & self.valid
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is of each image, by field."""
+        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "grid"}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Tokens:
+        """The same Tokens with `change` applied to each tensor."""
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors.items()}
+        return replace(self, **changed)
 
     @property
     def shape(self) -> TokenShape:

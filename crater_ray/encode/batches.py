@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, CraterRayError
+from crater_ray.images import pixels
 from crater_ray.types import Item
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ def batches(
 
     def ready(item: Item) -> Tensor | str:
         data = _loaded(item.uri, load, pauses)
-        return data if isinstance(data, str) else _decoded(data, preprocess, max_pixels)
+        return data if isinstance(data, str) else prepared(data, preprocess, max_pixels)
 
     queue = iter(items)
     pool = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
@@ -73,12 +73,24 @@ def batches(
             ahead.extend((item, pool.submit(ready, item)) for item in islice(queue, missing))
             if not ahead:
                 return
-            yield _collected([ahead.popleft() for _ in range(min(batch, len(ahead)))], batch, shape, pin)
+            yield _stacked([ahead.popleft() for _ in range(min(batch, len(ahead)))], batch, shape, pin)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(
+def prepared(data: bytes | Array, preprocess: Preprocess, max_pixels: int) -> Tensor | str:
+    """The model's input of one image, or why there is none."""
+    try:
+        return preprocess(pixels(data, max_pixels))
+    except BadImage as error:
+        return error.message
+    except MemoryError:  # the machine's trouble, not the image's
+        raise
+    except Exception as error:  # decoders fail in many ways; the text goes with the skipped image
+        return f"{type(error).__name__} while decoding: {error}"
+
+
+def _stacked(
     ready: list[tuple[Item, Future[Tensor | str]]], batch: int, shape: tuple[int, ...], pin: bool
 ) -> Batch:
     images = torch.zeros((batch, *shape), pin_memory=pin)
@@ -109,15 +121,3 @@ def _loaded(uri: str, load: Load, pauses: Sequence[float]) -> bytes | Array | st
                 raise
             time.sleep(pause)
     raise AssertionError("unreachable")
-
-
-def _decoded(data: bytes | Array, preprocess: Preprocess, max_pixels: int) -> Tensor | str:
-    """The model's input, or why there is none."""
-    try:
-        return preprocess(pixels(data, max_pixels))
-    except BadImage as error:
-        return error.message
-    except MemoryError:  # the machine's trouble, not the image's
-        raise
-    except Exception as error:  # decoders fail in many ways; the text goes with the quarantined image
-        return f"{type(error).__name__} while decoding: {error}"

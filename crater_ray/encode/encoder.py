@@ -1,27 +1,31 @@
-"""Batches to Tokens to rows: the one road that gallery images, queries and cached tokens all take."""
+"""Images to rows: prepare, tokens, rows. The index job, fits, queries and the service all take these steps.
+
+A job decodes in threads (`batches`) and may keep Tokens in a cache; a query goes through `encode`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from crater_ray.encode.batches import prepared
 from crater_ray.encode.device import Aside, exact, guarded, to_host, whole_or_halves
-from crater_ray.encode.pixels import pixels
 from crater_ray.errors import BadImage, PluginError
 from crater_ray.plugins import Aggregator, Backbone, Located
 from crater_ray.precision import Precision, in_bfloat16
-from crater_ray.types import Side, Tokens
+from crater_ray.types import MAX_PIXELS, Side, Tokens
 
 Array = np.ndarray[Any, Any]
 LARGEST = torch.finfo(torch.float16).max
+NONE: Mapping[int, str] = {}
 TOLERANCE = 1e-3  # of a row's length
-FIELDS = ("patches", "cls", "attention", "attention_column", "valid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Encoder:
         precision: Precision = "bf16",
         device: str = "cpu",
         threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, not {batch}")
@@ -60,6 +65,7 @@ class Encoder:
             torch.set_num_threads(threads)
         self.batch = batch
         self.precision = precision
+        self.max_pixels = max_pixels
         self.device = torch.device(device)
         self.halved = 0  # times that memory did not hold a batch, so that it was computed in halves
         if self.device.type == "cuda":
@@ -69,6 +75,31 @@ class Encoder:
             self.shortlist: Aggregator = on_device(shortlist, self.device)
             self.rerank: Aggregator = on_device(rerank, self.device)
             self._aside = Aside(self.device)
+
+    def prepare(self, image: bytes | Array, max_pixels: int | None = None) -> Tensor | str:
+        """(3, S, S) of a file or of pixels, or why the image cannot be used. Thread-safe."""
+        return prepared(image, self.backbone.preprocess, max_pixels or self.max_pixels)
+
+    def encode(self, images: Sequence[Tensor], side: Side) -> tuple[Rows, Tokens]:
+        """The rows and Tokens of prepared images, in a batch of just their number."""
+        sized = copy(self)
+        sized.batch = len(images)
+        tokens = sized.tokens(torch.stack(list(images)))
+        return sized.rows(tokens, side, len(images)), tokens
+
+    def encode_one(self, image: bytes | Array, side: Side) -> Rows:
+        """The rows of one image. Raises BadImage for one that cannot be used."""
+        rows = self.rows(self.tokens_one(image), side, 1)
+        if rows.bad:
+            raise BadImage(rows.bad[0])
+        return rows
+
+    def tokens_one(self, image: bytes | Array) -> Tokens:
+        """The Tokens of one image. Raises BadImage for one that cannot be decoded."""
+        ready = self.prepare(image)
+        if isinstance(ready, str):
+            raise BadImage(ready)
+        return self.tokens(ready[None])
 
     def tokens(self, images: Tensor) -> Tokens:
         """(n, 3, S, S) -> Tokens of `batch` images, padded with zeros where n is less.
@@ -82,7 +113,7 @@ class Encoder:
         with guarded(self.device), torch.inference_mode():
             return whole_or_halves(
                 lambda first, stop: self._forward(images[first:stop]),
-                _joined,
+                joined,
                 self.batch,
                 self.device,
                 self._halves,
@@ -113,11 +144,13 @@ class Encoder:
     @contextmanager
     def aside(self, mark: Any, tokens: Tokens) -> Iterator[None]:
         """For a second thread, which may call `rows` and `to_cache` inside while this one calls `tokens`."""
-        with guarded(self.device), self._aside.after(mark, list(_tensors(tokens).values())):
+        with guarded(self.device), self._aside.after(mark, list(tokens.tensors.values())):
             yield
 
-    def rows(self, tokens: Tokens, side: Side, n: int) -> Rows:
+    def rows(self, tokens: Tokens, side: Side, n: int, bad: Mapping[int, str] = NONE) -> Rows:
         """The first n images of `tokens` as rows; an image with a number that is not finite is bad.
+
+        `bad` are images that could not be prepared.
 
         Raises PluginError when an aggregator breaks its promise, naming it.
         """
@@ -130,12 +163,12 @@ class Encoder:
             _check_lengths(self.rerank, "rerank", kept[good])
             clean = [torch.where(good[:, None, None], array, 0.0) for array in (vectors, kept)]
             vectors, kept, good, finite = to_host([*clean, good, finite])
-        bad = {
+        wrong = {
             slot: "the aggregator gave NaN" if finite[slot] else "the backbone gave NaN"
             for slot in range(n)
             if not good[slot]
         }
-        return Rows(vectors.numpy().astype(np.float16), kept.numpy(), bad)
+        return Rows(vectors.numpy().astype(np.float16), kept.numpy(), {**wrong, **bad})
 
     def places(self, tokens: Tokens, side: Side) -> Array | None:
         """(N, k, 2) where rerank vectors lie in their images, x and y in 0..1; None where that is unknown."""
@@ -148,7 +181,7 @@ class Encoder:
 
     def to_cache(self, tokens: Tokens, n: int) -> dict[str, Array]:
         """Of the first n images: patches float16, valid bool, the rest float32; what the backbone gives."""
-        found = {name: getattr(tokens, name) for name in FIELDS if getattr(tokens, name) is not None}
+        found = tokens.tensors
         with guarded(self.device):
             copies = to_host([tensor[:n] for tensor in found.values()])
         arrays = {name: copy.numpy() for name, copy in zip(found, copies, strict=True)}
@@ -159,19 +192,16 @@ class Encoder:
 
         Raises ValueError for more than `batch`.
         """
-        found = {}
-        for name in FIELDS:
-            if name in arrays:
-                kept = torch.from_numpy(np.array(arrays[name], bool if name == "valid" else np.float32))
-                with guarded(self.device):
-                    found[name] = _padded(kept, self.batch).to(self.device)
-        return Tokens(found.pop("patches"), grid, **found)
+        with guarded(self.device):
+            return tokens_of(arrays, grid).map(lambda kept: _padded(kept, self.batch).to(self.device))
 
     def _aggregated(self, aggregator: Aggregator, role: str, tokens: Tokens, side: Side, n: int) -> Tensor:
         """(n, k, dim) float32, checked."""
         images = tokens.patches.shape[0]
         output = whole_or_halves(
-            lambda first, stop: aggregator(_sliced(tokens, first, stop), side),
+            lambda first, stop: aggregator(
+                tokens if stop - first == images else tokens.map(lambda tensor: tensor[first:stop]), side
+            ),
             lambda parts: torch.cat(list(parts)),
             images,
             self.device,
@@ -186,37 +216,25 @@ class Encoder:
         return output[:n].float()
 
 
-def encode_one(encoder: Encoder, image: bytes | Array, *, max_pixels: int, side: Side = "query") -> Rows:
-    """One image's rows (n = 1). Raises BadImage for one that cannot be used."""
-    ready = encoder.backbone.preprocess(pixels(image, max_pixels))
-    rows = encoder.rows(encoder.tokens(ready[None]), side, 1)
-    if rows.bad:
-        raise BadImage(rows.bad[0])
-    return rows
-
-
 def on_device(built: Any, device: torch.device | str) -> Any:
     """On the device and in evaluation mode, where it is a module."""
     return built.to(device).eval() if isinstance(built, torch.nn.Module) else built
 
 
-def _sliced(tokens: Tokens, first: int, stop: int) -> Tokens:
-    """Those images; the very same Tokens where that is all of them."""
-    if (first, stop) == (0, len(tokens.patches)):
-        return tokens
-    return replace(tokens, **{name: tensor[first:stop] for name, tensor in _tensors(tokens).items()})
+def tokens_of(arrays: Mapping[str, Array], grid: tuple[int, int]) -> Tokens:
+    """Tokens of arrays as a cache keeps them: valid is bool, the rest become float32."""
+    found = {
+        name: torch.from_numpy(np.array(array, bool if name == "valid" else np.float32))
+        for name, array in arrays.items()
+    }
+    return Tokens(found.pop("patches"), grid, **found)
 
 
-def _joined(parts: Sequence[Tokens]) -> Tokens:
-    every = [_tensors(part) for part in parts]
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """One batch of several."""
+    every = [part.tensors for part in parts]
     whole: dict[str, Any] = {name: torch.cat([part[name] for part in every]) for name in every[0]}
     return replace(parts[0], **whole)
-
-
-def _tensors(tokens: Tokens) -> dict[str, Any]:
-    """All that it has an image of."""
-    found = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _padded(tensor: Tensor, batch: int) -> Tensor:
@@ -240,8 +258,8 @@ def _float(tensor: Tensor | None) -> Tensor | None:
 
 def _finite(tokens: Tokens) -> Tensor:
     """(N,) bool."""
-    found = [getattr(tokens, name) for name in FIELDS if getattr(tokens, name) is not None]
-    return torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in found]).all(0)
+    every = [tensor.isfinite().flatten(1).all(1) for tensor in tokens.tensors.values()]
+    return torch.stack(every).all(0)
 
 
 def _check_lengths(aggregator: Aggregator, role: str, rows: Tensor) -> None:

@@ -16,7 +16,7 @@ from crater_ray.index.token_cache import CachedTokens, TokenCache, token_key
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.cluster import cluster
 from crater_ray.jobs.fit import sampled
-from crater_ray.jobs.part import TOKEN_FIELDS, cache_key
+from crater_ray.jobs.part import cache_key
 from crater_ray.plugins import PluginRef, Reader, registry
 from crater_ray.types import Item, Side, Tokens, TokenShape
 
@@ -50,7 +50,7 @@ class Cached:
 
         Raises DamagedIndex for a part that does not match its checksum.
         """
-        import torch
+        from crater_ray.encode.encoder import tokens_of
 
         chosen = np.ones(len(self.items), np.bool_)
         if wanted is not None:
@@ -66,15 +66,8 @@ class Cached:
                     span = slice(rows.first, rows.first + len(rows.ids))
                     take = np.flatnonzero(good[span] & chosen[place[span]])
                     if len(take):
-                        found = {name: getattr(rows, name) for name in TOKEN_FIELDS}
-                        tensors = {
-                            name: torch.from_numpy(
-                                np.asarray(array[take], bool if name == "valid" else np.float32)
-                            )
-                            for name, array in found.items()
-                            if array is not None
-                        }
-                        yield place[span][take], Tokens(grid=part.shape.grid, **tensors)
+                        found = {name: array[take] for name, array in rows.arrays.items()}
+                        yield place[span][take], tokens_of(found, part.shape.grid)
             start = stop
 
 

@@ -65,11 +65,7 @@ class TokenRows:
 
     first: int
     ids: tuple[str, ...]
-    patches: Array  # (n, T, D) float16
-    cls: Array | None  # (n, D) float32
-    attention: Array | None  # (n, H, T) float32
-    attention_column: Array | None  # (n, H, T) float32
-    valid: Array | None  # (n, T) bool
+    arrays: Mapping[str, Array]  # what the backbone gave, by the names and types of the files
     bad: Mapping[int, str]  # row in this stretch -> why its image could not be used; its tokens are zeros
 
 
@@ -102,16 +98,7 @@ class CachedTokens:
             for name, array in rows.items():
                 hashes[name].update(np.ascontiguousarray(array).view(np.uint8).data)
             bad = {row - first: reason for row, reason in self.bad.items() if first <= row < stop}
-            yield TokenRows(
-                first,
-                self.ids[first:stop],
-                rows["patches"],
-                rows.get("cls"),
-                rows.get("attention"),
-                rows.get("attention_column"),
-                rows.get("valid"),
-                bad,
-            )
+            yield TokenRows(first, self.ids[first:stop], rows, bad)
         for name, told in self.files.items():
             if hashes[name].hexdigest() != told.xxh3_128:
                 raise DamagedIndex(

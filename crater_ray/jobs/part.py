@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from crater_ray.encode.encoder import Encoder
     from crater_ray.search.codecs import Codec
 
-TOKEN_FIELDS = ("patches", "cls", "attention", "attention_column", "valid")
 KILLS = 2  # an image that takes its worker down this often is left out
 BEHIND = 2  # batches that are aggregated and written while a GPU computes the next
 
@@ -185,9 +185,8 @@ class PartWorker:
         there = cache.find(key)
         if there is not None:
             for rows in there.batches(recipe.batch):
-                arrays = {name: array for name in TOKEN_FIELDS if (array := getattr(rows, name)) is not None}
                 batch = items[rows.first : rows.first + len(rows.ids)]
-                tokens = encoder.from_cache(arrays, there.shape.grid)
+                tokens = encoder.from_cache(rows.arrays, there.shape.grid)
                 yield Encoded(batch, tokens, dict(rows.bad), encoder.mark())
             return
         with ExitStack() as stack:
@@ -218,11 +217,10 @@ class PartWorker:
                     bad=encoded.bad,
                     **encoder.to_cache(encoded.tokens, len(items)),
                 )
-            rows = encoder.rows(encoded.tokens, self.work.recipe.side, len(items))
-        bad = {**rows.bad, **encoded.bad}
-        for slot, reason in sorted(bad.items()):
+            rows = encoder.rows(encoded.tokens, self.work.recipe.side, len(items), encoded.bad)
+        for slot, reason in sorted(rows.bad.items()):
             writer.skip(items[slot].id, reason)
-        good = [slot for slot in range(len(items)) if slot not in bad]
+        good = [slot for slot in range(len(items)) if slot not in rows.bad]
         if good:
             codes, scales = self.codec.encode(rows.tokens[good])
             writer.append([items[slot] for slot in good], rows.vectors[good], codes, scales)
@@ -236,6 +234,7 @@ class PartWorker:
         With `careful`, one journalled image at a time, in the same batches for the aggregator. Raises
         DeviceError when the device or memory fails.
         """
+        from crater_ray.encode.encoder import joined
         from crater_ray.encoders import fitted
         from crater_ray.index.fitted import write_fitted
 
@@ -244,13 +243,13 @@ class PartWorker:
                 for encoded in self._fresh(items):
                     good = [slot for slot in range(len(encoded.items)) if slot not in encoded.bad]
                     if good:
-                        yield _only(encoded.tokens, good)
+                        yield encoded.tokens.map(itemgetter(good))
                     self.encoded += len(encoded.items)
                 return
             for first in range(0, len(items), self.work.recipe.batch):
                 batch = items[first : first + self.work.recipe.batch]
                 if alone := [tokens for item in batch for tokens in self._alone(item, journal)]:
-                    yield _together(alone)
+                    yield joined(alone)
 
         name = f"fit.{part_digest(role, items)}"
         with _journal(self.store, name, careful) as journal, self._guarded():
@@ -265,7 +264,7 @@ class PartWorker:
             journal.begin(item.id)
             for encoded in self._fresh([item]):
                 if not encoded.bad:
-                    yield _only(encoded.tokens, [0])
+                    yield encoded.tokens.map(itemgetter([0]))
             journal.survived(item.id)
         self.encoded += 1
 
@@ -291,27 +290,3 @@ def _journal(
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _only(tokens: Tokens, slots: list[int]) -> Tokens:
-    def pick(tensor: Any) -> Any:
-        return None if tensor is None else tensor[slots]
-
-    return Tokens(
-        pick(tokens.patches),
-        tokens.grid,
-        pick(tokens.cls),
-        pick(tokens.attention),
-        pick(tokens.attention_column),
-        pick(tokens.valid),
-    )
-
-
-def _together(batch: list[Tokens]) -> Tokens:
-    import torch
-
-    def join(name: str) -> Any:
-        arrays = [getattr(tokens, name) for tokens in batch]
-        return None if arrays[0] is None else torch.cat(arrays)
-
-    return Tokens(join("patches"), batch[0].grid, *(join(name) for name in TOKEN_FIELDS[1:]))

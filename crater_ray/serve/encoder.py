@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from crater_ray.serve.models import Grid, Places
 from crater_ray.types import Tokens
 
 if TYPE_CHECKING:
-    from crater_ray.encode.encoder import Encoder
+    pass
 
 Array = np.ndarray[Any, Any]
 READERS = 8  # versions whose readers stay open
@@ -68,17 +67,16 @@ class QueryEncoder:
         start = perf_counter()
         ready, answers = {}, dict[int, Encoded | QueryError]()
         for slot, image in enumerate(images):
-            try:
-                ready[slot] = self._one.backbone.preprocess(self._pixels(image))
-            except BadImage as error:
-                answers[slot] = QueryError(f"the query image cannot be used: {error.message}")
+            found = self._one.prepare(image, self.max_pixels)
+            if isinstance(found, str):
+                answers[slot] = QueryError(f"the query image cannot be used: {found}")
+            else:
+                ready[slot] = found
         decoded = perf_counter()
         if ready:
             with self._noted():
-                encoder = self._sized(len(ready))
-                tokens = encoder.tokens(_stacked(list(ready.values())))
-                rows = encoder.rows(tokens, "query", len(ready))
-                shown = encoder.places(tokens, "query") if any(places[slot] for slot in ready) else None
+                rows, tokens = self._one.encode(list(ready.values()), "query")
+                shown = self._one.places(tokens, "query") if any(places[slot] for slot in ready) else None
             seconds = {"decode": decoded - start, "encode": perf_counter() - decoded}
             for at, slot in enumerate(ready):
                 if at in rows.bad:
@@ -92,7 +90,7 @@ class QueryEncoder:
         """Where the gallery tokens of an item lie. Raises QueryError when its image cannot be read."""
         image = self._load(version, reader, uri)
         with self._noted():
-            tokens = self._one.tokens(self._one.backbone.preprocess(image)[None])
+            tokens = self._one.tokens_one(image)
             return _where(tokens, self._one.places(tokens, "gallery"), 0)
 
     def check_health(self) -> None:
@@ -129,19 +127,6 @@ class QueryEncoder:
         image.save(buffer, "PNG", compress_level=3)
         return buffer.getvalue()
 
-    def _sized(self, count: int) -> Encoder:
-        """The same modules for a batch of `count`: a lone image is not padded, and a few share a pass."""
-        if count == self._one.batch:
-            return self._one
-        sized = copy.copy(self._one)
-        sized.batch = count
-        return sized
-
-    def _pixels(self, image: bytes | Array) -> Array:
-        from crater_ray.images import pixels
-
-        return pixels(image, self.max_pixels)
-
     def _load(self, version: int, reader: int, uri: str) -> Array:
         from crater_ray.images import pixels
 
@@ -158,12 +143,6 @@ class QueryEncoder:
                 self._readers.pop(next(iter(self._readers)))
             self._readers[version] = [registry().build(registry().current(ref)) for ref in refs]
         return self._readers[version]
-
-
-def _stacked(images: list[Any]) -> Any:
-    import torch
-
-    return torch.stack(images)
 
 
 def _where(tokens: Tokens, shown: Array | None, at: int) -> Places:

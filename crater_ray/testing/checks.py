@@ -224,7 +224,7 @@ def _check_rows(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
     before = tokens.patches.clone()
     with torch.inference_mode():
         rows, repeated = aggregator(tokens, side), aggregator(tokens, side)
-        alone = aggregator(_only_first(tokens), side)
+        alone = aggregator(tokens.map(lambda tensor: tensor[:1]), side)
     _require(torch.equal(before, tokens.patches), f"on the {side} side it changes the Tokens it is given")
     k = aggregator.k if side == "gallery" else rows.shape[1] if rows.ndim == 3 else -1
     _require(
@@ -251,14 +251,6 @@ def _check_rows(aggregator: Aggregator, tokens: Tokens, side: Side) -> None:
             bool(((located >= 0) & (located < tokens.patches.shape[1])).all()),
             "locate names a patch that is not",
         )
-
-
-def _only_first(tokens: Tokens) -> Tokens:
-    rest = (
-        None if tensor is None else tensor[:1]
-        for tensor in (tokens.cls, tokens.attention, tokens.attention_column, tokens.valid)
-    )
-    return Tokens(tokens.patches[:1], tokens.grid, *rest)
 
 
 def check_consumer(consumer: Consumer, out: Path, index: FakeIndex | None = None) -> None:

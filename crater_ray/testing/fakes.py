@@ -19,9 +19,7 @@ from crater_ray.errors import BadImage, QueryError
 from crater_ray.images import pixels
 from crater_ray.plugins import Reader
 from crater_ray.request import SearchOptions, SearchRequest
-from crater_ray.types import Hit, Item, Tokens, TokenShape
-
-MAX_PIXELS = 64_000_000  # as a job's default
+from crater_ray.types import MAX_PIXELS, Hit, Item, Tokens, TokenShape
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ import torch
 from crater_ray.builtin.backbones.timm_model import TimmBackbone
 from crater_ray.builtin.poolings import Cls, Gem, Mean
 from crater_ray.builtin.selections import All, InstanceTokens
-from crater_ray.encode.encoder import Encoder, encode_one
+from crater_ray.encode.encoder import Encoder
 from crater_ray.errors import BadImage, CraterRayError
 from crater_ray.testing import FakeBackbone, fake_tokens
 from crater_ray.types import Tokens, TokenShape
@@ -231,13 +231,15 @@ def test_one_image_goes_the_same_road():
     backbone = FakeBackbone()
     encode = encoder(backbone)
     image = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
-    rows = encode_one(encode, image, max_pixels=10_000)
+    encode.max_pixels = 10_000
+    rows = encode.encode_one(image, "query")
     batch = encode.rows(encode.tokens(backbone.preprocess(image)[None]), "query", 1)
     assert np.array_equal(rows.tokens, batch.tokens)
     with pytest.raises(BadImage):
-        encode_one(encode, b"no image", max_pixels=10_000)
+        encode.encode_one(b"no image", "query")
+    encode.max_pixels = 100
     with pytest.raises(BadImage):
-        encode_one(encode, image, max_pixels=100)
+        encode.encode_one(image, "query")
 
 
 def test_a_module_is_put_into_evaluation_mode():

@@ -54,7 +54,7 @@ def test_tokens_come_back_in_any_batches(tmp_path, batch):
         assert part.first == seen
         assert part.ids == found.ids[seen : seen + batch]
         for name, array in given.items():
-            np.testing.assert_array_equal(getattr(part, name), array[seen : seen + batch])
+            np.testing.assert_array_equal(part.arrays[name], array[seen : seen + batch])
         assert part.bad == ({3 - seen: "truncated"} if seen <= 3 < seen + batch else {})
         seen += len(part.ids)
     assert seen == 7
@@ -67,8 +67,8 @@ def test_patches_alone(tmp_path):
         tokens.append(["a"], np.ones((1, 6, 6), np.float32))
         found = tokens.commit()
     part = next(found.batches(4))
-    assert part.patches.dtype == np.float16
-    assert part.cls is part.attention is part.attention_column is None
+    assert part.arrays["patches"].dtype == np.float16
+    assert set(part.arrays) == {"patches"}
     assert sorted(path.name for path in found.folder.iterdir()) == ["patches.bin", "tokens.json"]
 
 

@@ -28,6 +28,7 @@ from crater_ray.plugins import Registry, registry
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search.codecs import Fp16
+from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.shard import Queries
 
 pytestmark = pytest.mark.ray
@@ -229,6 +230,28 @@ def test_neighbours_are_those_of_a_search_and_never_oneself(
     for id in ("i00000", "i00039"):
         expected = [(hit.rank, hit.id) for hit in index.search(id=id, top=3, mode="exact")]
         assert [(row["rank"], row["id"]) for row in table if row["query_id"] == id] == expected
+
+
+def test_every_road_from_a_file_gives_the_indexed_rows(indexed: Job, index: Index) -> None:
+    """The index job, a query, the service and embed: the same bytes of the same image."""
+    row = index.row("i00003")
+    stored = index.vectors()[row], index.snapshot.gather(np.array([row]))
+    reader = registry().build(indexed.reader_ref())
+    uri = index.items(["uri"])["uri"][row].as_py()
+    image = reader.load(uri)
+    (served,) = QueryEncoder(indexed.out, threads=1).encode([image], [True])
+    assert not isinstance(served, QueryError)
+    encoded = index.local.encode(image)
+    vectors, tokens = embed(indexed, [image], side="query")
+    for found_vectors, found_tokens in (
+        (encoded.vectors, encoded.tokens),
+        (served.vectors[None], served.tokens[None]),
+        (vectors, tokens),
+    ):
+        assert np.array_equal(found_vectors[0], stored[0])
+        codes, scales = index.codec.encode(found_tokens)
+        assert np.array_equal(codes, stored[1][0])
+        assert np.array_equal(scales, stored[1][1])
 
 
 def test_a_consumer_gets_the_index_and_its_neighbours(indexed: Job) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -201,9 +201,7 @@ def _aggregated(
 
 def _on(tokens: Tokens, device: str) -> Tokens:
     """The same on that device."""
-    arrays = {field.name: getattr(tokens, field.name) for field in fields(tokens)}
-    moved = {name: array.to(device) for name, array in arrays.items() if hasattr(array, "to")}
-    return replace(tokens, **moved)
+    return tokens.map(lambda tensor: tensor.to(device))
 
 
 def _rows(
