@@ -89,6 +89,6 @@ def whitening(vectors: Floats, dim: int) -> dict[str, Floats]:
 
 
 def whitened(vectors: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """(n, D) -> (n, dim), not yet unit; a vector of zeros, of an image without a token, stays zeros."""
-    some = (vectors != 0).any(1, keepdim=True)
+    """(…, D) -> (…, dim), not yet unit; a vector of zeros, which stands for nothing, stays zeros."""
+    some = (vectors != 0).any(-1, keepdim=True)
     return (vectors - state["centre"]) @ state["axes"].t() * some

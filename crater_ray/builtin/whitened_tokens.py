@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from crater_ray.builtin import OfTokens
-from crater_ray.builtin.learnt import Learnt
+from crater_ray.builtin.learnt import Learnt, whitened
 from crater_ray.builtin.patches import there, unit
 from crater_ray.errors import ConfigError
 from crater_ray.plugins import Aggregator, Asymmetric, Located, registry
@@ -92,7 +92,6 @@ class WhitenedTokens:
         return inner.locate(self._whitened(tokens), side) if isinstance(inner, Located) else None
 
     def _whitened(self, tokens: Tokens) -> Tokens:
-        learnt = self._learnt.on(tokens.patches.device)
-        patches = (unit(tokens) - learnt["centre"]) @ learnt["axes"].T
+        patches = whitened(unit(tokens), self._learnt.on(tokens.patches.device))
         lengths = there(tokens).norm(dim=-1, keepdim=True)  # 0 where a patch is not present: it stays zeros
         return replace(tokens, patches=normalize(patches, dim=-1) * lengths)

@@ -49,13 +49,12 @@ def token_key(
     """xxh3_128 hex of all that the tokens of a part depend on.
 
     The reader counts with its paths, since a cache may be shared by jobs whose uris look alike; the backbone
-    without its file options, which its digest covers.
+    without its file options, which its digest covers. Releases do not count: algorithm versions do.
     """
-    made = xxhash.xxh3_128_hexdigest(
-        canonical(
-            [asdict(reader), asdict(without_paths(backbone)), backbone_digest, precision, batch, max_pixels]
-        )
-    )
+    plain = [asdict(reader), asdict(without_paths(backbone))]
+    for ref in plain:
+        del ref["module"], ref["version"]
+    made = xxhash.xxh3_128_hexdigest(canonical([*plain, backbone_digest, precision, batch, max_pixels]))
     return part_digest(made, items)
 
 

@@ -161,8 +161,8 @@ class Registry:
     def chosen(self, ref: PluginRef) -> PluginRef:
         """The PluginRef with those options alone that differ from their defaults.
 
-        For keys of caches and comparisons, which an option that a plugin gains should not upset. A key has
-        the version too, so that a default that a release changed is not mistaken for the one before.
+        For keys of caches and comparisons, which an option that a plugin gains should not upset. A release
+        that changes a default changes bytes, so it raises the algorithm version, which the key has too.
         """
         if (ref.kind, ref.name) not in self._entries:
             return ref

@@ -56,8 +56,8 @@ class PluginSpec:
 
     name: lower-case letters, digits and underscores (a command may use hyphens);
     factory: "package.module:Name", imported only where it runs;
-    algorithm_version: from 1, raised only when the same options give other bytes than before. An index
-    needs the one that made it, in any release of the package.
+    algorithm_version: from 1, raised only when the same options give other bytes than before, a changed
+    default included. An index needs the one that made it, in any release of the package.
     The other fields declare optional promises. What is built must have what its spec declares, and no more.
     Raises ValueError when a field is malformed.
     """

@@ -93,7 +93,10 @@ def test_the_key_is_of_all_the_tokens_depend_on(recipe, make):
     key = token_key(items, **same)
     moved = replace(recipe.backbone, options={"model": "vit", "weights": "/elsewhere"})
     assert token_key(items, **{**same, "backbone": moved}) == key
-    others = [token_key(items[:1], **same)]
+    newer = replace(recipe.backbone, version="9.9", module="moved"), replace(reader, version="9.9")
+    assert token_key(items, **{**same, "backbone": newer[0], "reader": newer[1]}) == key
+    raised = replace(recipe.backbone, algorithm_version=2)
+    others = [token_key(items[:1], **same), token_key(items, **{**same, "backbone": raised})]
     for name, value in {
         "reader": replace(reader, options={"root": "/b"}),
         "backbone_digest": "e",
@@ -103,7 +106,7 @@ def test_the_key_is_of_all_the_tokens_depend_on(recipe, make):
         "max_pixels": 8,
     }.items():
         others.append(token_key(items, **{**same, name: value}))
-    assert len({key, *others}) == 8
+    assert len({key, *others}) == 9
 
 
 def test_a_flipped_bit_is_found_before_anything_is_committed(tmp_path):
