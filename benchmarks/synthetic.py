@@ -295,7 +295,7 @@ def recipe_of(real: Real, out: Path, seed: int) -> Recipe:
 
 
 def recipe_of_queries(folder: Path, recipe: Recipe, gallery: Path) -> Recipe:
-    """That of an index's queries, put in force."""
+    """That of an index's queries, made current."""
     size = codec("fp16").record_bytes(recipe.k, recipe.dim)
     for sha in recipe.fits.values():
         write_fitted(store_at(folder), read_fitted(store_at(gallery), sha))

@@ -15,6 +15,7 @@ import click
 
 from crater_ray.asking import evaluate, neighbours, query
 from crater_ray.errors import CraterRayError
+from crater_ray.maintenance import compact, gc, info, parts, plan, verify
 from crater_ray.options import (
     columns,
     job_argument,
@@ -24,7 +25,6 @@ from crater_ray.options import (
 )
 from crater_ray.ray_log import kept_log
 from crater_ray.serve.cli import serve
-from crater_ray.upkeep import collect, compact, info, parts, plan, verify
 
 if TYPE_CHECKING:
     from crater_ray.config import Job
@@ -109,7 +109,9 @@ def _job(path: Path, overrides: Sequence[str]) -> Job:
 
 @app.command()
 @job_argument
-@click.option("--add", is_flag=True, help="Keep what is in force, and add what the job lists to it.")
+@click.option(
+    "--add", is_flag=True, help="Keep the current version's parts, and add what the job lists to it."
+)
 @click.option(
     "--replace", is_flag=True, help="As --add, and parts of the job take the place of others' of their name."
 )
@@ -141,7 +143,9 @@ def index(
     from crater_ray.jobs.index import run
 
     if (only or drop) and not (add or replace):
-        raise click.UsageError("--part and --drop say how what is in force changes: add --add or --replace")
+        raise click.UsageError(
+            "--part and --drop say how the current version changes: add --add or --replace"
+        )
     report = run(
         _job(job, overrides),
         mode="replace" if replace else "add" if add else "all",
@@ -183,7 +187,7 @@ def plugins(as_json: bool) -> None:
     show(rows, as_json, text)
 
 
-for command in (collect, compact, evaluate, info, neighbours, parts, plan, query, serve, verify):
+for command in (compact, evaluate, gc, info, neighbours, parts, plan, query, serve, verify):
     app.add_command(command)
 
 

@@ -62,7 +62,7 @@ class RerankTable(PluginTable):
 class IndexTable(Table):
     """[index]"""
 
-    sample: int = Field(default=500, ge=1)  # items that fits learn from
+    fit_sample: int = Field(default=500, ge=1)  # items that fits learn from
     seed: int = 0
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)  # an image with more is refused before it is decoded
 

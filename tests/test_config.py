@@ -62,7 +62,7 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
             r"unknown option 'index.sede'; did you mean 'seed'\? known: sample, seed, max_pixels$",
         ),
         ("path=/x", "unknown option 'path'"),
-        ("index.sample=0", r"index.sample: input should be greater than or equal to 1 \(got 0\)"),
+        ("index.fit_sample=0", r"index.fit_sample: input should be greater than or equal to 1 \(got 0\)"),
         ("rerank.codec=int5", r"rerank.codec: input should be 'int8', .* \(got 'int5'\)"),
         (
             "rerank.ofoptions.k=3",

@@ -109,7 +109,7 @@ def build(root: Path, reader: Craters, factory: str) -> None:
 
 
 def on_disk(root: Path) -> dict[str, int]:
-    """kind of file -> bytes, of what the version in force refers to."""
+    """kind of file -> bytes, of what the current version refers to."""
     snapshot = Snapshot(store_at(root))
     found: dict[str, int] = {"versions and segments": 0, "shortlist.faiss": 0, "fitted": 0}
     for part in snapshot.parts:

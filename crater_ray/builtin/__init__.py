@@ -184,5 +184,5 @@ COMMANDS = {  # registered so that no plugin can take one of these names unseen
     "parts": "list an index's parts, or leave some out",
     "compact": "put an index's small parts together",
     "plan": "say what an index will cost",
-    "collect": "remove old versions that nobody reads",
+    "gc": "remove old versions that nobody reads",
 }

@@ -72,7 +72,7 @@ def whitening(vectors: Floats, dim: int) -> dict[str, Floats]:
     if count <= dim:
         raise ConfigError(
             f"whitening to {dim} dimensions takes more than {dim} images, but the sample has {count}; "
-            "raise [index] sample, or ask for fewer dimensions"
+            "raise [index] fit_sample, or ask for fewer dimensions"
         )
     centre = vectors.mean(0, dtype=np.float64).astype(np.float32)
     spread = vectors - centre

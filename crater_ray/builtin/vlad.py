@@ -87,7 +87,7 @@ def vocabulary(tokens: NDArray[np.float16], clusters: int, seed: int) -> Floats:
     if len(tokens) < clusters:
         raise ConfigError(
             f"clusters is {clusters}, but the sample has {len(tokens)} tokens; "
-            "raise [index] sample, or ask for fewer"
+            "raise [index] fit_sample, or ask for fewer"
         )
     drawn = np.random.default_rng(seed).permutation(len(tokens))[: POINTS * clusters]
     points = normalize(torch.from_numpy(tokens[np.sort(drawn)]).float(), dim=-1).numpy()

@@ -1,7 +1,7 @@
-"""Packs: small parts kept as one, so that an index of many has few files. They come out as they went in.
+"""Compacted parts: small parts kept as one, so that an index of many has few files.
 
-A pack is a part like any other to whoever searches it. Its part.json names its members, whose rows follow
-one another. Growth knows members only: a pack that loses one is taken apart, byte for byte, nothing encoded.
+To a search a compacted part is like any other. Its part.json names its members, whose rows follow one
+another. Growth knows members only: where one leaves, the others are extracted, byte for byte.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from crater_ray.index.store import PARTS, Store
 from crater_ray.index.versions import Version
 from crater_ray.index.writer import PartWriter
 
-PREFIX = "pack-"
+PREFIX = "compacted-"
 Key = tuple[str, str]  # name, digest
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where the rows of a member stand."""
 
-    pack: PartEntry
+    part: PartEntry
     first: int
     member: Member
 
 
 def members(store: Store, entry: PartEntry) -> tuple[Member, ...]:
-    """Of a pack, in the order of their rows; none of a plain part. Raises DamagedIndex."""
+    """Of a compacted part, in the order of their rows; none of a plain part. Raises DamagedIndex."""
     if not entry.name.startswith(PREFIX):
         return ()
     return recorded(store, entry).members
@@ -58,9 +58,9 @@ def listing(store: Store, version: Version | None) -> dict[str, PartEntry]:
     return found
 
 
-def packed(store: Store) -> dict[Key, Place]:
-    """Where every member of the packs on the disk stands, in force or not; damaged packs left out."""
-    found: dict[Key, Place] = {}
+def locations(store: Store) -> dict[Key, Location]:
+    """Where every member of the compacted parts stands, current or not; damaged ones are passed over."""
+    found: dict[Key, Location] = {}
     for name in store.names(PARTS):
         if not name.startswith(PREFIX):
             continue
@@ -70,19 +70,19 @@ def packed(store: Store) -> dict[Key, Place]:
             continue
         first = 0
         for member in members(store, entry):
-            found[member.name, member.digest] = Place(entry, first, member)
+            found[member.name, member.digest] = Location(entry, first, member)
             first += member.rows
     return found
 
 
-def pack(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
-    """One part with the rows of all, in their order; packs among them give their members.
+def compact_parts(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
+    """One part with the rows of all, in their order; compacted parts among them give their members.
 
     They must be of one reader and have the same columns. Raises ValueError for fewer than two parts,
     DamagedIndex for a part that is not as it was written, StorageFull.
     """
     if len(parts) < 2:
-        raise ValueError(f"{len(parts)} parts make no pack")
+        raise ValueError(f"{len(parts)} parts make no compacted part")
     inside = [member for part in parts for member in members(store, part) or (_member(store, part),)]
     made_of = [recipe.digest(), [[member.name, member.digest] for member in inside]]
     digest = xxhash.xxh3_128_hexdigest(canonical(made_of))
@@ -100,16 +100,16 @@ def pack(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
     return replace(there, reader=parts[0].reader)
 
 
-def take_out(store: Store, recipe: Recipe, place: Place) -> PartEntry:
-    """A member as the part it was, in the folder it had. Raises DamagedIndex for a bad pack, StorageFull."""
-    member = place.member
+def extract(store: Store, recipe: Recipe, location: Location) -> PartEntry:
+    """A member as the part it was, in the folder it had. Raises DamagedIndex, StorageFull."""
+    member = location.member
     there = done(store, member.name, member.digest)
     if there is None:
-        opened = open_part(store, place.pack)
+        opened = open_part(store, location.part)
         check_part(opened)
         columns = own_columns(opened.schema)
         with PartWriter(store, member.name, member.digest, recipe, columns) as writer:
-            _copy(writer, opened, place.first, member.rows)
+            _copy(writer, opened, location.first, member.rows)
             _skip(writer, [member])
             there = writer.commit()
     return there
@@ -118,9 +118,10 @@ def take_out(store: Store, recipe: Recipe, place: Place) -> PartEntry:
 def settle(
     store: Store, recipe: Recipe, parts: Iterable[PartEntry], parent: Version | None
 ) -> tuple[PartEntry, ...]:
-    """Parts as a version lists them, by name: the parent's packs that still have every member, plain parts.
+    """Parts as a version lists them, by name: the parent's compacted ones that still have every member, and
+    plain ones.
 
-    Of other packs the members that are wanted are taken out. Raises DamagedIndex, StorageFull.
+    Members that are wanted of other compacted parts are extracted. Raises DamagedIndex, StorageFull.
     """
     left = {(part.name, part.digest): part for part in parts}
     settled: list[PartEntry] = []
@@ -133,11 +134,11 @@ def settle(
             for part in wanted:
                 del left[part.name, part.digest]
     absent = [part for part in left.values() if done(store, part.name, part.digest) is None]
-    places = packed(store) if absent else {}
+    where = locations(store) if absent else {}
     for part in absent:
-        place = places.get((part.name, part.digest))
-        if place is not None:  # else publish says which file is missing
-            take_out(store, recipe, place)
+        location = where.get((part.name, part.digest))
+        if location is not None:  # else publish says which file is missing
+            extract(store, recipe, location)
     return tuple(sorted([*settled, *left.values()], key=lambda part: part.name))
 
 
@@ -147,10 +148,10 @@ def own_columns(schema: pa.Schema) -> pa.Schema:
 
 
 def refuse_prefix(names: Iterable[str]) -> None:
-    """Raises ReaderError for a reader's part that is called as packs are."""
+    """Raises ReaderError for a reader's part that is called as compacted parts are."""
     taken = next((name for name in names if name.startswith(PREFIX)), None)
     if taken is not None:
-        raise ReaderError(f"the reader names a part {taken!r}; {PREFIX}… is what merged parts are called")
+        raise ReaderError(f"the reader names a part {taken!r}; {PREFIX}… is what compacted parts are called")
 
 
 def _plain(inside: Iterable[Member], reader: int) -> tuple[PartEntry, ...]:

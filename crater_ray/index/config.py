@@ -29,7 +29,7 @@ class Recipe:
 
     side: Side
     backbone: PluginRef
-    backbone_digest: str  # of the weights in force
+    backbone_digest: str  # of the current weights
     grid: tuple[int, int]  # rows, columns of patch tokens
     shortlist: PluginRef
     shortlist_m: int  # vectors an image
@@ -106,7 +106,7 @@ def _content(path: Path, option: str) -> str:
 
 
 def create_or_check(store: Store, recipe: Recipe) -> Recipe:
-    """The recipe now in force at `root`, written when `root` is new or empty.
+    """The recipe now current at `root`, written when `root` is new or empty.
 
     File options follow the latest caller, since where a file lies is not in the digest. Raises IndexMismatch
     when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.

@@ -21,7 +21,7 @@ from crater_ray.index.versions import Version, numbers, read, read_file, version
 
 COLLECTED = "collected.json"  # in versions/: the numbers there were
 GONE = ".gone"  # a version on its way out: what only it refers to is still being removed
-KEPT = 2  # the version in force, and one to go back to
+KEPT = 2  # the current version, and one to go back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def collect(store: Store, keep: int = KEPT, *, force: bool = False, dry: bool = 
     `force`) or another driver writes, DamagedIndex for a version that cannot be read.
     """
     if keep < 1:
-        raise ValueError(f"keep is {keep}; the version in force always stays")
+        raise ValueError(f"keep is {keep}; the current version always stays")
     store.as_folder("nobody can tell there who reads a version, so old ones stay")
     recipe = read_recipe(store)
     with DriverLock(store):

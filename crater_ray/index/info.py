@@ -18,14 +18,14 @@ class Line:
     digest: str
     rows: int
     skipped: int
-    bytes: int  # its share of the pack's where it stands in one
+    bytes: int  # its share of the compacted part's where it stands in one
     reader: str
-    pack: str  # "": it is a folder of its own
+    compacted: str  # "": it is a folder of its own
     segment: str  # "": it has no rows
 
 
 def inventory(store: Store, version: int | None = None) -> list[Line]:
-    """Every part of the version in force, or of the one named, by name.
+    """Every part of the current version, or of the one named, by name.
 
     Raises IndexMismatch, DamagedIndex.
     """

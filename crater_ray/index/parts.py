@@ -99,7 +99,7 @@ def done(store: Store, name: str, digest: str) -> PartEntry | None:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the parts that a pack is made of; its rows follow those of the member before."""
+    """One of the parts that a compacted part is made of; its rows follow those of the member before."""
 
     name: str
     digest: str
@@ -109,7 +109,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """part.json: rows, shapes, the Sum of every file, what was skipped, and the members of a pack."""
+    """part.json: rows, shapes, the Sum of every file, what was skipped, and a compacted part's members."""
 
     name: str
     digest: str
@@ -119,7 +119,7 @@ class Record:
     scales: int
     files: Mapping[str, Sum]
     skipped: Mapping[str, str]  # id -> reason
-    members: tuple[Member, ...] = ()  # of a pack; see packs.py
+    members: tuple[Member, ...] = ()  # of a compacted part; see compacted.py
     attempt: str = ""  # on object storage, the key that its files are below
 
     def payload(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stage one over several parts, named by what it is made of; never changed once there."""
+"""The shortlist over several parts, named by what it is made of; never changed once there."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class StageOne:
-    """How stage one is built over some parts."""
+class ShortlistSpec:
+    """How the shortlist is built over some parts."""
 
     factory: str  # a FAISS factory string
     seed: int
@@ -83,8 +83,8 @@ class StageOne:
     auto: bool = False
 
 
-def segment_key(parts: Sequence[PartEntry], how: StageOne) -> str:
-    """xxh3_128 hex of the parts in order and of how stage one is built over them."""
+def segment_key(parts: Sequence[PartEntry], how: ShortlistSpec) -> str:
+    """xxh3_128 hex of the parts in order and of how the shortlist is built over them."""
     made_of = [[[part.name, part.digest, part.rows] for part in parts], how.factory, how.seed, how.m, how.dim]
     # younger than the segments in use: what is not there stays out
     later = [how.fitted, how.quantizer, how.auto or None]
@@ -93,7 +93,9 @@ def segment_key(parts: Sequence[PartEntry], how: StageOne) -> str:
     return str(xxhash.xxh3_128_hexdigest(canonical([*made_of, *later])))
 
 
-def write_segment(store: Store, parts: Sequence[PartEntry], how: StageOne, write: Write | None = None) -> str:
+def write_segment(
+    store: Store, parts: Sequence[PartEntry], how: ShortlistSpec, write: Write | None = None
+) -> str:
     """The sha of the segment that now stands; `write(path)` makes its FAISS file, None where there is none.
 
     A whole one that stands already is kept. Raises StorageFull, and what `write` raises.

@@ -258,7 +258,7 @@ class Snapshot:
 
 
 def _pinned(store: Store, number: int | None) -> tuple[Version, Pin]:
-    """A version and what keeps it from being collected; the one in force where none is named."""
+    """A version and what keeps it from being collected; the current one where none is named."""
     while True:
         found = latest(store) if number is None else read(store, number)
         if found is None:
@@ -270,7 +270,7 @@ def _pinned(store: Store, number: int | None) -> tuple[Version, Pin]:
             return found, Pin(store, found.number)
         except VersionGone:
             if number is not None:
-                raise  # else another is in force by now
+                raise  # else another is current by now
 
 
 def owners(version: Version, segments: Sequence[Segment]) -> list[str | None]:

@@ -55,7 +55,7 @@ class Verification:
 
 
 def verify(store: Store) -> Verification:
-    """Every checksum of the version in force, the JSON of all versions, ids, row counts, leftovers.
+    """Every checksum of the current version, the JSON of all versions, ids, row counts, leftovers.
 
     Of an index on object storage every object is read again, whatever was copied before; a copy of one part
     at a time is on the disk meanwhile. Raises IndexMismatch when `root` is not an index at all.
@@ -207,7 +207,7 @@ class _Check:
         there = {(part.name, part.digest) for part in version.parts}
         gone = [part for part, digest, _ in segment.parts if (part, digest) not in there]
         if gone:
-            self.notes.append(Problem(name, f"{len(gone)} of its parts are not in force: masked"))
+            self.notes.append(Problem(name, f"{len(gone)} of its parts are not current: masked"))
         return segment.learnt
 
     def _fitted(self, sha: str) -> None:
@@ -223,7 +223,7 @@ class _Check:
                     self.notes.append(Problem(f"{inside}/{name}", "no version refers to it"))
         for name in self.store.names(VERSIONS):
             if name.endswith(GONE):
-                self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray collect` ends it"))
+                self.notes.append(Problem(f"{VERSIONS}/{name}", "half removed; `crater-ray gc` ends it"))
         tmp = [f"{TMP}/{name}" for name in self.store.names(TMP)]
         self.notes += [Problem(path, _UNFINISHED) for path in [*self.store.unfinished(), *tmp]]
 

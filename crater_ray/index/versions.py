@@ -1,4 +1,4 @@
-"""versions/<n>.json, the only commit: which parts, segments and readers are in force. The highest n is."""
+"""versions/<n>.json, the only commit: which parts, segments and readers are current. The highest n is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VersionTaken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What is in force: parts in row order, the segments over them, the readers that load their images."""
+    """What is current: parts in row order, the segments over them, the readers that load their images."""
 
     number: int  # from 1
     parent: int  # 0: none
@@ -61,7 +61,7 @@ def numbers(store: Store) -> list[int]:
 
 
 def latest(store: Store) -> Version | None:
-    """The version in force, None before the first. Raises DamagedIndex, IndexMismatch."""
+    """The current version, None before the first. Raises DamagedIndex, IndexMismatch."""
     known = numbers(store)
     return read(store, known[-1]) if known else None
 
@@ -96,7 +96,7 @@ def read_file(path: Path, number: int) -> Version:
 
 
 def publish(store: Store, version: Version) -> Version:
-    """The version, now in force.
+    """The version, now current.
 
     Raises VersionTaken when its number is not the next one or another driver had it first; ValueError for a
     part twice or a reader not listed; DamagedIndex for a part or segment not whole; ReaderError for
@@ -106,7 +106,7 @@ def publish(store: Store, version: Version) -> Version:
     known = numbers(store)
     parent = known[-1] if known else 0
     if (version.number, version.parent) != (parent + 1, parent):
-        raise VersionTaken(f"version {version.number} on {version.parent}: {parent} is in force")
+        raise VersionTaken(f"version {version.number} on {version.parent}: {parent} is current")
     payload = {"format": 1, **asdict(version)}
     if commit_id := store.commit_id():  # two drivers may say the same, and only one of them was first
         payload["attempt"] = commit_id

@@ -105,7 +105,7 @@ class PartWriter:
     def commit(self, members: Sequence[Member] = ()) -> PartEntry:
         """The finished part; another driver's, of the same bytes, when it came first. Raises StorageFull.
 
-        `members` are those of a pack, in the order of their rows.
+        `members` are those of a compacted part, in the order of their rows.
         """
         recipe = self._recipe
         vector = recipe.shortlist_m, recipe.shortlist_dim

@@ -23,7 +23,7 @@ from crater_ray.jobs.segment import asked, build, segments_for
 from crater_ray.plugins import PluginRef, Reader, registry
 
 Mode = Literal["all", "add", "replace"]  # what a job lists: the whole index, more of it, or in place of it
-Held = dict[str, tuple[PartEntry, PluginRef]]  # by name; never a pack
+Held = dict[str, tuple[PartEntry, PluginRef]]  # by name; never a compacted part
 Segments = Callable[[tuple[PartEntry, ...], Version | None], tuple[str, ...]]
 
 
@@ -50,7 +50,7 @@ def put(
     change: Callable[[Version | None, Held], tuple[Held, Collection[str]]],
     segments: Segments,
 ) -> Changed:
-    """The next version, on whatever parent is in force by then; the parent itself where nothing changes.
+    """The next version, on whatever parent is current by then; the parent itself where nothing changes.
 
     `change(parent, what it holds)` gives what is held now, and the parts that are missing.
     Raises what publish raises.
@@ -109,7 +109,7 @@ def refuse_clashes(
 ) -> None:
     """Says before anything is encoded what could not be published after.
 
-    Raises ReaderError for a part that is in force from another reader (unless `mode` is "replace") and for
+    Raises ReaderError for a part that is current, from another reader (unless `mode` is "replace") and for
     an id that other parts have.
     """
     every = held(store, version)
@@ -118,7 +118,7 @@ def refuse_clashes(
         theirs = inside[name][1]
         if mode == "add" and _source(theirs) != _source(ref):
             raise ReaderError(
-                f"part {name!r} is in force from another reader ({_told(theirs)}); say --replace to put "
+                f"part {name!r} is current, from another reader ({_told(theirs)}); say --replace to put "
                 f"this one's ({_told(ref)}) in its place, or have the reader name its parts otherwise"
             )
     check_ids([*_others(store, version, {*parts, *(every.keys() - inside.keys())}), *_listed(reader, parts)])
@@ -133,7 +133,7 @@ def without(inside: Held, drop: Sequence[str]) -> Held:
             close = get_close_matches(pattern, inside, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ReaderError(
-                f"no part in force is called {pattern!r}; {hint}`crater-ray parts list` names all"
+                f"no current part is called {pattern!r}; {hint}`crater-ray parts list` names all"
             )
         gone |= found
     return {name: part for name, part in inside.items() if name not in gone}

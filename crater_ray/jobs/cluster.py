@@ -14,7 +14,7 @@ import ray
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ConfigError
-from crater_ray.jobs.head import HeadWatch
+from crater_ray.jobs.heartbeat import Heartbeat
 from crater_ray.ray_log import ray_apart
 from crater_ray.start import start
 
@@ -46,7 +46,7 @@ def connected(address: str | None, runtime_env: dict[str, Any] | None = None) ->
         start(address, runtime_env)
         if handler not in (signal.SIG_DFL, None) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray.init puts its own there
-        watch = HeadWatch()
+        watch = Heartbeat()
         try:
             with watch:
                 yield

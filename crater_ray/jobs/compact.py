@@ -1,4 +1,4 @@
-"""An index that grew made tidy: small parts kept together, stage one built over what is in force. No Ray."""
+"""An index that grew is compacted: small parts joined, the shortlist built anew. No Ray."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from crater_ray.index.compacted import own_columns, pack
+from crater_ray.index.compacted import compact_parts, own_columns
 from crater_ray.index.config import Recipe, read_recipe
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import Part, PartEntry
@@ -16,7 +16,7 @@ from crater_ray.index.store import Store
 from crater_ray.index.versions import Version, VersionTaken, publish
 from crater_ray.jobs.segment import asked, build, like
 
-ROWS = 65_536  # of a pack at most: a row group of items.parquet
+ROWS = 65_536  # of a compacted part at most: a row group of items.parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Compacted:
     version: int
     parts: tuple[int, int]
     segments: tuple[int, int]
-    masked: int  # rows of stage one that no version needs and that are searched no more
-    stage_one: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
+    masked: int  # rows of the shortlist that no version needs and that are searched no more
+    shortlist: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
 
     def as_text(self) -> str:
         line = (
             f"version {self.version}: {self.parts[0]} parts are now {self.parts[1]}, "
-            f"and {self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows left stage one"
+            f"and {self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows dropped"
         )
-        return "\n".join([line, *(f"stage one: {told}" for told in self.stage_one if ": " in told)])
+        return "\n".join([line, *(f"shortlist: {told}" for told in self.shortlist if ": " in told)])
 
 
 def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
-    """A version of the same items: parts packed up to `rows`, stage one in as many `segments`.
+    """A version of the same items: parts joined up to `rows`, the shortlist in as many `segments`.
 
     The parent's files stay until they are collected; of an index on object storage all parts are copied here.
-    Stage one keeps its whitening, and its factory too; where a rule chose that ("auto"), it chooses again,
-    and what the lists learnt is kept where it stays.
+    The shortlist keeps its whitening, and its factory too; where a rule chose that ("auto"), it chooses
+    again, and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
     recipe = read_recipe(store)  # before a lock is left in a folder that is no index
@@ -52,7 +52,7 @@ def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
             parent = snapshot.version
             packs = (_packed(store, recipe, group) for group in _groups(snapshot, rows))
             parts = tuple(sorted(packs, key=lambda part: part.name))
-            shas, masked = _stage_one(snapshot, parts, segments)
+            shas, masked = _shortlist(snapshot, parts, segments)
             counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
             if (parts, shas) == (parent.parts, parent.segments):
                 return Compacted(parent.number, *counts, masked, _told(store, shas))
@@ -66,7 +66,7 @@ def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
             return Compacted(version.number, *counts, masked, _told(store, shas))
 
 
-def _stage_one(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tuple[tuple[str, ...], int]:
+def _shortlist(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tuple[tuple[str, ...], int]:
     """The segments of the new version, and the masked rows of the old ones; none for queries' indexes."""
     old = snapshot.segments
     masked = sum(segment.rows for segment in old) - len(snapshot) if old else 0
@@ -87,7 +87,7 @@ def _told(store: Store, shas: Sequence[str]) -> tuple[str, ...]:
 
 
 def _packed(store: Store, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:
-    return pack(store, recipe, group) if len(group) > 1 else group[0]
+    return compact_parts(store, recipe, group) if len(group) > 1 else group[0]
 
 
 def _groups(snapshot: Snapshot, rows: int) -> Iterator[list[PartEntry]]:
@@ -96,7 +96,7 @@ def _groups(snapshot: Snapshot, rows: int) -> Iterator[list[PartEntry]]:
     def kind(part: Part) -> tuple[int, str]:
         return part.entry.reader, str(own_columns(part.schema))
 
-    def place(part: Part) -> tuple[int, str, str]:  # a pack stands where its first member stood
+    def place(part: Part) -> tuple[int, str, str]:  # a compacted part stands where its first member stood
         return *kind(part), part.record.members[0].name if part.record.members else part.entry.name
 
     for _, alike in groupby(sorted(snapshot.parts, key=place), kind):

@@ -14,13 +14,13 @@ from ray.exceptions import RayError, RayTaskError
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, DeviceError, ReaderError
 from crater_ray.index.store import store_at
-from crater_ray.jobs.answers import DEATHS, by_itself, cause, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.journal import Careful, Deaths
 from crater_ray.jobs.nodes import Checked, Node, Nodes, alive
 from crater_ray.jobs.part import Work
 from crater_ray.jobs.pool import CAREFUL_AFTER, IDLE_DEATHS
 from crater_ray.jobs.progress import Counter
+from crater_ray.jobs.ray_errors import DEATHS, by_itself, cause, last_line, unable
 from crater_ray.jobs.watch import Watched
 from crater_ray.plugins import Reader, registry
 from crater_ray.types import Item

@@ -50,7 +50,7 @@ class Report:
     replaced: int = 0
     dropped: int = 0
     halved: int = 0  # batches that memory did not hold, computed in halves
-    stage_one: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
+    shortlist: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -67,7 +67,7 @@ class Report:
             "replaced": self.replaced,
             "dropped": self.dropped,
             "halved": self.halved,
-            "stage_one": list(self.stage_one),
+            "shortlist": list(self.shortlist),
             "peak_bytes": max(self.peaks, default=0),
         }
 
@@ -76,7 +76,7 @@ class Report:
             f"{self.out}: version {self.version}, {self.rows} rows in {self.parts} parts; "
             f"{self.encoded} images encoded in {self.seconds:.1f} s"
         ]
-        lines += [f"stage one: {line}" for line in self.stage_one if ": " in line]  # Flat finds all
+        lines += [f"shortlist: {line}" for line in self.shortlist if ": " in line]  # Flat finds all
         if self.deaths:
             lines.append(f"{self.deaths} worker deaths, their parts done again")
         if self.halved:
@@ -105,13 +105,13 @@ def run(
 ) -> Report:
     """Encode what the job's reader lists (its [queries] for side "query") and publish a version of it.
 
-    In mode "add" and "replace" the version also has what was in force; only the `parts` named are read then,
+    In mode "add" and "replace" the version also has what was current; only the `parts` named are read then,
     if any are, and those that match a pattern of `drop` leave.
 
     Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`) or no image at
     all could be used, ClusterError when workers only die or the cluster is lost, StorageFull, and
     IndexMismatch for an output that is busy, not an index, or made by another recipe; ReaderError for parts
-    that cannot be had, and in mode "add" and "replace" for what clashes with what is in force.
+    that cannot be had, and in mode "add" and "replace" for what clashes with the current version.
     """
     store = place_of(job, side)
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
@@ -236,7 +236,7 @@ def _fitted(store: Store, work: Work, job: Job, found: Found, side: Side, quiet:
             if side == "query":
                 _copy_fits(gallery, store, fits)
         else:
-            fits = fit(work, learning, job.cluster, job.index.sample, job.index.seed, quiet=quiet)
+            fits = fit(work, learning, job.cluster, job.index.fit_sample, job.index.seed, quiet=quiet)
         recipe = replace(recipe, fits=fits)
     return replace(work, recipe=recipes.create_or_check(store, recipe))
 
@@ -274,7 +274,7 @@ def _refuse_nothing_but_bad(store: Store, outcome: Outcome) -> None:
     if bad and not any(entry.rows for entry in entries):
         alone = [
             entry for entry in entries if part_folder(store, entry.name, entry.digest).is_dir()
-        ]  # no pack's
+        ]  # of no compacted part
         reasons = [f"{id}: {why}" for entry in alone for id, why in skipped(store, entry).items()]
         raise IncompleteJob(
             f"not one of {bad} images could be used, no version is published; {'; '.join(reasons[:1])}; mend "

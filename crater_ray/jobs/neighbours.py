@@ -16,9 +16,9 @@ import ray
 from crater_ray.config import ClusterTable
 from crater_ray.errors import UserError
 from crater_ray.files import new_folder, remove_folder, whole_file, writing
-from crater_ray.jobs.answers import answer
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
+from crater_ray.jobs.ray_errors import answer
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crater_ray.errors import ReaderError
-from crater_ray.index.compacted import Key, Place, packed
+from crater_ray.index.compacted import Key, Location, locations
 from crater_ray.index.config import Recipe, without_paths
 from crater_ray.index.parts import PartEntry, done, part_digest
 from crater_ray.index.store import Store, store_at
@@ -77,7 +77,7 @@ class PartWorker:
         self.encoded = 0  # images so far, read by the actor's other thread
         self.behind = 0 if work.device == "cpu" else BEHIND
         self._encoder: Encoder | None = None
-        self._packs: dict[Key, Place] | None = None
+        self._locations: dict[Key, Location] | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -110,7 +110,7 @@ class PartWorker:
             )
         recipe = self.work.recipe
         digest = part_digest(recipe.digest(), items)
-        there = done(self.store, part, digest) or self._packed(part, digest)
+        there = done(self.store, part, digest) or self._compacted(part, digest)
         if there is not None:
             return Done(there, 0, _peak())
         before, halved = self.encoded, self._halved
@@ -138,14 +138,14 @@ class PartWorker:
     def _halved(self) -> int:
         return self._encoder.halved if self._encoder else 0
 
-    def _packed(self, part: str, digest: str) -> PartEntry | None:
-        """The part as it stands in a pack: it is taken out when a version asks for it alone."""
-        if self._packs is None:
-            self._packs = packed(self.store)
-        place = self._packs.get((part, digest))
-        if place is None:
+    def _compacted(self, part: str, digest: str) -> PartEntry | None:
+        """The part as it stands in a compacted part: it is taken out when a version asks for it alone."""
+        if self._locations is None:
+            self._locations = locations(self.store)
+        location = self._locations.get((part, digest))
+        if location is None:
             return None
-        return PartEntry(part, digest, place.member.rows, len(place.member.skipped))
+        return PartEntry(part, digest, location.member.rows, len(location.member.skipped))
 
     def _tokens(
         self, items: list[Item], writer: PartWriter, journal: Journal | None, behind: Behind

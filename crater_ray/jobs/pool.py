@@ -19,12 +19,12 @@ from ray.exceptions import RayError, RayTaskError
 from crater_ray.config import ClusterTable
 from crater_ray.errors import ClusterError, CraterRayError, DeviceError, StorageFull, UserError
 from crater_ray.index.store import store_at
-from crater_ray.jobs.answers import DEATHS, by_itself, last_line, unable
-from crater_ray.jobs.answers import cause as inside
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.journal import Careful, Deaths
 from crater_ray.jobs.nodes import Checked, Node, Nodes, alive
 from crater_ray.jobs.part import Done, Work
+from crater_ray.jobs.ray_errors import DEATHS, by_itself, last_line, unable
+from crater_ray.jobs.ray_errors import cause as inside
 from crater_ray.jobs.watch import Watched
 
 CAREFUL_AFTER = 2  # worker deaths on a part before it runs one journalled image at a time

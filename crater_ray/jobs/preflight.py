@@ -16,9 +16,9 @@ from crater_ray.config import ClusterTable
 from crater_ray.encoders import fitting
 from crater_ray.errors import ClusterError, ConfigError, PluginError
 from crater_ray.index.store import TMP, Store, store_at
-from crater_ray.jobs.answers import DEATHS, answer, last_line, unable
 from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.nodes import Checked, roomy
+from crater_ray.jobs.ray_errors import DEATHS, answer, last_line, unable
 from crater_ray.plugins import Aggregator, Asymmetric, Backbone, PluginRef, registry
 from crater_ray.types import TokenShape
 

@@ -1,4 +1,4 @@
-"""Stage one over several parts: new segments for what the parent's do not hold.
+"""The shortlist over several parts: new segments for what the parent's do not hold.
 
 What is learnt (the whitening, and the quantizer of a FAISS index that has one) is learnt once, from a sample
 of all that is new, named by its content in fitted/ and shared by every segment after: their scores compare,
@@ -20,7 +20,7 @@ from crater_ray.errors import DamagedIndex
 from crater_ray.index.config import Recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
-from crater_ray.index.segments import AUTO, Segment, StageOne, Write, read_segment, write_segment
+from crater_ray.index.segments import AUTO, Segment, ShortlistSpec, Write, read_segment, write_segment
 from crater_ray.index.store import Store
 from crater_ray.index.versions import Version
 
@@ -124,7 +124,7 @@ def on_cluster(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -
     """As `build`, by workers: one learns, then each segment has one."""
     import ray
 
-    from crater_ray.jobs.answers import answer
+    from crater_ray.jobs.ray_errors import answer
 
     task = ray.remote(num_cpus=1, max_retries=2)
     every = tuple(part for share in parts for part in share)
@@ -168,7 +168,7 @@ def build_one(store: Store, recipe: Recipe, parts: Parts, how: How) -> str:
     from crater_ray.search.factories import FLAT
 
     flat = how.factory == FLAT  # vectors.npy is the index already
-    stage_one = StageOne(
+    spec = ShortlistSpec(
         how.factory,
         recipe.seed,
         recipe.shortlist_m,
@@ -178,7 +178,7 @@ def build_one(store: Store, recipe: Recipe, parts: Parts, how: How) -> str:
         auto=how.auto and not flat,
     )
     write = None if flat else _writer(Vectors(store, recipe, parts).compared(how.fitted), how)
-    return write_segment(store, parts, stage_one, write)
+    return write_segment(store, parts, spec, write)
 
 
 def _writer(vectors: Vectors, how: How) -> Write:

@@ -44,7 +44,7 @@ class Backbone(Protocol):
 
     @property
     def digest(self) -> str:
-        """Of the weights in force; equal on every node."""
+        """Of the current weights; equal on every node."""
 
     def preprocess(self, image: np.ndarray[Any, Any]) -> Tensor:
         """(H, W, 3) uint8 -> (3, S, S) float32. Thread-safe."""

@@ -13,7 +13,7 @@ import pytest
 
 from crater_ray.index.config import Recipe, create_or_check
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
@@ -107,7 +107,7 @@ class Maker:
         create_or_check(store_at(root), recipe)
         parts = tuple(self.part(root, recipe, name, self.items(name, n)) for name, n in sizes.items())
         write = save if faiss else None
-        how = StageOne("SQ8" if faiss else "Flat", seed=0, m=1, dim=3)
+        how = ShortlistSpec("SQ8" if faiss else "Flat", seed=0, m=1, dim=3)
         sha = write_segment(store_at(root), parts, how, write)
         return publish(store_at(root), Version(1, 0, parts, (sha,), self.readers))
 

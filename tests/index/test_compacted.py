@@ -9,7 +9,16 @@ import pytest
 
 from crater_ray.errors import DamagedIndex, ReaderError
 from crater_ray.files import remove_folder
-from crater_ray.index.compacted import PREFIX, listing, members, pack, packed, refuse_prefix, settle, take_out
+from crater_ray.index.compacted import (
+    PREFIX,
+    compact_parts,
+    extract,
+    listing,
+    locations,
+    members,
+    refuse_prefix,
+    settle,
+)
 from crater_ray.index.parts import done, part_folder
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
@@ -31,7 +40,7 @@ def folder_bytes(root, entry):
 
 def test_a_pack_has_the_rows_of_its_parts_in_their_order(tmp_path, recipe, version):
     before = Snapshot(store_at(tmp_path))
-    entry = pack(store_at(tmp_path), recipe, version.parts)
+    entry = compact_parts(store_at(tmp_path), recipe, version.parts)
     assert (entry.rows, entry.skipped) == (11, 1)
     publish(store_at(tmp_path), replace(version, number=3, parent=2, parts=(entry,), segments=()))
     after = Snapshot(store_at(tmp_path))
@@ -45,25 +54,25 @@ def test_a_pack_has_the_rows_of_its_parts_in_their_order(tmp_path, recipe, versi
 
 def test_what_is_taken_out_is_byte_for_byte_what_went_in(tmp_path, recipe, version):
     went_in = {entry.name: folder_bytes(tmp_path, entry) for entry in version.parts}
-    pack(store_at(tmp_path), recipe, version.parts)
-    places = packed(store_at(tmp_path))
+    compact_parts(store_at(tmp_path), recipe, version.parts)
+    places = locations(store_at(tmp_path))
     for entry in version.parts:
         remove_folder(part_folder(store_at(tmp_path), entry.name, entry.digest))
-        assert take_out(store_at(tmp_path), recipe, places[entry.name, entry.digest]) == entry
+        assert extract(store_at(tmp_path), recipe, places[entry.name, entry.digest]) == entry
         assert folder_bytes(tmp_path, entry) == went_in[entry.name]
 
 
 def test_a_pack_of_packs_has_the_same_members_and_the_same_name_as_one_made_at_once(
     tmp_path, recipe, version
 ):
-    half = pack(store_at(tmp_path), recipe, version.parts[:2])
-    nested = pack(store_at(tmp_path), recipe, [half, *version.parts[2:]])
-    assert nested == pack(store_at(tmp_path), recipe, version.parts)
+    half = compact_parts(store_at(tmp_path), recipe, version.parts[:2])
+    nested = compact_parts(store_at(tmp_path), recipe, [half, *version.parts[2:]])
+    assert nested == compact_parts(store_at(tmp_path), recipe, version.parts)
     assert [member.name for member in members(store_at(tmp_path), nested)] == ["a", "b", "c", "d"]
 
 
 def test_a_version_keeps_a_pack_while_every_member_is_wanted(tmp_path, recipe, version):
-    entry = pack(store_at(tmp_path), recipe, version.parts[:3])
+    entry = compact_parts(store_at(tmp_path), recipe, version.parts[:3])
     packs = publish(store_at(tmp_path), replace(version, number=3, parent=2, parts=(entry, version.parts[3])))
     plain = listing(store_at(tmp_path), packs)
     assert plain == {part.name: part for part in version.parts}
@@ -79,7 +88,7 @@ def test_a_version_keeps_a_pack_while_every_member_is_wanted(tmp_path, recipe, v
 
 
 def test_members_of_different_readers_do_not_share_a_pack(tmp_path, recipe, version):
-    entry = pack(store_at(tmp_path), recipe, version.parts)
+    entry = compact_parts(store_at(tmp_path), recipe, version.parts)
     packs = publish(store_at(tmp_path), replace(version, number=3, parent=2, parts=(entry,)))
     mixed = [replace(part, reader=number % 2) for number, part in enumerate(version.parts)]
     assert settle(store_at(tmp_path), recipe, mixed, packs) == tuple(mixed)
@@ -94,13 +103,13 @@ def test_damage_does_not_get_a_checksum_of_its_own(tmp_path, recipe, version, fi
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(DamagedIndex, match=file):
-        pack(store_at(tmp_path), recipe, version.parts)
+        compact_parts(store_at(tmp_path), recipe, version.parts)
     assert not list((tmp_path / "parts").glob(f"{PREFIX}*"))
     assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_one_part_is_no_pack_and_no_reader_may_call_a_part_so(tmp_path, recipe, version):
     with pytest.raises(ValueError, match="1 parts"):
-        pack(store_at(tmp_path), recipe, version.parts[:1])
-    with pytest.raises(ReaderError, match="pack-"):
-        refuse_prefix(["a", "pack-b"])
+        compact_parts(store_at(tmp_path), recipe, version.parts[:1])
+    with pytest.raises(ReaderError, match="compacted-"):
+        refuse_prefix(["a", "compacted-b"])

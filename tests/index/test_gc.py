@@ -16,7 +16,7 @@ from crater_ray.index import leases
 from crater_ray.index.fitted import fitted_path, write_fitted
 from crater_ray.index.gc import Collected, collect
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
@@ -29,7 +29,7 @@ def grown(tmp_path, recipe, make):
     first = make.index(tmp_path, recipe, {"a": 3, "b": 4})
     learnt = write_fitted(store_at(tmp_path), {"axes": np.eye(2)})
     c = make.part(tmp_path, recipe, "c", make.items("c", 2))
-    plain = StageOne("Flat", seed=0, m=1, dim=3)
+    plain = ShortlistSpec("Flat", seed=0, m=1, dim=3)
     both = (*first.segments, write_segment(store_at(tmp_path), (c,), replace(plain, fitted=learnt)))
     publish(store_at(tmp_path), replace(first, number=2, parent=1, parts=(*first.parts, c), segments=both))
     alone = write_segment(store_at(tmp_path), (c,), plain)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
-from crater_ray.index.compacted import members, pack, packed, take_out
+from crater_ray.index.compacted import compact_parts, extract, locations, members
 from crater_ray.index.config import create_or_check, read_recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.gc import collect
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import done, part_digest, recorded
 from crater_ray.index.s3 import Bucket
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
@@ -185,18 +185,18 @@ def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine
 
 def test_packs_are_found_and_taken_apart_on_any_machine(place, recipe, make, machine):
     version = make.index(place, recipe, SIZES)
-    whole = pack(store_at(place), recipe, version.parts)
+    whole = compact_parts(store_at(place), recipe, version.parts)
     publish(store_at(place), Version(2, 1, (whole,), (), version.readers))
     machine("there")
     assert [member.rows for member in members(store_at(place), whole)] == [5, 3, 0]
-    places = packed(store_at(place))
+    places = locations(store_at(place))
     member = version.parts[1]
     before = recorded(store_at(place), member).files
     here = Bucket(told(place))
     here.remove([key for key in here.keys("parts") if key.startswith(f"parts/{member.folder}/")])
     machine("elsewhere")
     assert done(store_at(place), *member_key(member)) is None
-    assert take_out(store_at(place), recipe, places[member_key(member)]) == member
+    assert extract(store_at(place), recipe, places[member_key(member)]) == member
     assert recorded(store_at(place), member).files == before
     assert verify(store_at(place)).problems == ()
 
@@ -208,7 +208,7 @@ def member_key(part):
 def test_only_what_is_needed_is_copied(place, recipe, make, machine):
     version = make.index(place, recipe, {"a": 5})
     part = make.part(place, recipe, "b", make.items("b", 3))
-    sha = write_segment(store_at(place), [part], StageOne("Flat", seed=0, m=1, dim=3))
+    sha = write_segment(store_at(place), [part], ShortlistSpec("Flat", seed=0, m=1, dim=3))
     publish(store_at(place), Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
     machine("searcher")
     share = Snapshot(store_at(place), segments=[sha])

@@ -18,7 +18,7 @@ from crater_ray.index import checksummed_json
 from crater_ray.index.config import create_or_check
 from crater_ray.index.fitted import fitted_path, read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.store import store_at
 from crater_ray.index.token_cache import TokenCache
 from crater_ray.index.verify import verify
@@ -165,9 +165,9 @@ def test_faiss_tells_of_a_full_disk_in_words_alone(tmp_path):
         raise RuntimeError("Error in write: write error in x: 3 != 6 (No space left on device)")
 
     with pytest.raises(StorageFull, match="no room left while writing"):
-        write_segment(store_at(tmp_path), (), StageOne("SQ8", seed=0, m=1, dim=3), write)
+        write_segment(store_at(tmp_path), (), ShortlistSpec("SQ8", seed=0, m=1, dim=3), write)
     with pytest.raises(RuntimeError, match="training"):
-        write_segment(store_at(tmp_path), (), StageOne("SQ8", seed=0, m=1, dim=3), _fails)
+        write_segment(store_at(tmp_path), (), ShortlistSpec("SQ8", seed=0, m=1, dim=3), _fails)
     assert not list((tmp_path / "tmp").iterdir())
     assert not (tmp_path / "segments").exists()
 

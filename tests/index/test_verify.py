@@ -9,7 +9,7 @@ import pytest
 from crater_ray.errors import IndexMismatch
 from crater_ray.index.config import create_or_check
 from crater_ray.index.fitted import fitted_path, write_fitted
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
 from crater_ray.index.versions import latest, publish
@@ -94,7 +94,7 @@ def test_what_stage_one_learnt_is_looked_for_once(root, recipe, make):
     """Two segments share it; only segments name it."""
     version = latest(store_at(root))
     sha = write_fitted(store_at(root), {"centre": np.zeros(3, np.float32)})
-    like = StageOne("Flat", seed=0, m=1, dim=3, fitted=sha)
+    like = ShortlistSpec("Flat", seed=0, m=1, dim=3, fitted=sha)
     halves = tuple(
         write_segment(store_at(root), parts, like) for parts in (version.parts[:2], version.parts[2:])
     )

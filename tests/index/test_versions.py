@@ -9,7 +9,7 @@ import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.index.parts import open_part, part_digest, part_folder
-from crater_ray.index.segments import StageOne, read_segment, segment_key, write_segment
+from crater_ray.index.segments import ShortlistSpec, read_segment, segment_key, write_segment
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, numbers, publish, read
 from crater_ray.index.writer import PartWriter
@@ -41,7 +41,7 @@ def test_of_two_drivers_one_publishes(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3})
     following = replace(version, number=2, parent=1)
     publish(store_at(tmp_path), following)
-    with pytest.raises(VersionTaken, match="version 2 on 1: 2 is in force"):
+    with pytest.raises(VersionTaken, match="version 2 on 1: 2 is current"):
         publish(store_at(tmp_path), replace(following, allow_missing=("b",)))
     assert latest(store_at(tmp_path)) == following
     gate, won, lost = threading.Barrier(5), [], []
@@ -115,7 +115,7 @@ def test_a_newer_version_file(tmp_path, recipe, make):
 
 def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
     version = make.index(tmp_path, recipe, {"a": 3, "b": 2})
-    same = StageOne("SQ8", seed=0, m=1, dim=3)
+    same = ShortlistSpec("SQ8", seed=0, m=1, dim=3)
     sha = version.segments[0]
     assert segment_key(version.parts, same) == sha
     others = [
@@ -141,7 +141,7 @@ def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, recipe, m
         built.append(path)
         path.write_bytes(b"again")
 
-    same = StageOne("SQ8", seed=0, m=1, dim=3)
+    same = ShortlistSpec("SQ8", seed=0, m=1, dim=3)
     assert write_segment(store_at(tmp_path), version.parts, same, write) == sha
     assert not built
     file = read_segment(store_at(tmp_path), sha).file

@@ -7,8 +7,8 @@ from pathlib import Path
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayError
 
 from crater_ray.index.store import store_at
-from crater_ray.jobs.answers import by_itself
 from crater_ray.jobs.journal import Careful, Deaths, Journal
+from crater_ray.jobs.ray_errors import by_itself
 
 PART = "p0000.0123"
 

@@ -18,7 +18,7 @@ from crater_ray.index.fitted import fitted_path
 from crater_ray.index.gc import collect
 from crater_ray.index.info import info
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.segments import Segment, StageOne, read_segment, segment_key
+from crater_ray.index.segments import Segment, ShortlistSpec, read_segment, segment_key
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
@@ -123,7 +123,7 @@ def test_keys_of_segments_that_are_there_stay(tmp_path: Path) -> None:
     plain = [[[entry.name, entry.digest, entry.rows] for entry in entries], "Flat", 0, 1, DIM]
 
     def key(**how: Any) -> str:
-        return segment_key(entries, StageOne("Flat", seed=0, m=1, dim=DIM, **how))
+        return segment_key(entries, ShortlistSpec("Flat", seed=0, m=1, dim=DIM, **how))
 
     assert key() == xxhash.xxh3_128_hexdigest(canonical(plain))
     assert key(fitted="f") == xxhash.xxh3_128_hexdigest(canonical([*plain, "f"]))

@@ -39,7 +39,7 @@ def lists(job_here: Callable[..., Job], tmp_path: Path) -> Lists:
 
 
 def inside(root: Path) -> dict[str, int]:
-    """id -> pattern of the version in force, which is whole."""
+    """id -> pattern of the current version, which is whole."""
     assert verify(store_at(root)).problems == ()
     table = Index(root).items(["id", "pattern"])
     return dict(zip(table["id"].to_pylist(), table["pattern"].to_pylist(), strict=True))
@@ -59,7 +59,7 @@ def test_another_source_is_added_beside_the_first_and_takes_places_when_told(lis
     assert index.image("east/0").shape == (32, 32, 3)  # each image through the reader that listed it
 
     anew = lists("second", {"north": [8, 9], "south": [9]})
-    with pytest.raises(ReaderError, match=r"'north' is in force from another reader.*first\.json.*--replace"):
+    with pytest.raises(ReaderError, match=r"'north' is current, from another reader.*first\.json.*--replace"):
         run(anew, mode="add", quiet=True)
     report = run(anew, mode="replace", parts=["north"], quiet=True)
     assert (report.version, report.encoded, report.added, report.replaced, report.dropped) == (3, 2, 0, 1, 0)
@@ -139,18 +139,18 @@ def test_the_commands(lists: Lists, capsys: pytest.CaptureFixture[str], tmp_path
     ]
     code, out = call("parts", "drop", str(job.out), "nowhere")
     assert code == 2
-    assert "no part in force is called 'nowhere'" in out
+    assert "no current part is called 'nowhere'" in out
     code, out = call("parts", "drop", str(job.out), "*")
     assert code == 2
     assert "no part left" in out
     assert json.loads(call("parts", "drop", str(job.out), "south", "--json")[1])["rows"] == 3
     assert json.loads(call("compact", str(job.out), "--json")[1])["segments"] == [1, 1]
-    assert json.loads(call("collect", str(job.out), "--keep", "1", "--dry-run", "--json")[1])["versions"] == [
+    assert json.loads(call("gc", str(job.out), "--keep", "1", "--dry-run", "--json")[1])["versions"] == [
         1,
         2,
     ]
-    assert json.loads(call("collect", str(job.out), "--keep", "1", "--json")[1])["parts"] == 1
-    for command in (["parts", "drop"], ["compact"], ["collect"]):
+    assert json.loads(call("gc", str(job.out), "--keep", "1", "--json")[1])["parts"] == 1
+    for command in (["parts", "drop"], ["compact"], ["gc"]):
         code, out = call(*command, str(tmp_path / "nowhere"), *(["x"] if "drop" in command else []))
         assert code == 2
         assert "not an index" in out

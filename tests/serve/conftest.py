@@ -20,7 +20,7 @@ from crater_ray.encoders import build_encoder
 from crater_ray.index.config import Recipe, create_or_check, read_recipe
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, part_digest
-from crater_ray.index.segments import StageOne, write_segment
+from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, publish
 from crater_ray.index.writer import PartWriter
@@ -111,7 +111,7 @@ def make_index(
         where = PartEntry(entry.name, entry.digest, entry.rows, entry.skipped, len(readers))
         readers.append(reader_ref)
         shas.append(
-            write_segment(store_at(root), (where,), StageOne("Flat", seed=0, m=1, dim=16, fitted=fitted))
+            write_segment(store_at(root), (where,), ShortlistSpec("Flat", seed=0, m=1, dim=16, fitted=fitted))
         )
         parts.append(where)
         if len(parts) >= max(1, len(segments) - 1):

@@ -66,7 +66,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`crater-ray serve JOB.toml` below a prefix in two shards, its own cluster, the old version in force."""
+    """`crater-ray serve JOB.toml` below a prefix in two shards, its own cluster, the old version current."""
     place = tmp_path_factory.mktemp("served")
     job, tokens, logs = place / "job.toml", place / "tokens", place / "logs"
     job.write_text(JOB.format(root=root))

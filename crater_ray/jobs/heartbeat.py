@@ -20,7 +20,7 @@ LOST = 40.0
 INTERRUPTION = signal.SIGUSR1  # SIGINT is ignored in a job of a shell's background
 
 
-class HeadWatch:
+class Heartbeat:
     """A context in the main thread that is left by an exception when the head has not answered for 40 s.
 
     `lost` then says so. Elsewhere, and for a client at `ray://`, it does nothing: Ray ends these itself.
@@ -38,7 +38,7 @@ class HeadWatch:
             "start a cluster again, then run the same command: what is done is kept"
         )
 
-    def __enter__(self) -> HeadWatch:
+    def __enter__(self) -> Heartbeat:
         if threading.current_thread() is threading.main_thread() and not ray.util.client.ray.is_connected():
             self.address = ray.get_runtime_context().gcs_address
             self._before = signal.signal(INTERRUPTION, _interrupted)

@@ -1,4 +1,4 @@
-"""Commands that look after an index: what it will cost and holds, whether it is whole, upkeep. No Ray."""
+"""Commands that maintain an index: what it will cost and holds, whether it is whole, old versions. No Ray."""
 
 from __future__ import annotations
 
@@ -68,17 +68,24 @@ def parts() -> None:
 @click.option("--version", "number", type=click.IntRange(1), help="The current one if left out.")
 @json_option
 def list_parts(index: Path, number: int | None, as_json: bool) -> None:
-    """Every part by name: rows, skipped items, bytes, reader, and the pack it stands in."""
+    """Every part by name: rows, skipped items, bytes, reader, and the compacted part it stands in."""
     from crater_ray.index.info import inventory
 
     lines = inventory(store_at(index), number)
 
     def text() -> str:
         cells = [
-            (line.name, f"{line.rows:,}", str(line.skipped), f"{line.bytes:,}", line.reader, line.pack or "-")
+            (
+                line.name,
+                f"{line.rows:,}",
+                str(line.skipped),
+                f"{line.bytes:,}",
+                line.reader,
+                line.compacted or "-",
+            )
             for line in lines
         ]
-        return columns([("part", "rows", "skipped", "bytes", "reader", "pack"), *cells])
+        return columns([("part", "rows", "skipped", "bytes", "reader", "compacted"), *cells])
 
     show([asdict(line) for line in lines], as_json, text)
 
@@ -90,7 +97,7 @@ def list_parts(index: Path, number: int | None, as_json: bool) -> None:
 def drop_parts(index: Path, names: Sequence[str], as_json: bool) -> None:
     """Publish a version without PART, a name or a pattern such as 'n60*'.
 
-    Nothing is rewritten and nothing is deleted: `collect` does that once no reader holds an older version.
+    Nothing is rewritten and nothing is deleted: `gc` does that once no reader holds an older version.
     An `index` of a job that still lists the part brings it back.
     """
     from crater_ray.jobs.change import drop
@@ -133,7 +140,7 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
     """Merge small parts and rebuild the shortlist index of the current version, as a new version.
 
     Nothing is encoded, answers stay what they are, and `index` still knows every part by its name: one that
-    changes is taken out of its pack again.
+    changes is taken out of its compacted part again.
     """
     from crater_ray.jobs.compact import compact as run
 
@@ -155,7 +162,7 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
     "--force", is_flag=True, help="On a file system without locks, where nobody can tell who reads."
 )
 @json_option
-def collect(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -> None:
+def gc(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -> None:
     """Remove old versions that nobody reads, and what only they refer to."""
     from crater_ray.index.gc import collect as run
 

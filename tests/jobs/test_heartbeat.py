@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from crater_ray.jobs import head
+from crater_ray.jobs import heartbeat
 
 
 @pytest.fixture
 def listening(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
-    """What a driver takes for the head."""
+    """What a driver takes for the heartbeat."""
     server = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{server.getsockname()[1]}"
     driver = SimpleNamespace(is_connected=lambda: False)
@@ -21,14 +21,14 @@ def listening(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
         get_runtime_context=lambda: SimpleNamespace(gcs_address=address),
         util=SimpleNamespace(client=SimpleNamespace(ray=driver)),
     )
-    monkeypatch.setattr(head, "ray", ray)
-    monkeypatch.setattr(head, "PERIOD", 0.01)
-    monkeypatch.setattr(head, "LOST", 0.2)
+    monkeypatch.setattr(heartbeat, "ray", ray)
+    monkeypatch.setattr(heartbeat, "PERIOD", 0.01)
+    monkeypatch.setattr(heartbeat, "LOST", 0.2)
     return server
 
 
 def test_work_that_waits_for_a_head_that_has_gone_is_ended(listening: socket.socket) -> None:
-    watch = head.HeadWatch()
+    watch = heartbeat.Heartbeat()
 
     def wait() -> None:
         with watch:
@@ -42,7 +42,7 @@ def test_work_that_waits_for_a_head_that_has_gone_is_ended(listening: socket.soc
 
 
 def test_a_head_that_answers_ends_nothing(listening: socket.socket) -> None:
-    with listening, head.HeadWatch() as watch:
+    with listening, heartbeat.Heartbeat() as watch:
         for _ in range(20):
             listening.accept()[0].close()
     assert not watch.lost
