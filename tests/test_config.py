@@ -59,7 +59,7 @@ def test_a_table_s_own_words_are_not_the_plugin_s(tmp_path: Path) -> None:
         ("indx.seed=3", r"moon.toml: unknown option 'indx'; did you mean 'index'\?"),
         (
             "index.sede=3",
-            r"unknown option 'index.sede'; did you mean 'seed'\? known: sample, seed, max_pixels$",
+            r"unknown option 'index.sede'; did you mean 'seed'\? known: fit_sample, seed, max_pixels$",
         ),
         ("path=/x", "unknown option 'path'"),
         ("index.fit_sample=0", r"index.fit_sample: input should be greater than or equal to 1 \(got 0\)"),

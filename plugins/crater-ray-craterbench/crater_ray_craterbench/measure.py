@@ -73,7 +73,7 @@ def suite_of(job: Job, count: int | None, device: str, quiet: bool) -> tuple[Sui
     """
     gallery, asked = encoded(job, quiet=quiet)
     itself = own_places(gallery, asked)
-    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.sample, job.index.seed, device, itself)
+    suite = Suite(gallery, asked, job.shortlist_ref(), job.index.fit_sample, job.index.seed, device, itself)
     places = spaced(np.arange(len(asked.items)), count)
     check_relevant(job, suite, places)
     return suite, places
