@@ -119,10 +119,10 @@ def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, value
 def test_two_unknown_keys_are_each_compared_with_their_own_table(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"'index.sampel'; did you mean 'sample'\?.*"
+        match=r"'index.fit_sampel'; did you mean 'fit_sample'\?.*"
         r"'serve.bsemap'; did you mean 'basemap'\?",
     ):
-        job(tmp_path, SMALL + "[index]\nsampel = 3\n[serve]\nbsemap = 'x'\n")
+        job(tmp_path, SMALL + "[index]\nfit_sampel = 3\n[serve]\nbsemap = 'x'\n")
 
 
 @pytest.mark.parametrize(
