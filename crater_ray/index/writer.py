@@ -206,7 +206,7 @@ def items_table(items: Sequence[Item], schema: pa.Schema, part: str) -> pa.Table
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def items_file(table: pa.Table) -> memoryview:
+def items_file(table: pa.Table) -> bytes:
     """The file's bytes, checksums of its pages inside: the same for the same rows."""
     memory = io.BytesIO()  # parquet seeks nowhere, but its errors would hide a full disk's
     pq.write_table(
@@ -216,7 +216,7 @@ def items_file(table: pa.Table) -> memoryview:
         compression="zstd",
         write_page_checksum=True,
     )
-    return memory.getbuffer()
+    return memory.getvalue()  # a view of its buffer in a reference cycle crashes CPython before 3.12.4
 
 
 def _misfit(part: str, field: pa.Field, items: Sequence[Item], values: list[Any]) -> str:
