@@ -49,13 +49,13 @@ def main() -> None:
         "bytes_per_image",
         "seconds_per_query",
     )
-    print(f"\n{'':<22}" + "".join(f"{name:>19}" for name in columns))
+    print(f"\n{'':<18}" + "".join(f"  {name:>7}" for name in columns))
     for name, report in (("exact", exact), ("shortlist, S = 100", staged)):
         numbers = "".join(
-            f"{report[column]:>19,.4f}" if column != "bytes_per_image" else f"{report[column]:>19,.0f}"
+            f"  {report[column]:>{max(7, len(column))},.{0 if column == 'bytes_per_image' else 4}f}"
             for column in columns
         )
-        print(f"{name:<22}{numbers}")
+        print(f"{name:<18}{numbers}")
     print(
         f"\n{exact['queries']} queries against {exact['gallery']} views, {time.monotonic() - start:.0f} s. "
         f"Queries, hits and matched tokens: {SHEET.relative_to(Path.cwd())}"
