@@ -5,8 +5,8 @@
 Indexes of that many views are drawn from the real one (benchmarks/synthetic.py) into KEEP/scale-N and kept,
 as is what the exact scan finds in them (KEEP/scale-truth): a run after the first measures search alone. Each
 index is measured in a process of its own, which asks every query once unmeasured and then twice, one at a
-time: `Index.answer`, which is `Index.search` once an image is encoded. recall@10 is the share of the exact
-scan's ten among those of the default mode. Stage one of drawn indexes compares means of tokens; the real one
+time, once its image is encoded. recall@10 is the share of the exact
+scan's ten among those of the default mode. A drawn index has means of tokens as its vectors; the real one
 is measured with those and, as a job has it by default, with whitened class tokens. Memory is that process's
 (smaps_rollup): anonymous is its own, the rest are pages of files, which the system takes back when it needs
 them. The first run takes 25 minutes of two free cores for 10^6 views, and 6 GB of disk.
@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument(
         "--filters", help="what filters cost and keep in an index of so many, and no more", **number
     )
-    parser.add_argument("--stage-one", help="build stage one of a written one, and no more", **number)
+    parser.add_argument("--shortlist", help="build the shortlist of a written one, and no more", **number)
     options = parser.parse_args()
     if options.write is not None:
         print(json.dumps(written(options.write, options)))
-    elif options.stage_one:
-        print(json.dumps(built(options.stage_one, options)))
+    elif options.shortlist:
+        print(json.dumps(built(options.shortlist, options)))
     else:
         import scale_filters
 
@@ -129,7 +129,7 @@ def measured(options: Any) -> Report:
     ]
     columns = [
         "views",
-        "stage one",
+        "shortlist",
         "built in s",
         "bytes a view",
         "p50 ms",
@@ -150,7 +150,7 @@ def made(views: int, options: Any) -> tuple[Case, dict[str, Any]]:
     if record.exists() and (root / "index.json").exists():
         return case, json.loads(record.read_text())
     told = alone("scale.py", "--write", str(views), *same(options))
-    told |= alone("scale.py", "--stage-one", str(views), *same(options))
+    told |= alone("scale.py", "--shortlist", str(views), *same(options))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(told))
     return case, told
@@ -164,24 +164,24 @@ def same(options: Any) -> list[str]:
 def written(views: int, options: Any) -> dict[str, Any]:
     """The real views themselves where `views` is 0."""
     import torch
-    from synthetic import Process, Real, copy, stage_one, write
+    from synthetic import Process, Real, build_shortlist, copy, write
 
     torch.set_num_threads(1)
     began = time.monotonic()
     real = Real(options.real)
     if not views:
         copy(real, options.keep / "scale-real")
-        stage_one(options.keep / "scale-real")
+        build_shortlist(options.keep / "scale-real")
         return {}
     write(real, options.keep / f"scale-{views}", views, seed=0, queries=options.queries, process=Process())
     return {"write_s": time.monotonic() - began, "write_anonymous": memory()["anonymous"]}
 
 
 def built(views: int, options: Any) -> dict[str, Any]:
-    """Stage one, on one thread, and the most anonymous memory that it had."""
+    """The shortlist, on one thread, and the most anonymous memory that it had."""
     import threading
 
-    from synthetic import stage_one
+    from synthetic import build_shortlist
 
     from crater_ray.search.faiss_index import faiss
 
@@ -195,7 +195,7 @@ def built(views: int, options: Any) -> dict[str, Any]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     began = time.monotonic()
-    stage_one(options.keep / f"scale-{views}")
+    build_shortlist(options.keep / f"scale-{views}")
     spent = time.monotonic() - began
     done.set()
     watcher.join()

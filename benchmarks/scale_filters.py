@@ -1,8 +1,8 @@
-"""What a filter costs and keeps where stage one is IVF; benchmarks/scale.py --filters N prints the table.
+"""What a filter costs and keeps where the shortlist is IVF; benchmarks/scale.py --filters N prints the table.
 
 An index of N vectors around places, which lie in REGIONS, is written into a folder that is thrown away: once
 as one segment, once as three, and some of its rows are dropped after that. Views are one token, which is
-the shortlist vector, so that an exact query compares the same things as stage one.
+the shortlist vector, so that an exact query compares the same things as the shortlist.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _unit(rows: Array) -> Array:
 
 def write(root: Path, rows: Drawn, segments: bool) -> None:
     """The index, of one segment or (`segments`) of one after the other; then one part is dropped."""
-    from synthetic import reader, stage_one
+    from synthetic import build_shortlist, reader
 
     from crater_ray.index.config import create_or_check
     from crater_ray.index.lock import DriverLock
@@ -96,7 +96,7 @@ def write(root: Path, rows: Drawn, segments: bool) -> None:
             before = (parent.number, parent.segments) if parent else (0, ())
             publish(store_at(root), Version(before[0] + 1, before[0], parts, before[1], (reader(root),)))
         if number == len(PARTS) - 1 or (segments and number):  # what is dropped lies in the first segment
-            stage_one(root)
+            build_shortlist(root)
         first = last
     drop(store_at(root), ["dropped"])
 

@@ -186,8 +186,8 @@ def write(
             publish(store_at(out), Version(1, 0, parts, (), (reader(out),)))
 
 
-def stage_one(out: Path, factory: str = "auto", whiten: bool = False) -> None:
-    """Builds stage one over the parts that are there, and publishes it, as an index job does."""
+def build_shortlist(out: Path, factory: str = "auto", whiten: bool = False) -> None:
+    """Builds the shortlist over the parts that are there, and publishes it, as an index job does."""
     opened = Snapshot(store_at(out))
     version = opened.version
     with DriverLock(store_at(out)):
@@ -280,7 +280,7 @@ def renamed(table: pa.Table) -> pa.Table:
 
 
 def recipe_of(real: Real, out: Path, seed: int) -> Recipe:
-    """The real one with means of tokens in stage one, under another seed: other bytes."""
+    """The real one with means of tokens as shortlist vectors, under another seed: other bytes."""
     options = {**real.recipe.rerank.options, "of": "mean", "of_options": {}}
     shortlist = registry().ref("aggregator", real.recipe.rerank.name, options)
     sha = write_fitted(store_at(out), read_fitted(store_at(real.root), real.recipe.fits["rerank"]))
@@ -305,7 +305,7 @@ def recipe_of_queries(folder: Path, recipe: Recipe, gallery: Path) -> Recipe:
 
 
 def copy(real: Real, out: Path) -> None:
-    """The real views and queries with means of tokens in stage one; every version of the queries."""
+    """The real views and queries with means of tokens as shortlist vectors; every version of the queries."""
     recipe = recipe_of(real, out, 0)
     create_or_check(store_at(out), recipe)
     _copy(Snapshot(store_at(real.root)), out, recipe, 1)
@@ -352,7 +352,7 @@ def main() -> None:
     else:
         asked = {"seed": options.seed, "queries": options.queries, "kept_as": options.codec}
         write(real, options.out, options.views, process=Process(), **asked)
-    stage_one(options.out)
+    build_shortlist(options.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@
     ├── StorageError               object storage that does not answer or refuses; what is done is kept
     ├── ClusterError               Ray cannot be reached, or its workers keep dying
     ├── DeviceError                a GPU, or memory, that failed under a computation: not the image's fault
-    └── BadImage                   one image that cannot be used: the job quarantines it with this reason
+    └── BadImage                   one image that cannot be used: the job skips it with this reason
 
 Each takes one string, so that it survives the trip from a worker process.
 """
@@ -85,4 +85,4 @@ class DeviceError(CraterRayError):
 
 
 class BadImage(CraterRayError):
-    """One image that cannot be used: the job quarantines it with this reason."""
+    """One image that cannot be used: the job skips it with this reason."""

@@ -50,7 +50,7 @@ def kept(sample: Iterator[Tokens], seed: int, most_bytes: int = KEPT_BYTES) -> N
     for tokens in sample:
         for patches in there(tokens).detach().cpu().half().numpy():
             if not np.isfinite(patches).all():
-                continue  # the index will quarantine it
+                continue  # the index will skip it
             seen += 1
             if not images or (len(images) + 1) * patches.nbytes <= most_bytes:
                 images.append(patches.copy())

@@ -53,7 +53,7 @@ def batches(
 
     `pin` puts the images in page-locked memory, for a GPU. An OSError of `load` is tried again after each of
     `pauses` (seconds) and then raised: the storage is at fault, not the image. BadImage, or any failure from
-    there to the tensor, quarantines that image alone.
+    there to the tensor, skips that image alone.
     Raises ValueError for batch or decoders below 1, CraterRayError when `preprocess` gives changing shapes.
     """
     if batch < 1 or decoders < 1:

@@ -83,7 +83,7 @@ class EvaluationReport:
         if self.namesakes:
             lines.append(f"{self.namesakes} queries have the id of another image of the gallery, which stays")
         if self.skipped:
-            lines.append(f"{self.skipped} queries are quarantined")
+            lines.append(f"{self.skipped} queries are skipped")
         lines += [f"{name:<16} {value:.4f}" for name, value in self.means.items()]
         stages = ", ".join(
             f"{stage} {size:,.0f}" for stage, size in self.bytes_per_image.items() if stage != "total"

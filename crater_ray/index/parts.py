@@ -36,7 +36,7 @@ class PartEntry:
     name: str
     digest: str  # of part_digest()
     rows: int
-    skipped: int  # items quarantined
+    skipped: int  # items skipped
     reader: int = 0  # which of the version's readers loads its images
 
     @property
@@ -333,5 +333,5 @@ def recorded(store: Store, entry: PartEntry) -> Record:
 
 
 def skipped(store: Store, entry: PartEntry) -> dict[str, str]:
-    """id -> why it was quarantined. Raises DamagedIndex."""
+    """id -> why it was skipped. Raises DamagedIndex."""
     return dict(recorded(store, entry).skipped)

@@ -31,7 +31,7 @@ def fit(
 ) -> dict[str, str]:
     """role -> sha of its fitted file, for the roles that learn.
 
-    A worker that dies or stands still, or whose device fails, is begun again, in the end one journalled image
+    A worker that dies or stands still, or whose device fails, is restarted, in the end one journalled image
     at a time.
     Raises ReaderError without items, ClusterError when workers only die.
     """

@@ -84,11 +84,9 @@ class Report:
                 f"{self.halved} batches did not fit the memory and were computed in halves, in which the "
                 "last bits may differ: lower [backbone] batch for a new index"
             )
-        lines += [f"quarantined {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
+        lines += [f"skipped {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
         if len(self.skipped) > 10:
-            lines.append(
-                f"quarantined {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them"
-            )
+            lines.append(f"skipped {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them")
         lines += [f"missing part {part}: {reason}" for part, reason in self.missing.items()]
         return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Order, padding, quarantine, retries and bounds of the decode threads."""
+"""Order, padding, skipped images, retries and bounds of the decode threads."""
 
 import io
 import threading

@@ -108,7 +108,7 @@ def test_done_trusts_whole_parts_only(tmp_path, recipe, make):
     assert done(store_at(tmp_path), "a", digest) is None
     with pytest.raises(DamagedIndex, match=r"codes.bin has 5 bytes, not 32"):
         open_part(store_at(tmp_path), entry)
-    assert make.part(tmp_path, recipe, "a", items) == entry  # mended; the damaged one is set aside
+    assert make.part(tmp_path, recipe, "a", items) == entry  # mended; the damaged one is moved away
     assert done(store_at(tmp_path), "a", digest) == entry
     for name in ("part.json", "items.parquet"):
         (folder / name).unlink()

@@ -1,4 +1,4 @@
-"""Stage one over parts: what is learnt once and shared, when lists take over, and what stays as it was."""
+"""The shortlist over parts: what is learnt once and shared, when IVF takes over, and what stays."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def slow(index: Index, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def found(index: Index, s: int = 100) -> float:
-    """The share of the ten best of brute force that stage one hands on among `s`, asked by every view."""
+    """The share of the ten best of brute force that the shortlist holds among `s`, asked by every view."""
     rows, _ = index.local.shard.shortlist(index.vectors(), s)
     best = np.argsort(-slow(index), 1)[:, :10]
     return float(np.mean([np.isin(a, b).mean() for a, b in zip(best, rows, strict=True)]))

@@ -1,4 +1,4 @@
-"""The index job on real Ray processes: same bytes, resume, quarantine, deaths, two drivers, growth."""
+"""The index job on real Ray processes: same bytes, resume, skipped images, deaths, two drivers, growth."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_cached_tokens_give_the_same_bytes_as_fresh_ones(job_here: Make, tmp_pat
     assert run(other_k, quiet=True).rows == 39
 
 
-def test_bad_images_are_quarantined_with_reasons_and_nothing_else_is_lost(job_here: Make) -> None:
+def test_bad_images_are_skipped_with_reasons_and_nothing_else_is_lost(job_here: Make) -> None:
     job = job_here(reader={"bad": ["i00003", "i00017"]})
     report = run(job, quiet=True)
     assert report.rows == 38
@@ -263,7 +263,7 @@ def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
         name.startswith("p0010.") for name in part
     )  # the kill lands inside a part that is being written
     os.kill(worker, signal.SIGKILL)
-    second = _pid_at(gate)  # the part is begun again by another worker
+    second = _pid_at(gate)  # the part is restarted by another worker
     assert second != worker
     first.kill()
     first.wait()

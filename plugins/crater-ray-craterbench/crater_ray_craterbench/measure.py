@@ -214,7 +214,7 @@ def _rows(
 
 
 def _shortlist(suite: Suite, places: Array) -> tuple[Array, int]:
-    """Stage one, (Q, N) float32: the best pair of vectors of each query and image; its bytes an image."""
+    """The shortlist, (Q, N) float32: the best pair of vectors of each query and image; its bytes an image."""
     aggregator = _built(suite, suite.shortlist)
     device = suite.device
     gallery = _rows(aggregator, suite.gallery, "gallery", device=device).astype(np.float32)

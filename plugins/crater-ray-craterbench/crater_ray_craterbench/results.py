@@ -39,7 +39,7 @@ class Bench:
         return self.few if one.few else self.places
 
     def key(self, one: Configuration) -> str:
-        """Of all that decides its result: tokens, queries, itself, and stage one where there are two."""
+        """Of all that decides its result: tokens, queries, itself, and the shortlist where there is one."""
         suite = self.suite
         stage = [asdict(suite.shortlist)] if one.candidates else []
         ids = [item.id for item in suite.asked(self.places_of(one))]

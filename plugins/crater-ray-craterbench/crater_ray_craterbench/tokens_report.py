@@ -106,7 +106,7 @@ def as_markdown(bench: Bench) -> str:
     section("Codec", _around(bench), listed("codec", lambda one: one.codec, "codec"))
     section(
         "Two stages",
-        f"Stage one: {bench.suite.shortlist.name}, exact. S images have their tokens read.",
+        f"Shortlist: {bench.suite.shortlist.name}, exact. S images have their tokens read.",
         _stages(bench),
     )
     for seeds in have.seeds if "grid" in axes else ():
