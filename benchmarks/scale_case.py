@@ -48,15 +48,15 @@ class Queries:
 
         self.opened = Snapshot(store_at(folder), version)
         self.rows = np.sort(np.random.default_rng(0).permutation(len(self.opened))[:limit])
-        self.codec = codec(self.opened.recipe.codec)
+        self.codec = codec(self.opened.config.codec)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def some(self, first: int, last: int) -> tuple[Array, Array]:
         """Vectors (n, m, G) and tokens (n, Q, D)."""
-        rows, recipe = self.rows[first:last], self.opened.recipe
-        tokens = self.codec.decode(*self.opened.gather(rows), recipe.k, recipe.dim)
+        rows, config = self.rows[first:last], self.opened.config
+        tokens = self.codec.decode(*self.opened.gather(rows), config.k, config.dim)
         return np.asarray(self.opened.vectors(rows), np.float32), tokens
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
@@ -71,7 +71,7 @@ def truth(case: Case, limit: int, keep: Path) -> tuple[Array, Array]:
     from crater_ray.search.kernel import score
 
     opened, queries = Snapshot(store_at(case.root)), Queries(case.queries, case.version, limit)
-    recipe = opened.recipe
+    config = opened.config
     keep.mkdir(parents=True, exist_ok=True)
     asked = "".join(part.entry.digest[:4] for part in queries.opened.parts[:4])
     path = keep / f"{case.root.name}-{len(opened)}-{asked}-{len(queries)}.npz"
@@ -82,7 +82,7 @@ def truth(case: Case, limit: int, keep: Path) -> tuple[Array, Array]:
     if begin == len(opened):
         return rows, best
     _, tokens = queries.some(0, len(queries))
-    how: dict[str, Any] = {"codec": recipe.codec, "k": recipe.k, "dim": recipe.dim, "scoring": recipe.scoring}
+    how: dict[str, Any] = {"codec": config.codec, "k": config.k, "dim": config.dim, "scoring": config.scoring}
     started, since = time.monotonic(), begin
     for first, codes, scales in opened.blocks(4096):
         last = first + len(codes)
@@ -135,7 +135,7 @@ def searched(case: Case, limit: int, candidates: int | None, threads: int) -> di
     segments = index.snapshot.segments
     told: dict[str, Any] = {
         "views": len(index),
-        "codec": index.snapshot.recipe.codec,
+        "codec": index.snapshot.config.codec,
         "open_s": opened,
         "p50_ms": 1e3 * float(np.percentile(spent, 50)),
         "p99_ms": 1e3 * float(np.percentile(spent, 99)),

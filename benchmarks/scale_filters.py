@@ -80,17 +80,17 @@ def write(root: Path, rows: Drawn, segments: bool) -> None:
     from crater_ray.search.codecs import codec
     from crater_ray.types import Item
 
-    recipe, entries, first = _recipe(), [], 0
-    create_or_check(store_at(root), recipe)
+    config, entries, first = _config(), [], 0
+    create_or_check(store_at(root), config)
     for number, (name, share) in enumerate(PARTS):
         last = len(rows.vectors) if number == len(PARTS) - 1 else first + round(share * len(rows.vectors))
         items = [Item(f"{name}{row:07d}", f"p{rows.place[row]}", str(row)) for row in range(first, last)]
         vectors = rows.vectors[first:last, None]
         with DriverLock(store_at(root)):
             with PartWriter(
-                store_at(root), name, part_digest(recipe.digest(), items), recipe, pa.schema([])
+                store_at(root), name, part_digest(config.digest(), items), config, pa.schema([])
             ) as part:
-                part.append(items, vectors, *codec(recipe.codec).encode(vectors))
+                part.append(items, vectors, *codec(config.codec).encode(vectors))
                 entries.append(part.commit())
             parts, parent = tuple(entries), latest(store_at(root))
             before = (parent.number, parent.segments) if parent else (0, ())
@@ -101,13 +101,13 @@ def write(root: Path, rows: Drawn, segments: bool) -> None:
     drop(store_at(root), ["dropped"])
 
 
-def _recipe() -> Any:
-    from crater_ray.index.config import Recipe
+def _config() -> Any:
+    from crater_ray.index.config import IndexConfig
     from crater_ray.plugins import registry
     from crater_ray.search.codecs import codec
 
     known, kept = registry(), codec("fp16")
-    return Recipe(
+    return IndexConfig(
         side="gallery",
         backbone=known.ref("backbone", "timm", {"model": "none"}),
         backbone_digest="none",

@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import BASE_COLUMNS, PartEntry, done, part_digest
@@ -68,9 +68,9 @@ class Real:
 
     def __init__(self, root: Path) -> None:
         opened = Snapshot(store_at(root))
-        self.recipe, self.root = opened.recipe, root
+        self.config, self.root = opened.config, root
         codes, self.scales = opened.gather(np.arange(len(opened)))
-        self.codes = codes.reshape(len(opened), self.recipe.k, -1)
+        self.codes = codes.reshape(len(opened), self.config.k, -1)
         groups = np.array(opened.groups.to_pylist())
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.r_[True, groups[order][1:] != groups[order][:-1]])
@@ -81,7 +81,7 @@ class Real:
 
     def _alike(self, count: int) -> Array:
         """(craters, count) for each crater those whose tokens' means are nearest, itself first."""
-        means = [vectors_of(self.tokens(np.repeat(rows[:, :1], self.recipe.k, 1))) for rows in self._runs()]
+        means = [vectors_of(self.tokens(np.repeat(rows[:, :1], self.config.k, 1))) for rows in self._runs()]
         vectors = torch.from_numpy(np.concatenate(means)[:, 0].astype(np.float32))
         nearest = [
             (vectors[at : at + 512] @ vectors.T).topk(count, 1)[1] for at in range(0, len(vectors), 512)
@@ -93,9 +93,9 @@ class Real:
 
     def tokens(self, rows: Array) -> Array:
         """(n, K, D) float32 unit tokens; rows (n, K), the view that each of the K is taken from."""
-        k, dim = self.recipe.k, self.recipe.dim
+        k, dim = self.config.k, self.config.dim
         taken = self.codes[rows, np.arange(k)].reshape(len(rows), -1)
-        integers = codec(self.recipe.codec).operand(taken, k, dim)
+        integers = codec(self.config.codec).operand(taken, k, dim)
         return unit(integers.reshape(len(rows), k, dim).astype(np.float32))
 
 
@@ -110,12 +110,12 @@ class Drawing:
     def views(self, count: int) -> Array:
         """Tokens (n, K, D) float32 of `count` views, two a crater."""
         craters = -(-count // 2)
-        real, random, k, process = self.real, self.random, self.real.recipe.k, self.process
+        real, random, k, process = self.real, self.random, self.real.config.k, self.process
         first = random.integers(0, len(real.pairs), craters)
         others = random.integers(1, process.alike, (craters, process.parents - 1))
         parents = real.pairs[np.c_[first, real.alike[first[:, None], others]]]
         shares = random.dirichlet([process.evenness] * process.parents, craters)
-        angles = random.standard_normal((craters, real.recipe.dim // 2), np.float32) * process.turn
+        angles = random.standard_normal((craters, real.config.dim // 2), np.float32) * process.turn
         shares = np.repeat(shares.astype(np.float32), 2, 0)[:count]
         views = parents.transpose(0, 2, 1).reshape(2 * craters, -1)[:count]  # of each parent the same view
         own = real.tokens(np.repeat(views[:, :1], k, 1))
@@ -168,15 +168,15 @@ def write(
 
     Tokens are kept as codec `kept_as` says, as the real ones are where it is empty.
     """
-    recipe = recipe_of(real, out, seed)
+    config = config_of(real, out, seed)
     if kept_as:
-        size, scales = codec(kept_as).record_bytes(recipe.k, recipe.dim), codec(kept_as).scales
-        recipe = replace(recipe, codec=kept_as, record_bytes=size, scales=scales)
-    create_or_check(store_at(out), recipe)
+        size, scales = codec(kept_as).record_bytes(config.k, config.dim), codec(kept_as).scales
+        config = replace(config, codec=kept_as, record_bytes=size, scales=scales)
+    create_or_check(store_at(out), config)
     with DriverLock(store_at(out)):
-        started, entries = time.monotonic(), [held(real, out, recipe, queries, seed, process)]
+        started, entries = time.monotonic(), [held(real, out, config, queries, seed, process)]
         for number, count in enumerate(sizes(views - queries)):
-            entries.append(part(real, out, recipe, number, count, seed, process))
+            entries.append(part(real, out, config, number, count, seed, process))
             ready = sum(entry.rows for entry in entries)
             spent = time.monotonic() - started
             print(f"{out}: {ready:,} of {views:,} views, {spent:.0f} s", end="\r", file=sys.stderr)
@@ -191,7 +191,7 @@ def build_shortlist(out: Path, factory: str = "auto", whiten: bool = False) -> N
     opened = Snapshot(store_at(out))
     version = opened.version
     with DriverLock(store_at(out)):
-        shas = segments_for(store_at(out), opened.recipe, version.parts, version, factory, whiten, build)
+        shas = segments_for(store_at(out), opened.config, version.parts, version, factory, whiten, build)
         if shas != version.segments:
             publish(
                 store_at(out),
@@ -205,7 +205,7 @@ def sizes(views: int) -> Iterator[int]:
 
 
 def part(
-    real: Real, out: Path, recipe: Recipe, number: int, count: int, seed: int, process: Process
+    real: Real, out: Path, config: IndexConfig, number: int, count: int, seed: int, process: Process
 ) -> PartEntry:
     """One part, drawn from its own number: the same in whatever order or index it is written."""
     name = f"drawn{number:06d}"
@@ -218,38 +218,38 @@ def part(
             crater, which = views // 2, views % 2
             yield listing("S", crater, which, drawing.random), drawing.views(some)
 
-    return kept(out, name, recipe, f"{real.recipe.digest()} {seed} {count} {process}", blocks())
+    return kept(out, name, config, f"{real.config.digest()} {seed} {count} {process}", blocks())
 
 
-def held(real: Real, out: Path, recipe: Recipe, count: int, seed: int, process: Process) -> PartEntry:
+def held(real: Real, out: Path, config: IndexConfig, count: int, seed: int, process: Process) -> PartEntry:
     """A part of the first views of `count` craters; their second ones are the queries."""
     drawing, tokens, tables = Drawing(real, process, (seed, QUERIES)), [], []
     for first in range(0, count, BLOCK):
         some = min(BLOCK, count - first)
         tokens.append(drawing.views(2 * some))
         tables.append(listing("Q", np.arange(first, first + some), np.zeros(some, int), drawing.random))
-    what = f"{real.recipe.digest()} {seed} {count} {process}"
-    of_queries = recipe_of_queries(out / "queries", recipe, out)
+    what = f"{real.config.digest()} {seed} {count} {process}"
+    of_queries = config_of_queries(out / "queries", config, out)
     pairs = list(zip(tables, tokens, strict=True))
     if latest(store_at(out / "queries")) is None:
         with DriverLock(store_at(out / "queries")):
             seconds = ((renamed(table), views[1::2]) for table, views in pairs)
             entry = kept(out / "queries", "queries", of_queries, what, seconds)
             publish(store_at(out / "queries"), Version(1, 0, (entry,), (), (reader(out),)))
-    return kept(out, "held", recipe, what, ((table, views[::2]) for table, views in pairs))
+    return kept(out, "held", config, what, ((table, views[::2]) for table, views in pairs))
 
 
 def kept(
-    root: Path, name: str, recipe: Recipe, what: str, blocks: Iterable[tuple[pa.Table, Array]]
+    root: Path, name: str, config: IndexConfig, what: str, blocks: Iterable[tuple[pa.Table, Array]]
 ) -> PartEntry:
     """A part of those items and tokens, which is there already where it was made of the same."""
-    digest = part_digest(recipe.digest(), [Item(name, name, what)])
+    digest = part_digest(config.digest(), [Item(name, name, what)])
     there = done(store_at(root), name, digest)
     if there is not None:
         return there
-    with PartWriter(store_at(root), name, digest, recipe, COLUMNS) as writer:
+    with PartWriter(store_at(root), name, digest, config, COLUMNS) as writer:
         for table, tokens in blocks:
-            writer.copy(table, vectors_of(tokens), *codec(recipe.codec).encode(tokens))
+            writer.copy(table, vectors_of(tokens), *codec(config.codec).encode(tokens))
         return writer.commit()
 
 
@@ -279,52 +279,52 @@ def renamed(table: pa.Table) -> pa.Table:
     return pa.table([ids, table["group"], ids, *table.columns[3:]], table.schema)
 
 
-def recipe_of(real: Real, out: Path, seed: int) -> Recipe:
+def config_of(real: Real, out: Path, seed: int) -> IndexConfig:
     """The real one with means of tokens as shortlist vectors, under another seed: other bytes."""
-    options = {**real.recipe.rerank.options, "of": "mean", "of_options": {}}
-    shortlist = registry().ref("aggregator", real.recipe.rerank.name, options)
-    sha = write_fitted(store_at(out), read_fitted(store_at(real.root), real.recipe.fits["rerank"]))
+    options = {**real.config.rerank.options, "of": "mean", "of_options": {}}
+    shortlist = registry().ref("aggregator", real.config.rerank.name, options)
+    sha = write_fitted(store_at(out), read_fitted(store_at(real.root), real.config.fits["rerank"]))
     return replace(
-        real.recipe,
+        real.config,
         shortlist=shortlist,
         shortlist_m=1,
-        shortlist_dim=real.recipe.dim,
+        shortlist_dim=real.config.dim,
         seed=seed + 1,
         fits={"rerank": sha, "shortlist": sha},
     )
 
 
-def recipe_of_queries(folder: Path, recipe: Recipe, gallery: Path) -> Recipe:
+def config_of_queries(folder: Path, config: IndexConfig, gallery: Path) -> IndexConfig:
     """That of an index's queries, made current."""
-    size = codec("fp16").record_bytes(recipe.k, recipe.dim)
-    for sha in recipe.fits.values():
+    size = codec("fp16").record_bytes(config.k, config.dim)
+    for sha in config.fits.values():
         write_fitted(store_at(folder), read_fitted(store_at(gallery), sha))
     return create_or_check(
-        store_at(folder), replace(recipe, side="query", codec="fp16", record_bytes=size, scales=0)
+        store_at(folder), replace(config, side="query", codec="fp16", record_bytes=size, scales=0)
     )
 
 
 def copy(real: Real, out: Path) -> None:
     """The real views and queries with means of tokens as shortlist vectors; every version of the queries."""
-    recipe = recipe_of(real, out, 0)
-    create_or_check(store_at(out), recipe)
-    _copy(Snapshot(store_at(real.root)), out, recipe, 1)
-    of_queries = recipe_of_queries(out / "queries", recipe, out)
+    config = config_of(real, out, 0)
+    create_or_check(store_at(out), config)
+    _copy(Snapshot(store_at(real.root)), out, config, 1)
+    of_queries = config_of_queries(out / "queries", config, out)
     for number in numbers(store_at(real.root / "queries")):
         _copy(Snapshot(store_at(real.root / "queries"), number), out / "queries", of_queries, number)
 
 
-def _copy(opened: Snapshot, out: Path, recipe: Recipe, number: int) -> None:
+def _copy(opened: Snapshot, out: Path, config: IndexConfig, number: int) -> None:
     if number in numbers(store_at(out)):
         return
     entries = []
     with DriverLock(store_at(out)):
         for old in opened.parts:
             codes, scales = np.asarray(old.codes), np.asarray(old.scales)
-            tokens = codec(recipe.codec).decode(codes, scales, recipe.k, recipe.dim)
+            tokens = codec(config.codec).decode(codes, scales, config.k, config.dim)
             table = old.items()
             own = pa.schema([field for field in table.schema if field.name not in BASE_COLUMNS])
-            with PartWriter(store_at(out), old.entry.name, old.entry.digest, recipe, own) as writer:
+            with PartWriter(store_at(out), old.entry.name, old.entry.digest, config, own) as writer:
                 writer.copy(table, vectors_of(tokens), codes, scales)
                 entries.append(writer.commit())
         publish(store_at(out), Version(number, number - 1, tuple(entries), (), opened.version.readers))

@@ -30,7 +30,7 @@ class ReaderTable(PluginTable):
 class BackboneTable(PluginTable):
     """[backbone]"""
 
-    # padded to this size always, it is part of the recipe; left out: 64 on GPUs, and an index keeps its own
+    # padded to this size always, and part of the index config; left out: 64 on GPUs; an index keeps its own
     batch: int = Field(default=8, ge=1)
     precision: Precision = "bf16"
     cache: Path | None = None  # keep Tokens here, per part
@@ -68,7 +68,7 @@ class IndexTable(Table):
 
 
 class ClusterTable(Table):
-    """[cluster]: where the work runs. Nothing of it enters the recipe."""
+    """[cluster]: where the work runs. Nothing of it enters the index config."""
 
     address: str | None = None  # None: a cluster of this machine alone
     encoders: int = Field(default=1, ge=1)
@@ -109,7 +109,7 @@ class NeighboursTable(Table):
 
 
 class ServeTable(Table):
-    """[serve]: how an index is answered over HTTP. Nothing of it enters the recipe."""
+    """[serve]: how an index is answered over HTTP. Nothing of it enters the index config."""
 
     basemap: Path | dict[str, Path] | None = None  # simple-cylindrical JPEG, PNG or WebP; or one a body
     basemap_box: tuple[float, float, float, float] = (-180.0, -90.0, 180.0, 90.0)  # west, south, east, north

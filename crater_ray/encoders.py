@@ -1,4 +1,4 @@
-"""Encoders as a recipe or a job names them, and images embedded without an index."""
+"""Encoders as an index config or a job names them, and images embedded without an index."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from crater_ray.errors import BadImage, ConfigError, PluginError
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.store import Store
 from crater_ray.plugins import Aggregator, Backbone, Fitted, PluginRef, registry
 from crater_ray.types import Side
@@ -22,23 +22,28 @@ Array = np.ndarray[Any, Any]
 
 
 def build_encoder(
-    store: Store, recipe: Recipe, *, device: str = "cpu", threads: int | None = None, batch: int | None = None
+    store: Store,
+    config: IndexConfig,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    batch: int | None = None,
 ) -> Encoder:
-    """The encoder a recipe names, its fits loaded. Raises PluginError for other weights."""
+    """The encoder an index config names, its fits loaded. Raises PluginError for other weights."""
     from crater_ray.index.fitted import read_fitted
 
     here = registry()
-    backbone: Backbone = here.build(here.current(recipe.backbone))
-    if backbone.digest != recipe.backbone_digest:
+    backbone: Backbone = here.build(here.current(config.backbone))
+    if backbone.digest != config.backbone_digest:
         raise PluginError(
-            f"backbone {recipe.backbone.name!r} has weights {backbone.digest} here, but the index was made "
-            f"with {recipe.backbone_digest}; use the same weights, or index again into another `out`"
+            f"backbone {config.backbone.name!r} has weights {backbone.digest} here, but the index was made "
+            f"with {config.backbone_digest}; use the same weights, or index again into another `out`"
         )
-    one, many = here.current(recipe.shortlist), here.current(recipe.rerank)
+    one, many = here.current(config.shortlist), here.current(config.rerank)
     encoder = _encoder(
-        backbone, one, many, batch or recipe.batch, recipe.precision, device, recipe.max_pixels, threads
+        backbone, one, many, batch or config.batch, config.precision, device, config.max_pixels, threads
     )
-    for role, sha in recipe.fits.items():
+    for role, sha in config.fits.items():
         fitted(encoder, role).load(read_fitted(store, sha))
     return encoder
 

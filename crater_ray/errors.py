@@ -5,7 +5,7 @@
     │   ├── ConfigError            a job file or an option that does not hold
     │   ├── PluginError            a plugin that is unknown, broken, claimed twice, or differs between nodes
     │   ├── ReaderError            a catalogue, raster, folder or layout that cannot be read
-    │   ├── IndexMismatch          not an index, another recipe, a newer format, or a busy output
+    │   ├── IndexMismatch          not an index, another index config, a newer format, or a busy output
     │   └── QueryError             a query that cannot be answered: unknown id, bad image, bad filter
     ├── DamagedIndex               a file of an index that is missing or does not match its checksum
     ├── IncompleteJob              parts that failed; what is done is kept
@@ -53,7 +53,7 @@ class ReaderError(UserError):
 
 
 class IndexMismatch(UserError):
-    """Not an index, another recipe, a newer format, or a busy output."""
+    """Not an index, another index config, a newer format, or a busy output."""
 
 
 class QueryError(UserError):

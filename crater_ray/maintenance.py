@@ -19,7 +19,7 @@ from crater_ray.options import columns, index_argument, job_argument, json_optio
 @index_argument
 @json_option
 def info(index: Path, as_json: bool) -> None:
-    """What an index holds: its version, parts, recipe, bytes an image, skipped items."""
+    """What an index holds: its version, parts, index config, bytes an image, skipped items."""
     from crater_ray.index.info import info as describe
 
     found = describe(store_at(index))
@@ -195,7 +195,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 @click.option(
     "--like",
     type=click.Path(path_type=Path),
-    help="An index of the same recipe and a like catalogue: nothing of the job is then read or built.",
+    help="An index of the same index config and a like catalogue: nothing of the job is then read or built.",
 )
 @click.option(
     "--images-per-second",

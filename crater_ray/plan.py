@@ -11,7 +11,7 @@ import numpy as np
 
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.index.config import find_recipe
+from crater_ray.index.config import find_config
 from crater_ray.index.parts import CODES, ITEMS, SCALES, VECTORS
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
@@ -93,8 +93,8 @@ def run(
 ) -> Cost:
     """The cost of a job. The reader lists its parts and the items of three, and its objects are built here.
 
-    With `like`, an index of the same recipe, nothing of the job's is read or built. Raises ConfigError for
-    `like` of another recipe, and what building and listing raise.
+    With `like`, an index of the same index config, nothing of the job's is read or built. Raises ConfigError
+    for `like` of another, and what building and listing raise.
     """
     shape = shape_of(job, like)
     listing = listed(registry().build(job.reader_ref())) if like is None else like_index(like)
@@ -152,15 +152,15 @@ def estimate(
 
 
 def shape_of(job: Job, like: Path | None = None) -> Shape:
-    """Of an index that is there, or of the job's own objects. Raises ConfigError for another recipe."""
+    """Of an index that is there, or of the job's own objects. Raises ConfigError for another index config."""
     from crater_ray.search.codecs import codec
 
-    recipe = find_recipe(store_at(like or job.out))
+    config = find_config(store_at(like or job.out))
     asked = (job.backbone.name, job.shortlist.name, job.rerank.name, job.rerank.codec)
-    if recipe is not None:
-        there = (recipe.backbone.name, recipe.shortlist.name, recipe.rerank.name, recipe.codec)
+    if config is not None:
+        there = (config.backbone.name, config.shortlist.name, config.rerank.name, config.codec)
         if asked == there:
-            return Shape(recipe.shortlist_m, recipe.shortlist_dim, recipe.record_bytes, recipe.scales)
+            return Shape(config.shortlist_m, config.shortlist_dim, config.record_bytes, config.scales)
         if like is not None:
             words = f"{like} keeps {' / '.join(there)} and the job {' / '.join(asked)}"
             raise ConfigError(f"{words}; name another --like")

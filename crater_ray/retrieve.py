@@ -50,7 +50,7 @@ class Index:
         self.root, self.threads, self.device = Path(root), threads, here(device)
         self.snapshot = Snapshot(store_at(self.root), version, segments)
         self.snapshot.download()
-        self.recipe = self.snapshot.recipe
+        self.config = self.snapshot.config
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -77,7 +77,7 @@ class Index:
     def codec(self) -> Codec:
         from crater_ray.search.codecs import codec
 
-        here, made = codec(self.recipe.codec), self.recipe.codec_version
+        here, made = codec(self.config.codec), self.config.codec_version
         if here.algorithm_version != made:
             raise IndexMismatch(
                 f"{told(self.root)} keeps its tokens by {here.name} of algorithm version {made}, and here "
@@ -122,7 +122,7 @@ class Index:
     def stored(self, rows: Array) -> tuple[Array, Array]:
         """The vectors (n, m, G) and decoded tokens (n, K, D) of rows of this index, to be used as queries."""
         codes, scales = self.snapshot.gather(rows)
-        tokens = self.codec.decode(codes, scales, self.recipe.k, self.recipe.dim)
+        tokens = self.codec.decode(codes, scales, self.config.k, self.config.dim)
         return np.asarray(self.snapshot.vectors(rows), np.float32), tokens
 
     # items
@@ -136,7 +136,7 @@ class Index:
         from crater_ray.images import pixels
 
         try:
-            return pixels(image, self.recipe.max_pixels)
+            return pixels(image, self.config.max_pixels)
         except BadImage as error:
             raise QueryError(f"the query image cannot be used: {error.message}") from None
 
@@ -148,7 +148,7 @@ class Index:
         reader = self._readers[part.entry.reader]
         uri = part.items(["uri"])["uri"][row].as_py()
         try:
-            return pixels(reader.load(uri), self.recipe.max_pixels)
+            return pixels(reader.load(uri), self.config.max_pixels)
         except (BadImage, OSError) as error:
             raise QueryError(f"the image of {id!r} cannot be read: {error}") from None
 
@@ -170,7 +170,7 @@ class LocalSearch:
         """One image at a time: a query does not wait for a batch."""
         index = self.index
         store = index.snapshot.store
-        return build_encoder(store, index.recipe, threads=index.threads, batch=1, device=index.device)
+        return build_encoder(store, index.config, threads=index.threads, batch=1, device=index.device)
 
     @cached_property
     def _items(self) -> pa.Table:

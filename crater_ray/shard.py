@@ -82,8 +82,8 @@ class Shard:
 
     def __init__(self, index: Index) -> None:
         self.index, self.snapshot = index, index.snapshot
-        recipe = index.recipe
-        self._how: dict[str, Any] = {"k": recipe.k, "dim": recipe.dim, "scoring": recipe.scoring}
+        config = index.config
+        self._how: dict[str, Any] = {"k": config.k, "dim": config.dim, "scoring": config.scoring}
 
     @cached_property
     def segments(self) -> list[_Segment]:
@@ -225,7 +225,7 @@ class Shard:
     def explain(self, tokens: Array, rows: Array) -> list[tuple[TokenPair, ...]]:
         """For each row, the pairs of tokens whose contributions sum to its score, the largest first.
 
-        Pairs are those of the recipe's scoring: none where it compares means of tokens.
+        Pairs are those of the index config's scoring: none where it compares means of tokens.
         """
         codes, scales = self.snapshot.gather(rows)
         found = explain(tokens, codes, scales, codec=self.index.codec, **self._how)

@@ -15,7 +15,7 @@ import pytest
 from crater_ray import plan
 from crater_ray.cli import main
 from crater_ray.errors import ConfigError, ReaderError
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.parts import part_digest
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
@@ -72,7 +72,7 @@ def ref(kind: Any, name: str) -> PluginRef:
 
 def build(root: Path, reader: Craters, factory: str) -> None:
     """An index of the real shape, with random numbers in it."""
-    recipe = Recipe(
+    config = IndexConfig(
         side="gallery",
         backbone=ref("backbone", "timm"),
         backbone_digest="none",
@@ -92,7 +92,7 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         max_pixels=1000,
         seed=0,
     )
-    create_or_check(store_at(root), recipe)
+    create_or_check(store_at(root), config)
     random, parts = np.random.default_rng(0), []
     for name in reader.parts():
         items = reader.read(name)
@@ -100,11 +100,11 @@ def build(root: Path, reader: Craters, factory: str) -> None:
         codes = random.integers(0, 256, (len(items), SHAPE.code_bytes), dtype=np.uint8)
         scales = random.random((len(items), 1), dtype=np.float32)
         with PartWriter(
-            store_at(root), name, part_digest(recipe.digest(), items), recipe, reader.columns
+            store_at(root), name, part_digest(config.digest(), items), config, reader.columns
         ) as part:
             part.append(items, vectors, codes, scales)
             parts.append(part.commit())
-    shas = stage_one(store_at(root), recipe, [tuple(parts)], How(factory, whiten=True))
+    shas = stage_one(store_at(root), config, [tuple(parts)], How(factory, whiten=True))
     publish(store_at(root), Version(1, 0, tuple(parts), shas, (ref("reader", "craters"),)))
 
 
@@ -149,8 +149,8 @@ def test_a_plan_is_what_the_built_index_weighs(tmp_path: Path, factory: str) -> 
 def test_a_plan_is_what_20_000_views_of_the_moon_weigh() -> None:
     if not (MOON / "index.json").exists():
         pytest.skip("indexes/moon20k is not built: crater-ray index benchmarks/moon20k.toml")
-    recipe = Snapshot(store_at(MOON)).recipe
-    shape = plan.Shape(recipe.shortlist_m, recipe.shortlist_dim, recipe.record_bytes, recipe.scales)
+    config = Snapshot(store_at(MOON)).config
+    shape = plan.Shape(config.shortlist_m, config.shortlist_dim, config.record_bytes, config.scales)
     listing = plan.like_index(MOON)
     foretold = plan.estimate(shape, listing, listing.views, "Flat")
     agree(foretold, MOON, least=10_000)

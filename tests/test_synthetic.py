@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.fitted import write_fitted
 from crater_ray.index.parts import part_digest
 from crater_ray.index.snapshot import Snapshot
@@ -43,7 +43,7 @@ def synthetic() -> ModuleType:
 def real(root: Path) -> Path:
     """An index of 30 craters of two views, of whitened tokens in 2 bits."""
     ref: Any = registry().ref
-    recipe = Recipe(
+    config = IndexConfig(
         side="gallery",
         backbone=ref("backbone", "timm", {"model": "vit_small_patch16_224"}),
         backbone_digest="none",
@@ -66,13 +66,13 @@ def real(root: Path) -> Path:
             "rerank": write_fitted(store_at(root), {"centre": np.zeros(DIM, np.float32), "axes": np.eye(DIM)})
         },
     )
-    create_or_check(store_at(root), recipe)
+    create_or_check(store_at(root), config)
     random = np.random.default_rng(0)
     items = [Item(f"H{n // 2}_x{2 + n % 2}", f"H{n // 2}", f"H{n}") for n in range(60)]
     tokens = random.standard_normal((60, K, DIM)).astype(np.float32)
     vectors = tokens.mean(1, keepdims=True).astype(np.float16)
     with PartWriter(
-        store_at(root), "all", part_digest(recipe.digest(), items), recipe, pa.schema([])
+        store_at(root), "all", part_digest(config.digest(), items), config, pa.schema([])
     ) as part:
         part.append(items, vectors, *codec("int2").encode(tokens))
         publish(
@@ -85,7 +85,7 @@ def real(root: Path) -> Path:
 def drawn(synthetic: ModuleType, source: Path, out: Path, views: int, **more: Any) -> Index:
     process = synthetic.Process(alike=10)
     synthetic.write(synthetic.Real(source), out, views, seed=3, queries=20, process=process, **more)
-    synthetic.stage_one(out)
+    synthetic.build_shortlist(out)
     return Index(out)
 
 

@@ -56,7 +56,7 @@ class WhitenedOptions(Options):
 
 
 def _later(default: Any, **checks: Any) -> Any:
-    """An option younger than the indexes in use: at its default it stays out of their recipes."""
+    """An option younger than the indexes in use: at its default it stays out of their configs."""
     return Field(default, exclude_if=lambda value: value == default, **checks)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from crater_ray.config import Job, RerankTable, ShortlistTable
 from crater_ray.errors import IndexMismatch
-from crater_ray.index.config import Recipe, find_recipe, read_recipe
+from crater_ray.index.config import IndexConfig, find_config, read_config
 from crater_ray.index.store import Store
 from crater_ray.index.token_cache import CachedTokens, TokenCache, token_key
 from crater_ray.jobs import index as index_job
@@ -114,13 +114,13 @@ def token_keys(job: Job, reader: PluginRef, backbone_digest: str) -> list[str]:
 def _current(job: Job) -> bool:
     """Whether the index at <out> is of the job's backbone, so that there is nothing to encode."""
     for side in SIDES:
-        recipe = find_recipe(_where(job, side)[0])
+        config = find_config(_where(job, side)[0])
         table, ref = job.backbone, job.backbone_ref()
         if (
-            recipe is None
-            or (recipe.precision, recipe.batch, recipe.max_pixels, registry().current(recipe.backbone))
+            config is None
+            or (config.precision, config.batch, config.max_pixels, registry().current(config.backbone))
             != (table.precision, index_job.batch_of(job, side), job.index.max_pixels, ref)
-            or recipe.backbone_digest != registry().build(ref).digest
+            or config.backbone_digest != registry().build(ref).digest
         ):
             return False
     return True
@@ -132,7 +132,7 @@ def _read(job: Job) -> tuple[Cached, Cached] | None:
     found = []
     for side in SIDES:
         root, reader = _where(job, side)
-        part = _parts(read_recipe(root), reader, cache)
+        part = _parts(read_config(root), reader, cache)
         if part is None:
             return None
         found.append(part)
@@ -143,7 +143,7 @@ def _where(job: Job, side: Side) -> tuple[Store, PluginRef]:
     return index_job.place_of(job, side), job.reader_ref() if side == "gallery" else job.queries_ref()
 
 
-def _parts(recipe: Recipe, ref: PluginRef, cache: TokenCache) -> Cached | None:
+def _parts(config: IndexConfig, ref: PluginRef, cache: TokenCache) -> Cached | None:
     reader: Reader = registry().build(ref)
     items: list[Item] = []
     parts: list[CachedTokens] = []
@@ -152,7 +152,7 @@ def _parts(recipe: Recipe, ref: PluginRef, cache: TokenCache) -> Cached | None:
         listed = list(reader.read(name))
         if not listed:
             continue
-        key = cache_key(recipe, ref, listed)
+        key = cache_key(config, ref, listed)
         part = cache.find(key)
         if part is None:
             return None

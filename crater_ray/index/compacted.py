@@ -14,7 +14,7 @@ import xxhash
 
 from crater_ray.errors import ReaderError
 from crater_ray.index.checksummed_json import canonical
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.parts import (
     BASE_COLUMNS,
     Member,
@@ -75,7 +75,7 @@ def locations(store: Store) -> dict[Key, Location]:
     return found
 
 
-def compact_parts(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> PartEntry:
+def compact_parts(store: Store, config: IndexConfig, parts: Sequence[PartEntry]) -> PartEntry:
     """One part with the rows of all, in their order; compacted parts among them give their members.
 
     They must be of one reader and have the same columns. Raises ValueError for fewer than two parts,
@@ -84,13 +84,13 @@ def compact_parts(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> P
     if len(parts) < 2:
         raise ValueError(f"{len(parts)} parts make no compacted part")
     inside = [member for part in parts for member in members(store, part) or (_member(store, part),)]
-    made_of = [recipe.digest(), [[member.name, member.digest] for member in inside]]
+    made_of = [config.digest(), [[member.name, member.digest] for member in inside]]
     digest = xxhash.xxh3_128_hexdigest(canonical(made_of))
     name = PREFIX + digest[:16]
     there = done(store, name, digest)
     if there is None:
         columns = own_columns(open_part(store, parts[0]).schema)
-        with PartWriter(store, name, digest, recipe, columns) as writer:
+        with PartWriter(store, name, digest, config, columns) as writer:
             for part in parts:
                 opened = open_part(store, part)
                 check_part(opened)  # damage must not get a checksum of its own
@@ -100,7 +100,7 @@ def compact_parts(store: Store, recipe: Recipe, parts: Sequence[PartEntry]) -> P
     return replace(there, reader=parts[0].reader)
 
 
-def extract(store: Store, recipe: Recipe, location: Location) -> PartEntry:
+def extract(store: Store, config: IndexConfig, location: Location) -> PartEntry:
     """A member as the part it was, in the folder it had. Raises DamagedIndex, StorageFull."""
     member = location.member
     there = done(store, member.name, member.digest)
@@ -108,7 +108,7 @@ def extract(store: Store, recipe: Recipe, location: Location) -> PartEntry:
         opened = open_part(store, location.part)
         check_part(opened)
         columns = own_columns(opened.schema)
-        with PartWriter(store, member.name, member.digest, recipe, columns) as writer:
+        with PartWriter(store, member.name, member.digest, config, columns) as writer:
             _copy(writer, opened, location.first, member.rows)
             _skip(writer, [member])
             there = writer.commit()
@@ -116,7 +116,7 @@ def extract(store: Store, recipe: Recipe, location: Location) -> PartEntry:
 
 
 def settle(
-    store: Store, recipe: Recipe, parts: Iterable[PartEntry], parent: Version | None
+    store: Store, config: IndexConfig, parts: Iterable[PartEntry], parent: Version | None
 ) -> tuple[PartEntry, ...]:
     """Parts as a version lists them, by name: the parent's compacted ones that still have every member, and
     plain ones.
@@ -138,7 +138,7 @@ def settle(
     for part in absent:
         location = where.get((part.name, part.digest))
         if location is not None:  # else publish says which file is missing
-            extract(store, recipe, location)
+            extract(store, config, location)
     return tuple(sorted([*settled, *left.values()], key=lambda part: part.name))
 
 

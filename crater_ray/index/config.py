@@ -1,4 +1,4 @@
-"""What shapes the bytes of an index: the same recipe and items give the same parts anywhere."""
+"""What shapes the bytes of an index: the same index config and items give the same parts anywhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from crater_ray.types import Side
 
 Role = Literal["backbone", "shortlist", "rerank"]
 ROLES: tuple[Role, ...] = ("backbone", "shortlist", "rerank")
-_WHAT = "the recipe of the index"
-_MARK = "crater-ray recipe"
+_WHAT = "the index config of the index"
+_MARK = "crater-ray index config"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class IndexConfig:
     """Everything part bytes depend on, and nothing of where or when they are made."""
 
     side: Side
@@ -58,7 +58,7 @@ class Recipe:
         return {"backbone": self.backbone, "shortlist": self.shortlist, "rerank": self.rerank}[role]
 
     def _identity(self) -> dict[str, Any]:
-        """Plain data that is equal for two recipes that give the same bytes."""
+        """Plain data that is equal for two index configs that give the same bytes."""
         plain = asdict(self)
         del plain["files"]
         plain["grid"] = list(self.grid)
@@ -105,39 +105,39 @@ def _content(path: Path, option: str) -> str:
         raise IndexMismatch(f"{option} names {path}, which cannot be read: {error.strerror}") from None
 
 
-def create_or_check(store: Store, recipe: Recipe) -> Recipe:
-    """The recipe now current at `root`, written when `root` is new or empty.
+def create_or_check(store: Store, config: IndexConfig) -> IndexConfig:
+    """The index config now current at `root`, written when `root` is new or empty.
 
     File options follow the latest caller, since where a file lies is not in the digest. Raises IndexMismatch
-    when `root` holds something else, a newer format, or another recipe (naming what differs), StorageFull.
+    when `root` holds something else, a newer format, or another index config (saying how); StorageFull.
     """
     store.begin()
-    if not store.fetch(CONFIG, fresh=True) and store.create(CONFIG, _checksummed(recipe)):
-        return recipe
-    there = read_recipe(store)
-    if there.digest() != recipe.digest():
+    if not store.fetch(CONFIG, fresh=True) and store.create(CONFIG, _checksummed(config)):
+        return config
+    there = read_config(store)
+    if there.digest() != config.digest():
         raise IndexMismatch(
-            f"{store.url} was made by another recipe: {_differences(there, recipe)}; "
+            f"{store.url} was made by another index config: {_differences(there, config)}; "
             "name another `out`, or set the job back to what the index has"
         )
-    if there != recipe:
-        store.put(CONFIG, _checksummed(recipe))
-    return recipe
+    if there != config:
+        store.put(CONFIG, _checksummed(config))
+    return config
 
 
-def read_recipe(store: Store) -> Recipe:
-    """The recipe at `root`. Raises IndexMismatch when it is no index or a newer one, DamagedIndex."""
-    recipe = find_recipe(store)
-    if recipe is None:
+def read_config(store: Store) -> IndexConfig:
+    """The index config at `root`. Raises IndexMismatch when it is no index or a newer one, DamagedIndex."""
+    config = find_config(store)
+    if config is None:
         reason = "it has no index.json" if store.names() else "nothing is there"
         raise IndexMismatch(
             f"{store.url} is not an index: {reason}; make one with `crater-ray index JOB.toml`"
         )
-    return recipe
+    return config
 
 
-def find_recipe(store: Store) -> Recipe | None:
-    """The recipe at `root`, None where an index may be begun. Raises IndexMismatch, DamagedIndex."""
+def find_config(store: Store) -> IndexConfig | None:
+    """The index config at `root`, None where an index may be begun. Raises IndexMismatch, DamagedIndex."""
     check_place(store)
     if not store.fetch(CONFIG, fresh=True):  # where files lie may change
         return None
@@ -151,7 +151,7 @@ def find_recipe(store: Store) -> Recipe | None:
         for role in ROLES:
             payload[role] = PluginRef(**payload[role])
         payload["grid"] = tuple(payload["grid"])
-        return Recipe(**payload)
+        return IndexConfig(**payload)
     except (TypeError, KeyError) as error:
         raise DamagedIndex(f"{path} lacks or has too many fields ({error}); restore it from a copy") from None
 
@@ -163,14 +163,14 @@ def without_paths(ref: PluginRef) -> PluginRef:
     return replace(ref, options={key: value for key, value in ref.options.items() if key not in names})
 
 
-def _checksummed(recipe: Recipe) -> bytes:
-    plain = {item.name: getattr(recipe, item.name) for item in fields(recipe)}
+def _checksummed(config: IndexConfig) -> bytes:
+    plain = {item.name: getattr(config, item.name) for item in fields(config)}
     for role in ROLES:
         plain[role] = asdict(plain[role])
-    return checksummed({**plain, "fits": dict(recipe.fits), "files": dict(recipe.files), "what": _MARK})
+    return checksummed({**plain, "fits": dict(config.fits), "files": dict(config.files), "what": _MARK})
 
 
-def _differences(there: Recipe, here: Recipe) -> str:
+def _differences(there: IndexConfig, here: IndexConfig) -> str:
     """The first keys that differ, with both values."""
     old, new = _flat(there._identity()), _flat(here._identity())
     keys = [key for key in sorted({*old, *new}) if old.get(key, "nothing") != new.get(key, "nothing")]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crater_ray.errors import IndexMismatch
 from crater_ray.index.checksummed_json import checksummed, read_checksummed
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.fitted import fitted_path
 from crater_ray.index.leases import Claim
 from crater_ray.index.lock import DriverLock
@@ -52,7 +52,7 @@ def collect(store: Store, keep: int = KEPT, *, force: bool = False, dry: bool = 
     if keep < 1:
         raise ValueError(f"keep is {keep}; the current version always stays")
     store.as_folder("nobody can tell there who reads a version, so old ones stay")
-    recipe = read_recipe(store)
+    config = read_config(store)
     with DriverLock(store):
         old = numbers(store)[:-keep]
         leaving, held = [], []
@@ -73,7 +73,7 @@ def collect(store: Store, keep: int = KEPT, *, force: bool = False, dry: bool = 
         if dry:
             gone |= {number: read(store, number) for number in leaving}
         staying = [read(store, number) for number in numbers(store) if number not in gone]
-        garbage = _garbage(store, gone.values(), staying, set(recipe.fits.values()))
+        garbage = _garbage(store, gone.values(), staying, set(config.fits.values()))
         size = sum(_size(path) for path in garbage)
         if not dry:
             for path in [*garbage, *_half_removed(store)]:

@@ -54,12 +54,12 @@ def inventory(store: Store, version: int | None = None) -> list[Line]:
 def info(store: Store) -> dict[str, Any]:
     """What an index holds, JSON-safe. Raises IndexMismatch, DamagedIndex."""
     snapshot = Snapshot(store)
-    recipe, version = snapshot.recipe, snapshot.version
+    config, version = snapshot.config, snapshot.version
     return {
         "root": store.url,
-        "format": recipe.format,
-        "side": recipe.side,
-        "recipe": recipe.digest(),
+        "format": config.format,
+        "side": config.side,
+        "config": config.digest(),
         "version": version.number,
         "versions": numbers(snapshot.store),
         "images": len(snapshot),
@@ -77,23 +77,23 @@ def info(store: Store) -> dict[str, Any]:
             }
             for segment in snapshot.segments
         ],
-        "backbone": asdict(recipe.backbone),
-        "backbone_digest": recipe.backbone_digest,
-        "shortlist": {**asdict(recipe.shortlist), "vectors": recipe.shortlist_m, "dim": recipe.shortlist_dim},
+        "backbone": asdict(config.backbone),
+        "backbone_digest": config.backbone_digest,
+        "shortlist": {**asdict(config.shortlist), "vectors": config.shortlist_m, "dim": config.shortlist_dim},
         "rerank": {
-            **asdict(recipe.rerank),
-            "tokens": recipe.k,
-            "dim": recipe.dim,
-            "codec": recipe.codec,
-            "scoring": recipe.scoring,
+            **asdict(config.rerank),
+            "tokens": config.k,
+            "dim": config.dim,
+            "codec": config.codec,
+            "scoring": config.scoring,
         },
-        "precision": recipe.precision,
-        "batch": recipe.batch,
+        "precision": config.precision,
+        "batch": config.batch,
         "readers": [asdict(ref) for ref in version.readers],
         "columns": {
             field.name: str(field.type)
             for field in union_schema((part.entry.name, part.schema) for part in snapshot.parts)
         },
         "bytes_per_image": snapshot.bytes_per_image(),
-        "fitted": [f"{FITTED}/{sha}.safetensors" for sha in recipe.fits.values()],
+        "fitted": [f"{FITTED}/{sha}.safetensors" for sha in config.fits.values()],
     }

@@ -44,12 +44,12 @@ class PartEntry:
         return f"{self.name}.{self.digest}"
 
 
-def part_digest(recipe_digest: str, items: Iterable[Item]) -> str:
-    """xxh3_128 hex of the recipe and the items as listed, in order; not of relevance, which no part stores.
+def part_digest(config_digest: str, items: Iterable[Item]) -> str:
+    """xxh3_128 hex of the index config and the items as listed, in order; no part stores relevance.
 
     Raises ReaderError for a column that is not plain data.
     """
-    digest = xxhash.xxh3_128(recipe_digest.encode())
+    digest = xxhash.xxh3_128(config_digest.encode())
     for item in items:
         try:
             digest.update(canonical([item.id, item.group, item.uri, item.stamp, dict(item.columns)], _plain))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crater_ray.errors import IndexMismatch, QueryError
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.fitted import Arrays, fitted_file, read_fitted
 from crater_ray.index.gather import gather
 from crater_ray.index.leases import Pin, VersionGone
@@ -41,7 +41,7 @@ class Snapshot:
         self, store: Store, version: int | None = None, segments: Collection[str] | None = None
     ) -> None:
         self.store = store
-        self.recipe = read_recipe(self.store)
+        self.config = read_config(self.store)
         self.version, self._pin = _pinned(self.store, version)
         found = self.version
         every = [read_segment(self.store, sha) for sha in found.segments]
@@ -147,7 +147,7 @@ class Snapshot:
     def scales(self) -> Array:
         """(N, s) float32, in memory."""
         every = [part.scales for part in self.parts]
-        return np.concatenate(every) if every else np.empty((0, self.recipe.scales), np.float32)
+        return np.concatenate(every) if every else np.empty((0, self.config.scales), np.float32)
 
     def gather(self, rows: Array) -> tuple[Array, Array]:
         """codes (S, R) uint8 and scales (S, s) float32 of the given rows, in their order, repeats allowed.
@@ -160,7 +160,7 @@ class Snapshot:
             part.read_ahead(own)
         if len(wanted) == 1:  # in order already: one copy will do
             return gather(wanted[0][0].codes, wanted[0][2]), self.scales[rows]
-        codes = np.empty((len(rows), self.recipe.record_bytes), np.uint8)
+        codes = np.empty((len(rows), self.config.record_bytes), np.uint8)
         for part, at, own in wanted:
             for first in range(0, len(at), _CACHED):
                 few = slice(first, first + _CACHED)
@@ -198,7 +198,7 @@ class Snapshot:
             return self.parts[0].vectors
         wanted = self._by_part(np.arange(len(self)) if rows is None else rows)
         count = sum(len(at) for _, at, _ in wanted)
-        found = np.empty((count, self.recipe.shortlist_m, self.recipe.shortlist_dim), np.float16)
+        found = np.empty((count, self.config.shortlist_m, self.config.shortlist_dim), np.float16)
         for part, at, own in wanted:
             found[at] = part.vectors[own]
         return found

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from crater_ray.errors import CraterRayError, StorageError
 from crater_ray.files import sum_of
-from crater_ray.index.config import Recipe, read_recipe
+from crater_ray.index.config import IndexConfig, read_config
 from crater_ray.index.fitted import fitted_path, read_fitted
 from crater_ray.index.gc import COLLECTED, GONE, collected
 from crater_ray.index.parts import (
@@ -73,24 +73,24 @@ class _Check:
         self.known = False  # whether every version could be read, and so what nothing refers to
 
     def run(self) -> Verification:
-        recipe = self._recipe()
+        config = self._config()
         versions = self._versions()
         if versions:
             newest = versions[-1]
-            self._parts(newest, recipe)
+            self._parts(newest, config)
             fitted = {learnt for sha in newest.segments for learnt in self._segment(sha, newest)}
             for learnt in sorted(fitted):
                 self._fitted(learnt)
         self._leftovers(versions)
         return Verification(tuple(self.problems), tuple(self.notes), self.files, self.bytes)
 
-    def _recipe(self) -> Recipe | None:
+    def _config(self) -> IndexConfig | None:
         if not {CONFIG, VERSIONS} & set(self.store.names("")):
-            return read_recipe(self.store)  # raises: this is no index
-        recipe: Recipe | None = self._try(CONFIG, lambda: read_recipe(self.store))
-        for sha in recipe.fits.values() if recipe else ():
+            return read_config(self.store)  # raises: this is no index
+        config: IndexConfig | None = self._try(CONFIG, lambda: read_config(self.store))
+        for sha in config.fits.values() if config else ():
             self._fitted(sha)
-        return recipe
+        return config
 
     def _versions(self) -> list[Version]:
         known = numbers(self.store)
@@ -108,12 +108,12 @@ class _Check:
         self.known = len(known) == len(found)
         return found
 
-    def _parts(self, version: Version, recipe: Recipe | None) -> None:
+    def _parts(self, version: Version, config: IndexConfig | None) -> None:
         ids: list[tuple[str, pa.ChunkedArray]] = []
         schemas: list[tuple[str, pa.Schema]] = []
         for entry in version.parts:
             with self.store.no_cache() as fresh:  # the copies of one part at a time are on the disk
-                part = self._part(fresh, entry, recipe)
+                part = self._part(fresh, entry, config)
             if part is not None:
                 ids.append((entry.name, part[0]))
                 schemas.append((entry.name, part[1]))
@@ -122,7 +122,7 @@ class _Check:
         self._try(whole, lambda: union_schema(schemas), count=False)
 
     def _part(
-        self, store: Store, entry: PartEntry, recipe: Recipe | None
+        self, store: Store, entry: PartEntry, config: IndexConfig | None
     ) -> tuple[pa.ChunkedArray, pa.Schema] | None:
         """The ids and columns of a part, None where a file of it is not as it was written."""
         place, name = part_folder(store, entry.name, entry.digest), f"{PARTS}/{entry.folder}"
@@ -137,7 +137,7 @@ class _Check:
             self._try(copy.key, lambda copy=copy: store.download([copy]), count=False)
         if record is None or len(self.problems) != bad or not self._files(place, name, record):
             return None
-        return self._rows(store, name, entry, record, recipe)
+        return self._rows(store, name, entry, record, config)
 
     def _files(self, folder: Path, name: str, record: Record) -> bool:
         """Whether every file of a part is as it was written; each bad one is named."""
@@ -160,7 +160,7 @@ class _Check:
         return good
 
     def _rows(
-        self, store: Store, name: str, entry: PartEntry, record: Record, recipe: Recipe | None
+        self, store: Store, name: str, entry: PartEntry, record: Record, config: IndexConfig | None
     ) -> tuple[pa.ChunkedArray, pa.Schema] | None:
         """The part's ids and columns; said is where its files differ in their rows, or in shape."""
         try:
@@ -181,12 +181,12 @@ class _Check:
         if len(record.skipped) != entry.skipped:
             self._problem(f"{name}/{PART}", f"it skips {len(record.skipped)} items, not {entry.skipped}")
         shape = record.vectors, record.record_bytes, record.scales
-        if recipe and shape != (
-            (recipe.shortlist_m, recipe.shortlist_dim),
-            recipe.record_bytes,
-            recipe.scales,
+        if config and shape != (
+            (config.shortlist_m, config.shortlist_dim),
+            config.record_bytes,
+            config.scales,
         ):
-            self._problem(f"{name}/{PART}", "its shapes are not the recipe's")
+            self._problem(f"{name}/{PART}", "its shapes are not the index config's")
         return column, part.schema
 
     def _segment(self, sha: str, version: Version) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from crater_ray.errors import DamagedIndex, ReaderError
 from crater_ray.files import Stream, Sum, remove_folder, write_stream
 from crater_ray.index.checksummed_json import checksummed
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.parts import (
     BASE_COLUMNS,
     CODES,
@@ -43,8 +43,8 @@ class PartWriter:
     Raises ReaderError for a bad part name, StorageFull, and OSError as it comes.
     """
 
-    def __init__(self, store: Store, name: str, digest: str, recipe: Recipe, columns: pa.Schema) -> None:
-        self._store, self._name, self._digest, self._recipe = store, name, digest, recipe
+    def __init__(self, store: Store, name: str, digest: str, config: IndexConfig, columns: pa.Schema) -> None:
+        self._store, self._name, self._digest, self._config = store, name, digest, config
         self._key = part_key(name, digest)
         self._schema = items_schema(columns)
         self._tables: list[pa.Table] = []
@@ -86,10 +86,10 @@ class PartWriter:
             self._take(pa.table(arrays, schema=self._schema), vectors[rows], codes[rows], scales[rows])
 
     def _check(self, vectors: Array, codes: Array, scales: Array, n: int) -> None:
-        recipe = self._recipe
-        _expect("vectors", vectors, (n, recipe.shortlist_m, recipe.shortlist_dim), np.float16)
-        _expect("codes", codes, (n, recipe.record_bytes), np.uint8)
-        _expect("scales", scales, (n, recipe.scales), np.float32)
+        config = self._config
+        _expect("vectors", vectors, (n, config.shortlist_m, config.shortlist_dim), np.float16)
+        _expect("codes", codes, (n, config.record_bytes), np.uint8)
+        _expect("scales", scales, (n, config.scales), np.float32)
 
     def _take(self, table: pa.Table, vectors: Array, codes: Array, scales: Array) -> None:
         self._codes.write(np.ascontiguousarray(codes))
@@ -107,22 +107,22 @@ class PartWriter:
 
         `members` are those of a compacted part, in the order of their rows.
         """
-        recipe = self._recipe
-        vector = recipe.shortlist_m, recipe.shortlist_dim
+        config = self._config
+        vector = config.shortlist_m, config.shortlist_dim
         files = {
             CODES: self._codes.close(),
             ITEMS: self._write_items(),
             VECTORS: self._write_array(VECTORS, self._vectors, vector, np.float16),
         }
-        if recipe.scales:
-            files[SCALES] = self._write_array(SCALES, self._scales, (recipe.scales,), np.float32)
+        if config.scales:
+            files[SCALES] = self._write_array(SCALES, self._scales, (config.scales,), np.float32)
         record = Record(
             self._name,
             self._digest,
             self._rows,
             vector,
-            recipe.record_bytes,
-            recipe.scales,
+            config.record_bytes,
+            config.scales,
             files,
             dict(sorted(self._skipped.items())),
             tuple(members),

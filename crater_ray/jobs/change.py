@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from crater_ray.errors import ReaderError
 from crater_ray.index.compacted import listing, members, settle
-from crater_ray.index.config import Recipe, read_recipe
+from crater_ray.index.config import IndexConfig, read_config
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import PartEntry, open_part
 from crater_ray.index.segments import read_segment
@@ -46,7 +46,7 @@ def held(store: Store, version: Version | None) -> Held:
 
 def put(
     store: Store,
-    recipe: Recipe,
+    config: IndexConfig,
     change: Callable[[Version | None, Held], tuple[Held, Collection[str]]],
     segments: Segments,
 ) -> Changed:
@@ -63,7 +63,7 @@ def put(
         version = Version(
             number=parent.number + 1 if parent else 1,
             parent=parent.number if parent else 0,
-            parts=settle(store, recipe, parts, parent),
+            parts=settle(store, config, parts, parent),
             segments=(),
             readers=readers,
             allow_missing=tuple(sorted(missing)),
@@ -145,7 +145,7 @@ def drop(store: Store, patterns: Sequence[str]) -> Changed:
     Raises IndexMismatch where there is no version or another driver writes, ReaderError where a pattern
     matches none, or where nothing would be left.
     """
-    recipe = read_recipe(store)  # before a lock is left in a folder that is no index
+    config = read_config(store)  # before a lock is left in a folder that is no index
     with DriverLock(store):
         Snapshot(store)  # raises where there is no version
 
@@ -159,9 +159,9 @@ def drop(store: Store, patterns: Sequence[str]) -> Changed:
 
         def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
             there = [read_segment(store, sha) for sha in parent.segments] if parent else []
-            return segments_for(store, recipe, parts, parent, *asked(there), build) if there else ()
+            return segments_for(store, config, parts, parent, *asked(there), build) if there else ()
 
-        return put(store, recipe, change, segments)
+        return put(store, config, change, segments)
 
 
 def _others(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from crater_ray.index.compacted import compact_parts, own_columns
-from crater_ray.index.config import Recipe, read_recipe
+from crater_ray.index.config import IndexConfig, read_config
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import Part, PartEntry
 from crater_ray.index.segments import read_segment
@@ -45,12 +45,12 @@ def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
     again, and what the lists learnt is kept where it stays.
     Raises IndexMismatch where another driver writes or there is no version, DamagedIndex, StorageFull.
     """
-    recipe = read_recipe(store)  # before a lock is left in a folder that is no index
+    config = read_config(store)  # before a lock is left in a folder that is no index
     with DriverLock(store):
         while True:
             snapshot = Snapshot(store)
             parent = snapshot.version
-            packs = (_packed(store, recipe, group) for group in _groups(snapshot, rows))
+            packs = (_packed(store, config, group) for group in _groups(snapshot, rows))
             parts = tuple(sorted(packs, key=lambda part: part.name))
             shas, masked = _shortlist(snapshot, parts, segments)
             counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
@@ -75,19 +75,19 @@ def _shortlist(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tu
     from crater_ray.search.factories import chosen
 
     factory, whiten = asked(old)
-    vectors = sum(part.rows for part in parts) * snapshot.recipe.shortlist_m
+    vectors = sum(part.rows for part in parts) * snapshot.config.shortlist_m
     how = like(old, factory, whiten, vectors)
     if how.auto and chosen(factory, vectors) != how.factory:  # it has outgrown its lists
         how = replace(how, factory=factory, quantizer=None)
-    return build(snapshot.store, snapshot.recipe, list(_shares(parts, count)), how), masked
+    return build(snapshot.store, snapshot.config, list(_shares(parts, count)), how), masked
 
 
 def _told(store: Store, shas: Sequence[str]) -> tuple[str, ...]:
     return tuple(read_segment(store, sha).told() for sha in shas)
 
 
-def _packed(store: Store, recipe: Recipe, group: Sequence[PartEntry]) -> PartEntry:
-    return compact_parts(store, recipe, group) if len(group) > 1 else group[0]
+def _packed(store: Store, config: IndexConfig, group: Sequence[PartEntry]) -> PartEntry:
+    return compact_parts(store, config, group) if len(group) > 1 else group[0]
 
 
 def _groups(snapshot: Snapshot, rows: int) -> Iterator[list[PartEntry]]:

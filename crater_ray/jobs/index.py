@@ -10,9 +10,9 @@ from typing import Any
 
 from crater_ray.config import Job
 from crater_ray.errors import IncompleteJob, ReaderError
-from crater_ray.index import config as recipes
+from crater_ray.index import config as configs
 from crater_ray.index.compacted import refuse_prefix
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import PartEntry, part_folder, skipped
 from crater_ray.index.segments import read_segment
@@ -108,8 +108,8 @@ def run(
 
     Raises the errors of preflight, IncompleteJob when parts failed (unless `allow_missing`) or no image at
     all could be used, ClusterError when workers only die or the cluster is lost, StorageFull, and
-    IndexMismatch for an output that is busy, not an index, or made by another recipe; ReaderError for parts
-    that cannot be had, and in mode "add" and "replace" for what clashes with the current version.
+    IndexMismatch for an output that is busy, not an index, or made by another index config; ReaderError for
+    parts that cannot be had, and in mode "add" and "replace" for what clashes with the current version.
     """
     store = place_of(job, side)
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
@@ -119,7 +119,7 @@ def run(
         )
         work = Work(
             store.url,
-            _recipe(job, side, found),
+            _config(job, side, found),
             reader_ref,
             str(job.backbone.cache) if job.backbone.cache else None,
             job.cluster.decoders,
@@ -181,20 +181,20 @@ def place_of(job: Job, side: Side) -> Store:
     return gallery if side == "gallery" else gallery.inside("queries")
 
 
-def _recipe(job: Job, side: Side, found: Found) -> Recipe:
+def _config(job: Job, side: Side, found: Found) -> IndexConfig:
     from crater_ray.search.codecs import codec
 
     # queries are quantised by the kernel, not on disk
     chosen = codec(job.rerank.codec if side == "gallery" else "fp16")
     m, k = (found.shortlist_m, found.k) if side == "gallery" else (found.query_m, found.query_k)
     backbone, shortlist, rerank = job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
-    return Recipe(
+    return IndexConfig(
         side=side,
         backbone=backbone,
         shortlist=shortlist,
         rerank=rerank,
         backbone_digest=found.digest,
-        files=recipes.file_digests(backbone=backbone, shortlist=shortlist, rerank=rerank),
+        files=configs.file_digests(backbone=backbone, shortlist=shortlist, rerank=rerank),
         grid=found.shape.grid,
         shortlist_m=m,
         shortlist_dim=found.shortlist_dim,
@@ -216,27 +216,27 @@ def _recipe(job: Job, side: Side, found: Found) -> Recipe:
 def batch_of(job: Job, side: Side) -> int:
     """Images a pass: as the job says, else as the index there has it, else the default of its device."""
     told = "batch" in job.backbone.model_fields_set
-    there = None if told else recipes.find_recipe(place_of(job, side))
+    there = None if told else configs.find_config(place_of(job, side))
     return job.batch() if there is None else there.batch
 
 
 def _fitted(store: Store, work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:
-    """The work with its fits: the index's own where it has them, else learnt now and part of a new recipe."""
+    """The work with its fits: the index's own where it has them, else learnt now, for a new index."""
     from dataclasses import replace
 
-    recipe = work.recipe
+    config = work.config
     learning = found.fitted
     if learning:
         gallery = place_of(job, "gallery")
-        there = recipes.find_recipe(gallery)
+        there = configs.find_config(gallery)
         if there is not None and set(there.fits) >= set(learning):
             fits = {role: there.fits[role] for role in learning}
             if side == "query":
                 _copy_fits(gallery, store, fits)
         else:
             fits = fit(work, learning, job.cluster, job.index.fit_sample, job.index.seed, quiet=quiet)
-        recipe = replace(recipe, fits=fits)
-    return replace(work, recipe=recipes.create_or_check(store, recipe))
+        config = replace(config, fits=fits)
+    return replace(work, config=configs.create_or_check(store, config))
 
 
 def _copy_fits(gallery: Store, queries: Store, fits: Mapping[str, str]) -> None:
@@ -258,12 +258,12 @@ def _publish(
         return {**stay, **new}, ({*parent.allow_missing, *failed} - stay.keys() - new.keys())
 
     def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
-        if work.recipe.side == "query":
+        if work.config.side == "query":
             return ()
         table = job.shortlist
-        return segments_for(store, work.recipe, parts, parent, table.index, table.whiten, on_cluster)
+        return segments_for(store, work.config, parts, parent, table.index, table.whiten, on_cluster)
 
-    return put(store, work.recipe, change, segments)
+    return put(store, work.config, change, segments)
 
 
 def _refuse_nothing_but_bad(store: Store, outcome: Outcome) -> None:

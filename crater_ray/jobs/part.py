@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crater_ray.errors import ReaderError
 from crater_ray.index.compacted import Key, Location, locations
-from crater_ray.index.config import Recipe, without_paths
+from crater_ray.index.config import IndexConfig, without_paths
 from crater_ray.index.parts import PartEntry, done, part_digest
 from crater_ray.index.store import Store, store_at
 from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
@@ -37,7 +37,7 @@ class Work:
     """What an encoder needs to know: plain data."""
 
     root: str
-    recipe: Recipe
+    config: IndexConfig
     reader: PluginRef
     cache: str | None
     decoders: int
@@ -85,7 +85,7 @@ class PartWorker:
             from crater_ray.encoders import build_encoder
 
             self._encoder = build_encoder(
-                self.store, self.work.recipe, device=self.work.device, threads=self.work.threads
+                self.store, self.work.config, device=self.work.device, threads=self.work.threads
             )
         return self._encoder
 
@@ -93,7 +93,7 @@ class PartWorker:
     def codec(self) -> Codec:
         from crater_ray.search.codecs import codec
 
-        return codec(self.work.recipe.codec)
+        return codec(self.work.config.codec)
 
     def encode(self, part: str, careful: Careful | None = None) -> Done:
         """The part, committed. With `careful`, one journalled image at a time.
@@ -108,8 +108,8 @@ class PartWorker:
                 f"reader {self.work.reader.name!r} lists the id {twice[0]!r} twice in part {part!r}; "
                 "ids must be unique: mend the catalogue, or give it an id column"
             )
-        recipe = self.work.recipe
-        digest = part_digest(recipe.digest(), items)
+        config = self.work.config
+        digest = part_digest(config.digest(), items)
         there = done(self.store, part, digest) or self._compacted(part, digest)
         if there is not None:
             return Done(there, 0, _peak())
@@ -117,7 +117,7 @@ class PartWorker:
         with (
             _journal(self.store, f"{part}.{digest}", careful) as journal,
             self._guarded(),
-            PartWriter(self.store, part, digest, recipe, self.reader.columns) as writer,
+            PartWriter(self.store, part, digest, config, self.reader.columns) as writer,
         ):
             with Behind(0 if journal else self.behind) as behind:
                 for encoded in self._tokens(items, writer, journal, behind):
@@ -166,25 +166,25 @@ class PartWorker:
     def _fresh(self, items: list[Item]) -> Iterator[Encoded]:
         from crater_ray.encode.batches import batches
 
-        recipe, encoder = self.work.recipe, self.encoder
+        config, encoder = self.work.config, self.encoder
         for batch in batches(
             items,
             self.reader.load,
             encoder.backbone.preprocess,
-            batch=recipe.batch,
+            batch=config.batch,
             decoders=self.work.decoders,
-            max_pixels=recipe.max_pixels,
+            max_pixels=config.max_pixels,
             pin=encoder.device.type == "cuda",
         ):
             yield Encoded(batch.items, encoder.tokens(batch.images), batch.bad, encoder.mark())
 
     def _cached(self, items: list[Item], cache: TokenCache, behind: Behind) -> Iterator[Encoded]:
         """As `_fresh`, read from the cache where it holds the part; else to be kept in it."""
-        recipe, encoder = self.work.recipe, self.encoder
-        key = cache_key(recipe, self.work.reader, items)
+        config, encoder = self.work.config, self.encoder
+        key = cache_key(config, self.work.reader, items)
         there = cache.find(key)
         if there is not None:
-            for rows in there.batches(recipe.batch):
+            for rows in there.batches(config.batch):
                 batch = items[rows.first : rows.first + len(rows.ids)]
                 tokens = encoder.from_cache(rows.arrays, there.shape.grid)
                 yield Encoded(batch, tokens, dict(rows.bad), encoder.mark())
@@ -217,7 +217,7 @@ class PartWorker:
                     bad=encoded.bad,
                     **encoder.to_cache(encoded.tokens, len(items)),
                 )
-            rows = encoder.rows(encoded.tokens, self.work.recipe.side, len(items), encoded.bad)
+            rows = encoder.rows(encoded.tokens, self.work.config.side, len(items), encoded.bad)
         for slot, reason in sorted(rows.bad.items()):
             writer.skip(items[slot].id, reason)
         good = [slot for slot in range(len(items)) if slot not in rows.bad]
@@ -246,8 +246,8 @@ class PartWorker:
                         yield encoded.tokens.map(itemgetter(good))
                     self.encoded += len(encoded.items)
                 return
-            for first in range(0, len(items), self.work.recipe.batch):
-                batch = items[first : first + self.work.recipe.batch]
+            for first in range(0, len(items), self.work.config.batch):
+                batch = items[first : first + self.work.config.batch]
                 if alone := [tokens for item in batch for tokens in self._alone(item, journal)]:
                     yield joined(alone)
 
@@ -269,16 +269,16 @@ class PartWorker:
         self.encoded += 1
 
 
-def cache_key(recipe: Recipe, reader: PluginRef, items: list[Item]) -> str:
+def cache_key(config: IndexConfig, reader: PluginRef, items: list[Item]) -> str:
     """Where the token cache keeps a part of these items."""
     return token_key(
         items,
         reader=registry().chosen(reader),
-        backbone=without_paths(recipe.backbone),
-        backbone_digest=recipe.backbone_digest,
-        precision=recipe.precision,
-        batch=recipe.batch,
-        max_pixels=recipe.max_pixels,
+        backbone=without_paths(config.backbone),
+        backbone_digest=config.backbone_digest,
+        precision=config.precision,
+        batch=config.batch,
+        max_pixels=config.max_pixels,
     )
 
 

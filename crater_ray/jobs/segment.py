@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import DamagedIndex
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import VECTORS, Part, PartEntry, open_parts
 from crater_ray.index.segments import AUTO, Segment, ShortlistSpec, Write, read_segment, write_segment
@@ -44,12 +44,12 @@ class How:
     auto: bool = False  # whether a rule chose the factory
 
 
-Build = Callable[[Store, Recipe, Sequence[Parts], How], tuple[str, ...]]
+Build = Callable[[Store, IndexConfig, Sequence[Parts], How], tuple[str, ...]]
 
 
 def segments_for(
     store: Store,
-    recipe: Recipe,
+    config: IndexConfig,
     parts: Parts,
     parent: Version | None,
     factory: str,
@@ -76,7 +76,7 @@ def segments_for(
             kept.append(segment)
     if factory == AUTO:
         lists = [segment for segment in kept if segment.factory != FLAT]
-        if _rows(_uncovered(parts, lists)) * recipe.shortlist_m >= FEW:
+        if _rows(_uncovered(parts, lists)) * config.shortlist_m >= FEW:
             kept = lists
     new = _uncovered(parts, kept)
     learnt = [segment for segment in kept if segment.learnt]
@@ -84,8 +84,8 @@ def segments_for(
         kept, learnt, new = [], [], _uncovered(parts, [])
     shas = [segment.sha for segment in kept]
     if new:
-        how = like(kept, factory, whiten, _rows(new) * recipe.shortlist_m)
-        shas += build(store, recipe, shares(new), how)
+        how = like(kept, factory, whiten, _rows(new) * config.shortlist_m)
+        shas += build(store, config, shares(new), how)
     return tuple(shas)
 
 
@@ -120,7 +120,7 @@ def shares(parts: Sequence[PartEntry], most: int = MOST_ROWS) -> list[Parts]:
     return [tuple(share) for share in found if share]
 
 
-def on_cluster(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+def on_cluster(store: Store, config: IndexConfig, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
     """As `build`, by workers: one learns, then each segment has one."""
     import ray
 
@@ -128,18 +128,18 @@ def on_cluster(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -
 
     task = ray.remote(num_cpus=1, max_retries=2)
     every = tuple(part for share in parts for part in share)
-    taught: How = answer(task(learn).remote(store, recipe, every, how))
+    taught: How = answer(task(learn).remote(store, config, every, how))
     one: Any = task(build_one)
-    return tuple(str(answer(sha)) for sha in [one.remote(store, recipe, share, taught) for share in parts])
+    return tuple(str(answer(sha)) for sha in [one.remote(store, config, share, taught) for share in parts])
 
 
-def build(store: Store, recipe: Recipe, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
+def build(store: Store, config: IndexConfig, parts: Sequence[Parts], how: How) -> tuple[str, ...]:
     """The shas of a segment for each run of parts; what they learn is shared. Raises StorageFull."""
-    taught = learn(store, recipe, tuple(part for share in parts for part in share), how)
-    return tuple(build_one(store, recipe, share, taught) for share in parts)
+    taught = learn(store, config, tuple(part for share in parts for part in share), how)
+    return tuple(build_one(store, config, share, taught) for share in parts)
 
 
-def learn(store: Store, recipe: Recipe, parts: Parts, how: How) -> How:
+def learn(store: Store, config: IndexConfig, parts: Parts, how: How) -> How:
     """`how` with its factory chosen and all that is still to be learnt learnt from a sample of the parts.
 
     The same parts teach the same, in whatever order they come.
@@ -148,36 +148,36 @@ def learn(store: Store, recipe: Recipe, parts: Parts, how: How) -> How:
     from crater_ray.search.factories import chosen, learns_from
     from crater_ray.search.shortlist import Shortlist, learns
 
-    every = Vectors(store, recipe, sorted(parts, key=lambda part: (part.name, part.digest)))
-    how = replace(how, factory=chosen(how.factory, len(every) * recipe.shortlist_m))
+    every = Vectors(store, config, sorted(parts, key=lambda part: (part.name, part.digest)))
+    how = replace(how, factory=chosen(how.factory, len(every) * config.shortlist_m))
     if how.whiten and how.fitted is None:
-        drawn = whitening.drawn(len(every) * recipe.shortlist_m, recipe.shortlist_dim, recipe.seed)
+        drawn = whitening.drawn(len(every) * config.shortlist_m, config.shortlist_dim, config.seed)
         how = replace(how, fitted=write_fitted(store, whitening.learn_from(every.flat(drawn))))
-    axes = len(read_fitted(store, how.fitted)["axes"]) if how.fitted else recipe.shortlist_dim
+    axes = len(read_fitted(store, how.fitted)["axes"]) if how.fitted else config.shortlist_dim
     if how.quantizer is not None or not learns(how.factory, axes):
         return how
     left = np.delete(np.arange(len(every)), every.held_out())
-    most = max(1, learns_from(how.factory) // recipe.shortlist_m)
-    rows = np.sort(np.random.default_rng(recipe.seed).permutation(left)[:most])
+    most = max(1, learns_from(how.factory) // config.shortlist_m)
+    rows = np.sort(np.random.default_rng(config.seed).permutation(left)[:most])
     learnt = Shortlist.learn(every.compared(how.fitted).rows(rows), how.factory)
     return replace(how, quantizer=write_fitted(store, {STATE: learnt.state()}))
 
 
-def build_one(store: Store, recipe: Recipe, parts: Parts, how: How) -> str:
+def build_one(store: Store, config: IndexConfig, parts: Parts, how: How) -> str:
     """The sha of the segment of `parts`; of one with lists it is measured how many a query looks into."""
     from crater_ray.search.factories import FLAT
 
     flat = how.factory == FLAT  # vectors.npy is the index already
     spec = ShortlistSpec(
         how.factory,
-        recipe.seed,
-        recipe.shortlist_m,
-        recipe.shortlist_dim,
+        config.seed,
+        config.shortlist_m,
+        config.shortlist_dim,
         fitted=how.fitted,
         quantizer=None if flat else how.quantizer,
         auto=how.auto and not flat,
     )
-    write = None if flat else _writer(Vectors(store, recipe, parts).compared(how.fitted), how)
+    write = None if flat else _writer(Vectors(store, config, parts).compared(how.fitted), how)
     return write_segment(store, parts, spec, write)
 
 
@@ -209,10 +209,10 @@ class Vectors:
     """Shortlist vectors of several parts, read as they are asked for: rows (n, m, G), blocks in order."""
 
     def __init__(
-        self, store: Store, recipe: Recipe, parts: Sequence[PartEntry], fitted: str | None = None
+        self, store: Store, config: IndexConfig, parts: Sequence[PartEntry], fitted: str | None = None
     ) -> None:
-        self.store, self.entries, self.recipe = store, parts, recipe
-        self.m, self.dim, self.seed = recipe.shortlist_m, recipe.shortlist_dim, recipe.seed
+        self.store, self.entries, self.config = store, parts, config
+        self.m, self.dim, self.seed = config.shortlist_m, config.shortlist_dim, config.seed
         self.learnt = None if fitted is None else read_fitted(store, fitted)
         self.parts: list[Part] = open_parts(store, parts, [VECTORS])
         self.offsets = np.cumsum([0, *(len(part) for part in self.parts)])
@@ -232,7 +232,7 @@ class Vectors:
 
     def compared(self, fitted: str | None) -> Vectors:
         """The same ones, whitened as they are read."""
-        return Vectors(self.store, self.recipe, self.entries, fitted)
+        return Vectors(self.store, self.config, self.entries, fitted)
 
     def rows(self, rows: Array) -> Array:
         """(n, m, G) of those rows, ascending."""

@@ -91,7 +91,7 @@ class PluginSpec:
 
 @dataclass(frozen=True, slots=True)
 class PluginRef:
-    """A plugin by name: what travels to a worker and what a recipe stores. Plain data."""
+    """A plugin by name: what travels to a worker and what an index config stores. Plain data."""
 
     kind: Kind
     name: str

@@ -206,7 +206,7 @@ class Ingress:
     def __init__(
         self, plain: dict[str, Any], encoder: DeploymentHandle, searchers: Sequence[DeploymentHandle]
     ) -> None:
-        from crater_ray.index.config import read_recipe
+        from crater_ray.index.config import read_config
         from crater_ray.serve.metrics import RayMetrics
         from crater_ray.serve.replicas import Replicas
         from crater_ray.serve.service import Pin, Service
@@ -220,7 +220,7 @@ class Ingress:
                 [_Group(handle) for handle in searchers], _Group(encoder), self._settings.serve, RayMetrics()
             ),
             Pin(version, (version,)),
-            read_recipe(store_at(self._settings.index)),
+            read_config(store_at(self._settings.index)),
         )
 
     async def __serve_build_asgi_app__(self) -> Any:

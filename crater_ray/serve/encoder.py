@@ -13,7 +13,7 @@ import numpy as np
 
 from crater_ray.encoders import build_encoder
 from crater_ray.errors import BadImage, DeviceError, QueryError
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import read
 from crater_ray.plugins import Reader, registry
@@ -38,7 +38,7 @@ class Encoded:
 
 
 class QueryEncoder:
-    """The recipe's encoder, for images that arrive one by one. One thread at a time may call it.
+    """The index config's encoder, for images that arrive one by one. One thread at a time may call it.
 
     Raises IndexMismatch, DamagedIndex, or PluginError for other weights than the index was made with.
     """
@@ -47,9 +47,9 @@ class QueryEncoder:
         self, root: Path, *, max_pixels: int | None = None, threads: int | None = None, device: str = "cpu"
     ) -> None:
         self.root = Path(root)
-        self.recipe = read_recipe(store_at(self.root))
-        self.max_pixels = min(max_pixels or self.recipe.max_pixels, self.recipe.max_pixels)
-        self._one = build_encoder(store_at(self.root), self.recipe, threads=threads, batch=1, device=device)
+        self.config = read_config(store_at(self.root))
+        self.max_pixels = min(max_pixels or self.config.max_pixels, self.config.max_pixels)
+        self._one = build_encoder(store_at(self.root), self.config, threads=threads, batch=1, device=device)
         self._readers: dict[int, list[Reader]] = {}
         self._broken: DeviceError | None = None
 
@@ -131,7 +131,7 @@ class QueryEncoder:
         from crater_ray.images import pixels
 
         try:
-            return pixels(self._opened(version)[reader].load(uri), self.recipe.max_pixels)
+            return pixels(self._opened(version)[reader].load(uri), self.config.max_pixels)
         except (BadImage, OSError) as error:
             reason = error.message if isinstance(error, BadImage) else error.strerror or "it cannot be read"
             raise QueryError(f"the item's image cannot be shown: {reason}") from error

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.serve.application import application
 from crater_ray.serve.basemap import read_maps
@@ -44,11 +44,11 @@ def local(wanted: Settings) -> Gate:
     for searcher in searchers:
         searcher.hold([version])
     encoder = QueryEncoder(wanted.index, max_pixels=table.max_pixels, threads=table.threads)
-    recipe = read_recipe(store_at(wanted.index))
+    config = read_config(store_at(wanted.index))
     targets = [Here(searcher) for searcher in searchers]
     pin = Pin(version, (version,))
     replicas = Replicas(targets, Here(encoder), table)
-    service = Service(wanted.index, wanted.name, replicas, pin, recipe)
+    service = Service(wanted.index, wanted.name, replicas, pin, config)
 
     async def change(number: int | None) -> None:
         raise Refused(409, "this service is one process: start it again for another version")

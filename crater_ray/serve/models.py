@@ -227,7 +227,7 @@ class Limits(_Told):
     timeout_s: float  # of a request
 
 
-class Recipe(_Told):
+class IndexConfig(_Told):
     """How views became what is searched."""
 
     backbone: str
@@ -250,7 +250,7 @@ class IndexReply(_Told):
     segments: int
     shards: Shards  # answering now
     columns: list[Column]
-    recipe: Recipe
+    config: IndexConfig
     limits: Limits
     basemaps: list[BaseMap]  # one a body, or one alone
 

@@ -155,7 +155,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
         found = await service.item(id)
         return found.model_copy(update={"image": _prefix(request) + found.image})
 
-    @api.get("/index", responses=_may(), summary="What is served: version, columns, recipe, limits, base map")
+    @api.get("/index", responses=_may(), summary="Version, columns, index config, limits and base map")
     async def index(request: Request) -> IndexReply:
         return await index_reply(service, basemaps, _prefix(request))
 

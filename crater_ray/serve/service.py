@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from crater_ray.index.config import Recipe
+from crater_ray.index.config import IndexConfig
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, read
 from crater_ray.pipeline import SearchPipeline
@@ -54,7 +54,7 @@ class Service:
     name: str
     replicas: Replicas
     pin: Pin
-    recipe: Recipe
+    config: IndexConfig
     _places: dict[tuple[int, str], Places] = field(default_factory=dict)
     _summaries: dict[int, Summary] = field(default_factory=dict)
     _versions: dict[int, Version] = field(default_factory=dict)

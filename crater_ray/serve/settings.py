@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from crater_ray.config import ServeTable
 from crater_ray.errors import ConfigError
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest, read
 from crater_ray.plugins.registry import explain
@@ -48,7 +48,7 @@ class Settings(BaseModel):
 
     def first_version(self) -> int:
         """Raises IndexMismatch when there is none, or not the one that is named."""
-        read_recipe(store_at(self.index))
+        read_config(store_at(self.index))
         found = (
             latest(store_at(self.index)) if self.version is None else read(store_at(self.index), self.version)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.segments import read_segment
 from crater_ray.index.snapshot import owners
 from crater_ray.index.store import store_at
@@ -17,9 +17,9 @@ def spread(root: Path, version: int, shards: int) -> list[list[str]]:
     The largest segment goes first, each to the shard with the fewest bytes so far.
     Raises IndexMismatch for a version that is not there, DamagedIndex.
     """
-    recipe, published = read_recipe(store_at(root)), read(store_at(root), version)
+    config, published = read_config(store_at(root)), read(store_at(root), version)
     segments = [read_segment(store_at(root), sha) for sha in published.segments]
-    each = recipe.record_bytes + 4 * recipe.scales + 2 * recipe.shortlist_m * recipe.shortlist_dim
+    each = config.record_bytes + 4 * config.scales + 2 * config.shortlist_m * config.shortlist_dim
     size = {segment.sha: 0 for segment in segments}
     for part, sha in zip(published.parts, owners(published, segments), strict=True):
         if sha is not None:

@@ -38,7 +38,7 @@ def test_selections_keep_their_promises(name, options):
     check_aggregator(lambda shape: known.build(known.ref("aggregator", name, options), shape), SHAPE)
 
 
-def test_options_that_came_later_leave_the_recipes_of_older_indexes_alone():
+def test_options_that_came_later_leave_the_configs_of_older_indexes_alone():
     known = registry()
     assert known.ref("aggregator", "instance_tokens").options == {"k": 64, "heads": "mean"}
     given = {"seeds": "medoids", "query_k": 9, "draw": 1, "assign": "soft", "temperature": 0.2}

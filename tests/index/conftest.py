@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.segments import ShortlistSpec, write_segment
 from crater_ray.index.store import store_at
@@ -28,8 +28,8 @@ def ref(kind: Any, name: str, **options: Any) -> PluginRef:
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    return Recipe(
+def config() -> IndexConfig:
+    return IndexConfig(
         side="gallery",
         backbone=ref("backbone", "timm", model="vit", weights="/here/w"),
         backbone_digest="abc",
@@ -74,28 +74,28 @@ class Maker:
             for i in range(n)
         ]
 
-    def arrays(self, recipe: Recipe, items: Sequence[Item]) -> tuple[Any, Any, Any]:
+    def arrays(self, config: IndexConfig, items: Sequence[Item]) -> tuple[Any, Any, Any]:
         random = np.random.default_rng([sum(map(ord, item.id)) for item in items])
         n = len(items)
         return (
-            random.standard_normal((n, recipe.shortlist_m, recipe.shortlist_dim)).astype(np.float16),
-            random.integers(0, 256, (n, recipe.record_bytes), dtype=np.uint8),
-            random.random((n, recipe.scales), dtype=np.float32),
+            random.standard_normal((n, config.shortlist_m, config.shortlist_dim)).astype(np.float16),
+            random.integers(0, 256, (n, config.record_bytes), dtype=np.uint8),
+            random.random((n, config.scales), dtype=np.float32),
         )
 
     def part(
         self,
         root: Path,
-        recipe: Recipe,
+        config: IndexConfig,
         name: str,
         items: Sequence[Item],
         batch: int = 3,
         skip: dict[str, str] | None = None,
     ) -> PartEntry:
-        digest = part_digest(recipe.digest(), items)
+        digest = part_digest(config.digest(), items)
         kept = [item for item in items if item.id not in (skip or {})]
-        vectors, codes, scales = self.arrays(recipe, kept)
-        with PartWriter(store_at(root), name, digest, recipe, self.columns) as part:
+        vectors, codes, scales = self.arrays(config, kept)
+        with PartWriter(store_at(root), name, digest, config, self.columns) as part:
             for first in range(0, len(kept), batch):
                 rows = slice(first, first + batch)
                 part.append(kept[rows], vectors[rows], codes[rows], scales[rows])
@@ -103,9 +103,9 @@ class Maker:
                 part.skip(id, reason)
             return part.commit()
 
-    def index(self, root: Path, recipe: Recipe, sizes: dict[str, int], faiss: bool = True) -> Version:
-        create_or_check(store_at(root), recipe)
-        parts = tuple(self.part(root, recipe, name, self.items(name, n)) for name, n in sizes.items())
+    def index(self, root: Path, config: IndexConfig, sizes: dict[str, int], faiss: bool = True) -> Version:
+        create_or_check(store_at(root), config)
+        parts = tuple(self.part(root, config, name, self.items(name, n)) for name, n in sizes.items())
         write = save if faiss else None
         how = ShortlistSpec("SQ8" if faiss else "Flat", seed=0, m=1, dim=3)
         sha = write_segment(store_at(root), parts, how, write)

@@ -6,24 +6,24 @@ from dataclasses import replace
 import pytest
 
 from crater_ray.errors import DamagedIndex, IndexMismatch
-from crater_ray.index.config import create_or_check, file_digests, find_recipe, read_recipe, without_paths
+from crater_ray.index.config import create_or_check, file_digests, find_config, read_config, without_paths
 from crater_ray.index.store import store_at
 from crater_ray.plugins import PluginRef
 
 
-def test_what_is_written_is_read_back(tmp_path, recipe):
-    recipe = replace(recipe, fits={"shortlist": "f00"})
-    assert find_recipe(store_at(tmp_path)) is None
-    create_or_check(store_at(tmp_path / "new" / "index"), recipe)
-    assert read_recipe(store_at(tmp_path / "new" / "index")) == recipe
+def test_what_is_written_is_read_back(tmp_path, config):
+    config = replace(config, fits={"shortlist": "f00"})
+    assert find_config(store_at(tmp_path)) is None
+    create_or_check(store_at(tmp_path / "new" / "index"), config)
+    assert read_config(store_at(tmp_path / "new" / "index")) == config
 
 
-def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
-    moved = replace(recipe, backbone=replace(recipe.backbone, options={"model": "vit", "weights": "/w"}))
-    assert moved.digest() == recipe.digest()
-    assert replace(recipe, backbone_digest="abd").digest() != recipe.digest()
+def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, config):
+    moved = replace(config, backbone=replace(config.backbone, options={"model": "vit", "weights": "/w"}))
+    assert moved.digest() == config.digest()
+    assert replace(config, backbone_digest="abd").digest() != config.digest()
     rerank = PluginRef("aggregator", "vocabulary", {"words": "/a"}, "m", "d", "1")
-    one = replace(recipe, rerank=rerank, files={"rerank.words": "123"})
+    one = replace(config, rerank=rerank, files={"rerank.words": "123"})
     assert one.digest() == replace(one, rerank=replace(rerank, options={"words": "/b"})).digest()
     assert one.digest() != replace(one, files={"rerank.words": "124"}).digest()
     assert one.digest() != replace(one, rerank=replace(rerank, options={"words": "/a", "n": 2})).digest()
@@ -44,86 +44,86 @@ def test_where_a_file_lies_does_not_count_what_it_holds_does(tmp_path, recipe):
         {"max_pixels": 7},
     ],
 )
-def test_each_field_counts(recipe, change):
-    assert replace(recipe, **change).digest() != recipe.digest()
+def test_each_field_counts(config, change):
+    assert replace(config, **change).digest() != config.digest()
 
 
-def test_the_release_of_a_package_does_not_count_what_it_computes_does(recipe):
-    released = replace(recipe, rerank=replace(recipe.rerank, version="7.0", module="moved"))
-    assert released.digest() == recipe.digest()
-    assert replace(recipe, rerank=replace(recipe.rerank, algorithm_version=2)).digest() != recipe.digest()
+def test_the_release_of_a_package_does_not_count_what_it_computes_does(config):
+    released = replace(config, rerank=replace(config.rerank, version="7.0", module="moved"))
+    assert released.digest() == config.digest()
+    assert replace(config, rerank=replace(config.rerank, algorithm_version=2)).digest() != config.digest()
 
 
-def test_a_moved_weights_file_is_followed(tmp_path, recipe):
-    create_or_check(store_at(tmp_path), recipe)
-    moved = replace(recipe, backbone=replace(recipe.backbone, options={"model": "vit", "weights": "/w"}))
+def test_a_moved_weights_file_is_followed(tmp_path, config):
+    create_or_check(store_at(tmp_path), config)
+    moved = replace(config, backbone=replace(config.backbone, options={"model": "vit", "weights": "/w"}))
     create_or_check(store_at(tmp_path), moved)
-    assert read_recipe(store_at(tmp_path)).backbone.options["weights"] == "/w"
+    assert read_config(store_at(tmp_path)).backbone.options["weights"] == "/w"
 
 
-def test_another_recipe_names_the_keys(tmp_path, recipe):
-    create_or_check(store_at(tmp_path), recipe)
-    other = replace(recipe, rerank=replace(recipe.rerank, options={"k": 64, "heads": "mean"}), batch=4)
+def test_another_config_names_the_keys(tmp_path, config):
+    create_or_check(store_at(tmp_path), config)
+    other = replace(config, rerank=replace(config.rerank, options={"k": 64, "heads": "mean"}), batch=4)
     message = r"batch is 8 there and 4 in this job, rerank.options.k is 2 there and 64"
     with pytest.raises(IndexMismatch, match=message) as caught:
         create_or_check(store_at(tmp_path), other)
     assert "name another `out`" in caught.value.message
-    assert read_recipe(store_at(tmp_path)) == recipe
+    assert read_config(store_at(tmp_path)) == config
 
 
-def test_a_newer_format(tmp_path, recipe):
-    create_or_check(store_at(tmp_path), recipe)
+def test_a_newer_format(tmp_path, config):
+    create_or_check(store_at(tmp_path), config)
     path = tmp_path / "index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "surprise": 1}))
-    for act in (lambda: read_recipe(store_at(tmp_path)), lambda: create_or_check(store_at(tmp_path), recipe)):
+    for act in (lambda: read_config(store_at(tmp_path)), lambda: create_or_check(store_at(tmp_path), config)):
         with pytest.raises(IndexMismatch, match=r"newer crater-ray \(format 2, this one reads 1\); upgrade"):
             act()
 
 
-def test_a_folder_that_is_not_an_index(tmp_path, recipe):
+def test_a_folder_that_is_not_an_index(tmp_path, config):
     for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(IndexMismatch, match=r"is not an index: it holds a.jpg, b.jpg, c.jpg and 1 more"):
-        create_or_check(store_at(tmp_path), recipe)
+        create_or_check(store_at(tmp_path), config)
     assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(IndexMismatch, match="it is a file"):
-        create_or_check(store_at(tmp_path / "a.jpg"), recipe)
+        create_or_check(store_at(tmp_path / "a.jpg"), config)
     with pytest.raises(IndexMismatch, match=r"nothing is there; make one with `crater-ray index"):
-        read_recipe(store_at(tmp_path / "nowhere"))
+        read_config(store_at(tmp_path / "nowhere"))
 
 
-def test_a_foreign_recipe_json(tmp_path):
+def test_a_foreign_config_json(tmp_path):
     (tmp_path / "index.json").write_text('{"pancakes": 4}')
     with pytest.raises(IndexMismatch, match=r"is not an index: its index.json is not one of crater-ray's"):
-        read_recipe(store_at(tmp_path))
+        read_config(store_at(tmp_path))
 
 
-def test_a_recipe_changed_by_hand(tmp_path, recipe):
-    create_or_check(store_at(tmp_path), recipe)
+def test_a_config_changed_by_hand(tmp_path, config):
+    create_or_check(store_at(tmp_path), config)
     path = tmp_path / "index.json"
     path.write_text(path.read_text().replace('"k": 2', '"k": 3'))
     with pytest.raises(DamagedIndex, match=r"index.json does not match its checksum"):
-        read_recipe(store_at(tmp_path))
+        read_config(store_at(tmp_path))
 
 
-def test_a_lost_recipe(tmp_path, recipe, make):
-    make.index(tmp_path, recipe, {"a": 2})
+def test_a_lost_config(tmp_path, config, make):
+    make.index(tmp_path, config, {"a": 2})
     (tmp_path / "index.json").unlink()
     with pytest.raises(DamagedIndex, match=r"index.json is missing beside the parts"):
-        create_or_check(store_at(tmp_path), recipe)
+        create_or_check(store_at(tmp_path), config)
 
 
-def test_fits_before_the_recipe_do_not_make_a_folder_foreign(tmp_path, recipe):
+def test_fits_before_the_config_do_not_make_a_folder_foreign(tmp_path, config):
     (tmp_path / "fitted").mkdir()
     (tmp_path / "tmp").mkdir()
     (tmp_path / ".lock").touch()
-    create_or_check(store_at(tmp_path), recipe)
-    assert read_recipe(store_at(tmp_path)) == recipe
+    create_or_check(store_at(tmp_path), config)
+    assert read_config(store_at(tmp_path)) == config
 
 
-def test_file_digests_ask_the_registry(tmp_path, recipe):
-    assert file_digests(backbone=recipe.backbone, shortlist=recipe.shortlist) == {"backbone.weights": ""}
-    assert without_paths(recipe.backbone).options == {"model": "vit"}
+def test_file_digests_ask_the_registry(tmp_path, config):
+    assert file_digests(backbone=config.backbone, shortlist=config.shortlist) == {"backbone.weights": ""}
+    assert without_paths(config.backbone).options == {"model": "vit"}
     options = {"path": str(tmp_path / "a.csv"), "root": None}
     reader = PluginRef("reader", "manifest", options, "m", "crater-ray", "1")
     (tmp_path / "a.csv").write_text("id")

@@ -24,11 +24,11 @@ from crater_ray.index.versions import numbers, publish
 
 
 @pytest.fixture
-def grown(tmp_path, recipe, make):
+def grown(tmp_path, config, make):
     """1: a, b; 2: a, b, c with a fit of its own; 3: c alone."""
-    first = make.index(tmp_path, recipe, {"a": 3, "b": 4})
+    first = make.index(tmp_path, config, {"a": 3, "b": 4})
     learnt = write_fitted(store_at(tmp_path), {"axes": np.eye(2)})
-    c = make.part(tmp_path, recipe, "c", make.items("c", 2))
+    c = make.part(tmp_path, config, "c", make.items("c", 2))
     plain = ShortlistSpec("Flat", seed=0, m=1, dim=3)
     both = (*first.segments, write_segment(store_at(tmp_path), (c,), replace(plain, fitted=learnt)))
     publish(store_at(tmp_path), replace(first, number=2, parent=1, parts=(*first.parts, c), segments=both))
@@ -97,8 +97,8 @@ def test_a_reader_in_another_process_holds_its_version_until_it_dies(grown):
     assert collect(store_at(grown), 1).versions == (2,)
 
 
-def test_parts_that_no_version_has_listed_yet_stay(grown, recipe, make):
-    make.part(grown, recipe, "unfinished", make.items("unfinished", 2))
+def test_parts_that_no_version_has_listed_yet_stay(grown, config, make):
+    make.part(grown, config, "unfinished", make.items("unfinished", 2))
     collect(store_at(grown), 1)
     assert any(name.startswith("parts/unfinished") for name in there(grown))
 
@@ -177,11 +177,11 @@ def test_a_reader_that_finds_its_version_gone_takes_the_one_in_force(grown, monk
     assert len(calls) == 2
 
 
-def test_the_fit_of_the_recipe_stays(tmp_path, recipe, make):
+def test_the_fit_of_the_config_stays(tmp_path, config, make):
     sha = write_fitted(store_at(tmp_path), {"words": np.arange(12.0)})
-    recipe = replace(recipe, fits={"shortlist": sha})
-    version = make.index(tmp_path, recipe, {"a": 3})
-    make.add(tmp_path, version, make.part(tmp_path, recipe, "b", make.items("b", 2)))
+    config = replace(config, fits={"shortlist": sha})
+    version = make.index(tmp_path, config, {"a": 3})
+    make.add(tmp_path, version, make.part(tmp_path, config, "b", make.items("b", 2)))
     collect(store_at(tmp_path), 1)
     assert fitted_path(store_at(tmp_path), sha).exists()
 

@@ -11,7 +11,7 @@ import pytest
 
 from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
 from crater_ray.index.compacted import compact_parts, extract, locations, members
-from crater_ray.index.config import create_or_check, read_recipe
+from crater_ray.index.config import create_or_check, read_config
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.gc import collect
 from crater_ray.index.lock import DriverLock
@@ -58,17 +58,17 @@ def the(*some):
 # who commits
 
 
-def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, recipe, make, machine):
-    create_or_check(store_at(place), recipe)
+def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, config, make, machine):
+    create_or_check(store_at(place), config)
     items = make.items("a", 4)
-    digest = part_digest(recipe.digest(), items)
+    digest = part_digest(config.digest(), items)
     machine("there")
-    with PartWriter(store_at(place), "a", digest, recipe, make.columns) as slow:
-        vectors, codes, scales = make.arrays(recipe, items[:3])
+    with PartWriter(store_at(place), "a", digest, config, make.columns) as slow:
+        vectors, codes, scales = make.arrays(config, items[:3])
         slow.append(items[:3], vectors, codes, scales)
         slow.skip(items[3].id, "this machine could not read it")
         machine("here")
-        won = make.part(place, recipe, "a", items)
+        won = make.part(place, config, "a", items)
         machine("there")
         lost = slow.commit()
     assert lost == won == done(store_at(place), "a", digest)
@@ -80,10 +80,10 @@ def test_the_loser_of_a_part_takes_the_winners_and_leaves_nothing_behind(place, 
     assert list((store_at(place).local / "tmp").iterdir()) == []
 
 
-def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, recipe, make, monkeypatch):
-    create_or_check(store_at(place), recipe)
+def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, config, make, monkeypatch):
+    create_or_check(store_at(place), config)
     items = make.items("a", 4)
-    digest = part_digest(recipe.digest(), items)
+    digest = part_digest(config.digest(), items)
 
     def killed(self, key, content):
         raise KeyboardInterrupt
@@ -91,18 +91,18 @@ def test_a_writer_that_is_killed_before_it_commits_leaves_no_part(place, recipe,
     with monkeypatch.context() as power:
         power.setattr(Bucket, "create", killed)
         with pytest.raises(KeyboardInterrupt):
-            make.part(place, recipe, "a", items)
+            make.part(place, config, "a", items)
     left = {key.split("/")[2] for key in Bucket(told(place)).keys("parts")}
     assert done(store_at(place), "a", digest) is None
-    publish(store_at(place), Version(1, 0, (make.part(place, recipe, "a", items),), (), make.readers))
+    publish(store_at(place), Version(1, 0, (make.part(place, config, "a", items),), (), make.readers))
     found = verify(store_at(place))
     assert found.problems == ()
     assert [note.path for note in found.notes] == [f"parts/a.{digest}/{attempt}" for attempt in left]
     assert len(left) == 1
 
 
-def test_of_two_drivers_with_one_number_one_publishes(place, recipe, make, machine):
-    version = make.index(place, recipe, SIZES)
+def test_of_two_drivers_with_one_number_one_publishes(place, config, make, machine):
+    version = make.index(place, config, SIZES)
     again = Version(2, 1, version.parts[:2], version.segments, version.readers)
 
     def told_by(name):
@@ -118,9 +118,9 @@ def test_of_two_drivers_with_one_number_one_publishes(place, recipe, make, machi
     assert latest(store_at(place)) == again
 
 
-def test_a_version_that_says_the_same_is_still_anothers(place, recipe, make, machine, monkeypatch):
-    create_or_check(store_at(place), recipe)
-    part = make.part(place, recipe, "a", make.items("a", 2))
+def test_a_version_that_says_the_same_is_still_anothers(place, config, make, machine, monkeypatch):
+    create_or_check(store_at(place), config)
+    part = make.part(place, config, "a", make.items("a", 2))
     version = Version(1, 0, (part,), (), make.readers)
     monkeypatch.setattr(
         "crater_ray.index.versions.numbers", lambda store: []
@@ -131,8 +131,8 @@ def test_a_version_that_says_the_same_is_still_anothers(place, recipe, make, mac
         publish(store_at(place), version)
 
 
-def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, make):
-    make.index(place, recipe, SIZES)
+def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, config, make):
+    make.index(place, config, SIZES)
     both = threading.Barrier(2, timeout=30)
     waited = set()
 
@@ -146,7 +146,7 @@ def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, mak
                 both.wait()
             return parent.segments
 
-        return put(store_at(place), recipe, change, segments).version
+        return put(store_at(place), config, change, segments).version
 
     with ThreadPoolExecutor(2) as threads:
         versions = list(threads.map(dropped, ["a", "b"]))
@@ -159,9 +159,9 @@ def test_the_driver_that_loses_a_number_goes_on_with_the_next(place, recipe, mak
 # what is kept, and what is copied
 
 
-def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine, tmp_path):
+def test_it_holds_the_bytes_of_an_index_in_a_folder(place, config, make, machine, tmp_path):
     on_disk = tmp_path / "on_disk"
-    there, here = make.index(place, recipe, SIZES), make.index(on_disk, recipe, SIZES)
+    there, here = make.index(place, config, SIZES), make.index(on_disk, config, SIZES)
     assert there == here
     for entry in here.parts:
         assert recorded(store_at(place), entry).files == recorded(store_at(on_disk), entry).files
@@ -183,9 +183,9 @@ def test_it_holds_the_bytes_of_an_index_in_a_folder(place, recipe, make, machine
     assert np.array_equal(read_fitted(store_at(place), fitted)["x"], np.arange(3))
 
 
-def test_packs_are_found_and_taken_apart_on_any_machine(place, recipe, make, machine):
-    version = make.index(place, recipe, SIZES)
-    whole = compact_parts(store_at(place), recipe, version.parts)
+def test_packs_are_found_and_taken_apart_on_any_machine(place, config, make, machine):
+    version = make.index(place, config, SIZES)
+    whole = compact_parts(store_at(place), config, version.parts)
     publish(store_at(place), Version(2, 1, (whole,), (), version.readers))
     machine("there")
     assert [member.rows for member in members(store_at(place), whole)] == [5, 3, 0]
@@ -196,7 +196,7 @@ def test_packs_are_found_and_taken_apart_on_any_machine(place, recipe, make, mac
     here.remove([key for key in here.keys("parts") if key.startswith(f"parts/{member.folder}/")])
     machine("elsewhere")
     assert done(store_at(place), *member_key(member)) is None
-    assert extract(store_at(place), recipe, places[member_key(member)]) == member
+    assert extract(store_at(place), config, places[member_key(member)]) == member
     assert recorded(store_at(place), member).files == before
     assert verify(store_at(place)).problems == ()
 
@@ -205,9 +205,9 @@ def member_key(part):
     return part.name, part.digest
 
 
-def test_only_what_is_needed_is_copied(place, recipe, make, machine):
-    version = make.index(place, recipe, {"a": 5})
-    part = make.part(place, recipe, "b", make.items("b", 3))
+def test_only_what_is_needed_is_copied(place, config, make, machine):
+    version = make.index(place, config, {"a": 5})
+    part = make.part(place, config, "b", make.items("b", 3))
     sha = write_segment(store_at(place), [part], ShortlistSpec("Flat", seed=0, m=1, dim=3))
     publish(store_at(place), Version(2, 1, (*version.parts, part), (*version.segments, sha), version.readers))
     machine("searcher")
@@ -224,9 +224,9 @@ def test_only_what_is_needed_is_copied(place, recipe, make, machine):
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
 def test_an_object_that_is_not_what_was_written_is_named_when_it_is_copied(
-    place, recipe, make, machine, damage
+    place, config, make, machine, damage
 ):
-    version = make.index(place, recipe, SIZES)
+    version = make.index(place, config, SIZES)
     record = recorded(store_at(place), version.parts[0])
     key = f"parts/{version.parts[0].folder}/{record.attempt}/codes.bin"
     here = Bucket(told(place))
@@ -249,8 +249,8 @@ def test_an_object_that_is_not_what_was_written_is_named_when_it_is_copied(
     assert verify(store_at(place)).problems == ()
 
 
-def test_a_damaged_record_version_or_fit_is_named_and_not_copied(place, recipe, make, machine):
-    version = make.index(place, recipe, SIZES)
+def test_a_damaged_record_version_or_fit_is_named_and_not_copied(place, config, make, machine):
+    version = make.index(place, config, SIZES)
     fitted = write_fitted(store_at(place), {"x": np.arange(3)})
     here = Bucket(told(place))
     part = f"parts/{version.parts[0].folder}/part.json"
@@ -269,8 +269,8 @@ def test_a_damaged_record_version_or_fit_is_named_and_not_copied(place, recipe, 
         assert len(read_fitted(store_at(place), fitted)) == 1
 
 
-def test_a_bad_copy_is_copied_again(place, recipe, make):
-    make.index(place, recipe, SIZES)
+def test_a_bad_copy_is_copied_again(place, config, make):
+    make.index(place, config, SIZES)
     snapshot = Snapshot(store_at(place))
     before = data(place)
     for name in list(before)[:3]:
@@ -283,8 +283,8 @@ def test_a_bad_copy_is_copied_again(place, recipe, make):
     assert faiss.read_bytes() == b"faiss" * 20
 
 
-def test_uploads_that_did_not_finish_are_noted(place, recipe, make):
-    version = make.index(place, recipe, SIZES)
+def test_uploads_that_did_not_finish_are_noted(place, config, make):
+    version = make.index(place, config, SIZES)
     Bucket(told(place)).put(f"parts/{version.parts[0].folder}/0123/codes.bin", b"half")
     Bucket(told(place)).put("parts/d.0123/4567/codes.bin", b"half")
     found = verify(store_at(place))
@@ -296,21 +296,21 @@ def test_uploads_that_did_not_finish_are_noted(place, recipe, make):
     }
 
 
-def test_an_index_made_anew_does_not_meet_the_copies_of_the_old_one(place, recipe, make):
-    make.index(place, recipe, SIZES)
+def test_an_index_made_anew_does_not_meet_the_copies_of_the_old_one(place, config, make):
+    make.index(place, config, SIZES)
     Snapshot(store_at(place)).download()
     first = store_at(place).local
     here = Bucket(told(place))
     here.remove(list(here.keys("")))
     assert latest(store_at(place)) is None
-    make.index(place, recipe, {"a": 2})
+    make.index(place, config, {"a": 2})
     assert len(Snapshot(store_at(place))) == 2
     assert store_at(place).local != first
 
 
-def test_names_of_parts_may_be_odd(place, recipe, make, machine):
+def test_names_of_parts_may_be_odd(place, config, make, machine):
     sizes = {"a b+c%20*é.x": 2, "n60e030x30": 1}
-    make.index(place, recipe, sizes)
+    make.index(place, config, sizes)
     machine("there")
     assert len(Snapshot(store_at(place)).items()) == 3
     assert verify(store_at(place)).notes == ()
@@ -319,7 +319,7 @@ def test_names_of_parts_may_be_odd(place, recipe, make, machine):
 # what is said
 
 
-def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place, recipe):
+def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place, config):
     with (
         DriverLock(store_at(place)),
         pytest.raises(IndexMismatch, match=f"another driver .* writes {told(place)};"),
@@ -329,7 +329,7 @@ def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place,
     Bucket(told(beside)).put("beach.jpg", b"dear")
     for begin in (
         lambda: DriverLock(store_at(beside)).__enter__(),
-        lambda: create_or_check(store_at(beside), recipe),
+        lambda: create_or_check(store_at(beside), config),
     ):
         with pytest.raises(IndexMismatch, match=r"holidays is not an index: it holds beach\.jpg"):
             begin()
@@ -339,11 +339,11 @@ def test_a_driver_of_this_machine_waits_and_a_foreign_place_is_left_alone(place,
 def test_nothing_there_is_said_as_of_a_folder(place):
     assert latest(store_at(place)) is None
     with pytest.raises(IndexMismatch, match=f"{told(place)} is not an index: nothing is there"):
-        read_recipe(store_at(place))
+        read_config(store_at(place))
     assert not store_at(place).local.exists()
 
 
-def test_nothing_is_collected_there(place, recipe, make):
-    make.index(place, recipe, SIZES)
+def test_nothing_is_collected_there(place, config, make):
+    make.index(place, config, SIZES)
     with pytest.raises(ConfigError, match="nobody can tell there who reads"):
         collect(store_at(place))

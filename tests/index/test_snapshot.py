@@ -24,16 +24,16 @@ SIZES = {"b": 5, "empty": 0, "a": 7, "c": 1}
 
 
 @pytest.fixture
-def opened(tmp_path, recipe, make):
-    make.index(tmp_path, recipe, SIZES)
+def opened(tmp_path, config, make):
+    make.index(tmp_path, config, SIZES)
     return Snapshot(store_at(tmp_path))
 
 
 @pytest.fixture
-def whole(recipe, make):
+def whole(config, make):
     """The same rows, side by side in memory."""
     items = [item for name, n in SIZES.items() for item in make.items(name, n)]
-    arrays = [make.arrays(recipe, make.items(name, n)) for name, n in SIZES.items()]
+    arrays = [make.arrays(config, make.items(name, n)) for name, n in SIZES.items()]
     return items, *(np.concatenate([array[i] for array in arrays]) for i in range(3))
 
 
@@ -109,13 +109,13 @@ def test_ids_find_their_rows(opened):
     assert [ids[row] for row in np.argsort(opened.id_ranks)] == sorted(ids)
 
 
-def test_columns_of_unlike_readers_are_joined(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 2})
+def test_columns_of_unlike_readers_are_joined(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 2})
     items = [Item("x", "g", "u", columns={"km": 3})]
-    digest = part_digest(recipe.digest(), items)
+    digest = part_digest(config.digest(), items)
     columns = pa.schema([("km", pa.int32()), ("body", pa.string())])
-    with PartWriter(store_at(tmp_path), "x", digest, recipe, columns) as part:
-        part.append(items, *make.arrays(recipe, items))
+    with PartWriter(store_at(tmp_path), "x", digest, config, columns) as part:
+        part.append(items, *make.arrays(config, items))
         make.add(tmp_path, version, part.commit())
     table = Snapshot(store_at(tmp_path)).items()
     assert table.column_names == ["id", "group", "uri", "stamp", "lat", "body", "km"]
@@ -126,9 +126,9 @@ def test_columns_of_unlike_readers_are_joined(tmp_path, recipe, make):
         Snapshot(store_at(tmp_path)).items(["mass"])
 
 
-def test_a_version_is_pinned(tmp_path, recipe, make, opened):
+def test_a_version_is_pinned(tmp_path, config, make, opened):
     old = opened.ids
-    make.add(tmp_path, opened.version, make.part(tmp_path, recipe, "d", make.items("d", 2)))
+    make.add(tmp_path, opened.version, make.part(tmp_path, config, "d", make.items("d", 2)))
     assert len(opened) == 13
     assert len(Snapshot(store_at(tmp_path))) == 15
     assert len(Snapshot(store_at(tmp_path), 1)) == 13
@@ -156,8 +156,8 @@ def test_every_stage_is_counted(tmp_path, opened):
     assert told["rerank"]["tokens"] == 2
 
 
-def test_an_index_of_nothing(tmp_path, recipe):
-    create_or_check(store_at(tmp_path), recipe)
+def test_an_index_of_nothing(tmp_path, config):
+    create_or_check(store_at(tmp_path), config)
     with pytest.raises(IndexMismatch, match="has no version yet"):
         Snapshot(store_at(tmp_path))
     publish(store_at(tmp_path), Version(1, 0, ()))
@@ -171,8 +171,8 @@ def test_an_index_of_nothing(tmp_path, recipe):
     assert empty.items().num_rows == 0
 
 
-def test_more_parts_than_open_files(tmp_path, recipe, make):
-    make.index(tmp_path, recipe, {f"p{i}": 1 for i in range(40)}, faiss=False)
+def test_more_parts_than_open_files(tmp_path, config, make):
+    make.index(tmp_path, config, {f"p{i}": 1 for i in range(40)}, faiss=False)
     code = f"""
 import resource
 from pathlib import Path

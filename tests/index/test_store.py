@@ -32,14 +32,14 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import numpy as np, pyarrow as pa
 from crater_ray.index import store as stores
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
 root = stores.store_at({root!r})
 if {when!r} == "before the rename":
     stores.move_folder = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
-part = PartWriter(root, "a", "d" * 32, read_recipe(root), pa.schema([]))
+part = PartWriter(root, "a", "d" * 32, read_config(root), pa.schema([]))
 for i in range(3):
     part.append([Item(f"{{i}}", "g", "u")], np.ones((1, 1, 3), np.float16), np.ones((1, 8), np.uint8),
                 np.ones((1, 1), np.float32))
@@ -59,8 +59,8 @@ with DriverLock(store_at(sys.argv[1])):
 
 
 @pytest.mark.parametrize("when", ["between batches", "before the rename"])
-def test_a_kill_leaves_its_attempt_in_tmp_and_nothing_else(tmp_path, recipe, when):
-    create_or_check(store_at(tmp_path), recipe)
+def test_a_kill_leaves_its_attempt_in_tmp_and_nothing_else(tmp_path, config, when):
+    create_or_check(store_at(tmp_path), config)
     code = KILLED.format(tests="", root=str(tmp_path), when=when)
     ended = subprocess.run([sys.executable, "-c", code], check=False)
     assert ended.returncode == -signal.SIGKILL
@@ -124,21 +124,21 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_keeps_what_is_done(small_disk, recipe, make):
+def test_a_full_disk_keeps_what_is_done(small_disk, config, make):
     root = small_disk / "index"
-    recipe = replace(recipe, record_bytes=40_000)
-    create_or_check(store_at(root), recipe)
-    first = make.part(root, recipe, "a", make.items("a", 2))
+    config = replace(config, record_bytes=40_000)
+    create_or_check(store_at(root), config)
+    first = make.part(root, config, "a", make.items("a", 2))
     message = r"no room left while writing .*codes.bin; free space and run .* again: what is done is kept"
     with pytest.raises(StorageFull, match=message):
-        make.part(root, recipe, "b", make.items("b", 9), batch=1)
+        make.part(root, config, "b", make.items("b", 9), batch=1)
     assert not list((root / "tmp").iterdir())
     version = publish(store_at(root), Version(1, 0, (first,)))
     assert version.rows == 2
 
 
 @pytest.mark.parametrize("allowed", range(20))
-def test_a_full_disk_at_any_write(tmp_path, recipe, make, monkeypatch, allowed):
+def test_a_full_disk_at_any_write(tmp_path, config, make, monkeypatch, allowed):
     """Whichever fsync finds no room: one line, no half part, and the same command ends well after."""
     real, left = os.fsync, [allowed]
 
@@ -150,10 +150,10 @@ def test_a_full_disk_at_any_write(tmp_path, recipe, make, monkeypatch, allowed):
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(StorageFull, match=r"no room left while writing .*; free space and run the same"):
-        make.index(tmp_path / "index", recipe, {"a": 3})
+        make.index(tmp_path / "index", config, {"a": 3})
     monkeypatch.setattr(files.os, "fsync", real)
     with suppress(VersionTaken):  # published, but for the last fsync
-        make.index(tmp_path / "index", recipe, {"a": 3})
+        make.index(tmp_path / "index", config, {"a": 3})
     found = verify(store_at(tmp_path / "index"))
     assert not found.problems
     assert not found.notes
@@ -233,7 +233,7 @@ def test_fitted_arrays_come_back(tmp_path):
         read_fitted(store_at(tmp_path), sha)
 
 
-def test_memory_does_not_grow_with_the_codes(tmp_path, recipe):
+def test_memory_does_not_grow_with_the_codes(tmp_path, config):
     """20,000 rows of 24 KiB are 480 MiB on the disk; writing them takes less than a tenth of that."""
     code = f"""
 import resource
@@ -241,29 +241,29 @@ import numpy as np, pyarrow as pa
 from pathlib import Path
 from contextlib import suppress
 from dataclasses import replace
-from crater_ray.index.config import read_recipe
+from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.index.writer import PartWriter
 from crater_ray.types import Item
 root = store_at({str(tmp_path)!r})
-recipe = read_recipe(root)
-codes, scales = np.ones((200, recipe.record_bytes), np.uint8), np.ones((200, 1), np.float32)
+config = read_config(root)
+codes, scales = np.ones((200, config.record_bytes), np.uint8), np.ones((200, 1), np.float32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with PartWriter(root, "a", "d" * 32, recipe, pa.schema([])) as part:
+with PartWriter(root, "a", "d" * 32, config, pa.schema([])) as part:
     for first in range(0, 20_000, 200):
         items = [Item(f"{{first + i}}.jpg", "g", "u") for i in range(200)]
         part.append(items, np.ones((200, 1, 3), np.float16), codes, scales)
     assert part.commit().rows == 20_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    create_or_check(store_at(tmp_path), replace(recipe, record_bytes=24_576))
+    create_or_check(store_at(tmp_path), replace(config, record_bytes=24_576))
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     grown = int(run.stdout)
     assert grown < 48 * 1024  # KiB
 
 
-def test_attempts_do_not_share_a_folder(tmp_path, recipe, make):
+def test_attempts_do_not_share_a_folder(tmp_path, config, make):
     """Two attempts never share a folder: one that is retried starts afresh."""
-    one, two = (PartWriter(store_at(tmp_path), "a", "d", recipe, make.columns) for _ in range(2))
+    one, two = (PartWriter(store_at(tmp_path), "a", "d", config, make.columns) for _ in range(2))
     with one, two:
         assert len(list((tmp_path / "tmp").iterdir())) == 2

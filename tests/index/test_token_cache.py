@@ -80,22 +80,22 @@ def test_a_part_without_images(tmp_path):
     assert list(found.batches(2)) == []
 
 
-def test_the_key_is_of_all_the_tokens_depend_on(recipe, make):
+def test_the_key_is_of_all_the_tokens_depend_on(config, make):
     items, reader = make.items("a", 2), make.readers[0]
     same = {
         "reader": reader,
-        "backbone": recipe.backbone,
+        "backbone": config.backbone,
         "backbone_digest": "d",
         "precision": "bf16",
         "batch": 8,
         "max_pixels": 9,
     }
     key = token_key(items, **same)
-    moved = replace(recipe.backbone, options={"model": "vit", "weights": "/elsewhere"})
+    moved = replace(config.backbone, options={"model": "vit", "weights": "/elsewhere"})
     assert token_key(items, **{**same, "backbone": moved}) == key
-    newer = replace(recipe.backbone, version="9.9", module="moved"), replace(reader, version="9.9")
+    newer = replace(config.backbone, version="9.9", module="moved"), replace(reader, version="9.9")
     assert token_key(items, **{**same, "backbone": newer[0], "reader": newer[1]}) == key
-    raised = replace(recipe.backbone, algorithm_version=2)
+    raised = replace(config.backbone, algorithm_version=2)
     others = [token_key(items[:1], **same), token_key(items, **{**same, "backbone": raised})]
     for name, value in {
         "reader": replace(reader, options={"root": "/b"}),

@@ -30,10 +30,10 @@ KINDS = [
 
 
 @pytest.fixture
-def root(tmp_path, recipe, make):
-    recipe = replace(recipe, fits={"shortlist": write_fitted(store_at(tmp_path), {"words": np.arange(12.0)})})
-    version = make.index(tmp_path, recipe, {"a": 3, "b": 4})
-    make.add(tmp_path, version, make.part(tmp_path, recipe, "c", make.items("c", 2)))
+def root(tmp_path, config, make):
+    config = replace(config, fits={"shortlist": write_fitted(store_at(tmp_path), {"words": np.arange(12.0)})})
+    version = make.index(tmp_path, config, {"a": 3, "b": 4})
+    make.add(tmp_path, version, make.part(tmp_path, config, "c", make.items("c", 2)))
     return tmp_path
 
 
@@ -90,7 +90,7 @@ def test_several_bad_files_are_all_named(root):
     assert sorted(problem.path for problem in verify(store_at(root)).problems) == sorted(names)
 
 
-def test_what_stage_one_learnt_is_looked_for_once(root, recipe, make):
+def test_what_stage_one_learnt_is_looked_for_once(root, config, make):
     """Two segments share it; only segments name it."""
     version = latest(store_at(root))
     sha = write_fitted(store_at(root), {"centre": np.zeros(3, np.float32)})
@@ -115,10 +115,10 @@ def test_a_missing_part_and_a_missing_segment(root):
     assert "run `crater-ray index` again" in found["parts"]
 
 
-def test_a_part_of_another_recipe_in_its_place(root, tmp_path, recipe, make):
+def test_a_part_of_another_config_in_its_place(root, tmp_path, config, make):
     """Whole and sealed, yet not what the version lists."""
     path, name = the(root, "parts/b.*")
-    other = make.part(tmp_path / "other", recipe, "b", make.items("b", 3))
+    other = make.part(tmp_path / "other", config, "b", make.items("b", 3))
     shutil.rmtree(path)
     (tmp_path / "other" / "parts" / other.folder).rename(path)
     problems = [problem for problem in verify(store_at(root)).problems if problem.path.startswith("parts")]
@@ -126,8 +126,8 @@ def test_a_part_of_another_recipe_in_its_place(root, tmp_path, recipe, make):
     assert "tells of 3 rows" in problems[0].reason
 
 
-def test_what_nothing_refers_to_is_a_note(root, recipe, make):
-    make.part(root, recipe, "d", make.items("d", 1))
+def test_what_nothing_refers_to_is_a_note(root, config, make):
+    make.part(root, config, "d", make.items("d", 1))
     (root / "tmp" / "c.123").mkdir()
     (the(root, "parts/a.*")[0] / "x.txt").touch()
     found = verify(store_at(root))
@@ -135,9 +135,9 @@ def test_what_nothing_refers_to_is_a_note(root, recipe, make):
     assert sorted(note.path.split("/")[0] for note in found.notes) == ["parts", "parts", "tmp"]
 
 
-def test_an_index_whose_first_job_has_not_finished(tmp_path, recipe, make):
-    create_or_check(store_at(tmp_path), recipe)
-    make.part(tmp_path, recipe, "a", make.items("a", 2))
+def test_an_index_whose_first_job_has_not_finished(tmp_path, config, make):
+    create_or_check(store_at(tmp_path), config)
+    make.part(tmp_path, config, "a", make.items("a", 2))
     found = verify(store_at(tmp_path))
     assert not found.problems
     assert found.notes[0].path == "versions"

@@ -15,10 +15,10 @@ from crater_ray.index.versions import Version, VersionTaken, check_ids, latest, 
 from crater_ray.index.writer import PartWriter
 
 
-def test_versions_come_back_and_the_highest_is_in_force(tmp_path, recipe, make):
+def test_versions_come_back_and_the_highest_is_in_force(tmp_path, config, make):
     assert latest(store_at(tmp_path)) is None
-    first = make.index(tmp_path, recipe, {"b": 2, "a": 3})
-    second = make.add(tmp_path, first, make.part(tmp_path, recipe, "c", make.items("c", 4)))
+    first = make.index(tmp_path, config, {"b": 2, "a": 3})
+    second = make.add(tmp_path, first, make.part(tmp_path, config, "c", make.items("c", 4)))
     assert numbers(store_at(tmp_path)) == [1, 2]
     assert latest(store_at(tmp_path)) == second
     assert read(store_at(tmp_path), 1) == first
@@ -37,8 +37,8 @@ def test_ten_comes_after_nine(tmp_path):
     assert found.number == 11
 
 
-def test_of_two_drivers_one_publishes(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3})
+def test_of_two_drivers_one_publishes(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3})
     following = replace(version, number=2, parent=1)
     publish(store_at(tmp_path), following)
     with pytest.raises(VersionTaken, match="version 2 on 1: 2 is current"):
@@ -63,14 +63,14 @@ def test_of_two_drivers_one_publishes(tmp_path, recipe, make):
     assert latest(store_at(tmp_path)) == won[0]
 
 
-def test_an_id_in_two_parts_is_refused_by_name(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3, "b": 2})
+def test_an_id_in_two_parts_is_refused_by_name(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3, "b": 2})
     again = [*make.items("c", 2), make.items("a", 3)[1]]
     with pytest.raises(ReaderError, match=r"id 'a/001.jpg' stands in part a and in part c; ids must be uni"):
-        make.add(tmp_path, version, make.part(tmp_path, recipe, "c", again))
+        make.add(tmp_path, version, make.part(tmp_path, config, "c", again))
     twice = [*make.items("d", 2), *make.items("d", 2)]
     with pytest.raises(ReaderError, match=r"id 'd/000.jpg' stands twice in part d; .*1 more ids are rep"):
-        make.add(tmp_path, version, make.part(tmp_path, recipe, "d", twice))
+        make.add(tmp_path, version, make.part(tmp_path, config, "d", twice))
     assert numbers(store_at(tmp_path)) == [1]
 
 
@@ -79,8 +79,8 @@ def test_check_ids_counts():
     assert check_ids([]) == 0
 
 
-def test_a_version_lists_only_what_is_there(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3})
+def test_a_version_lists_only_what_is_there(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3})
     for parts in ((replace(version.parts[0], digest="0" * 32),), (replace(version.parts[0], rows=4),)):
         with pytest.raises(DamagedIndex, match=r"missing|tells of 3 rows"):
             publish(store_at(tmp_path), Version(2, 1, parts))
@@ -94,27 +94,27 @@ def test_a_version_lists_only_what_is_there(tmp_path, recipe, make):
         )
 
 
-def test_a_column_has_one_type(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3})
+def test_a_column_has_one_type(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3})
     items = [replace(item, columns={"lat": "north"}) for item in make.items("b", 1)]
-    digest = part_digest(recipe.digest(), items)
-    with PartWriter(store_at(tmp_path), "b", digest, recipe, pa.schema([("lat", pa.string())])) as part:
-        part.append(items, *make.arrays(recipe, items))
+    digest = part_digest(config.digest(), items)
+    with PartWriter(store_at(tmp_path), "b", digest, config, pa.schema([("lat", pa.string())])) as part:
+        part.append(items, *make.arrays(config, items))
         entry = part.commit()
     with pytest.raises(ReaderError, match="column 'lat' is double in part a and string in part b"):
         make.add(tmp_path, version, entry)
 
 
-def test_a_newer_version_file(tmp_path, recipe, make):
-    make.index(tmp_path, recipe, {"a": 3})
+def test_a_newer_version_file(tmp_path, config, make):
+    make.index(tmp_path, config, {"a": 3})
     path = tmp_path / "versions" / "1.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 9}))
     with pytest.raises(IndexMismatch, match=r"newer crater-ray \(format 9"):
         latest(store_at(tmp_path))
 
 
-def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3, "b": 2})
+def test_segments_are_named_by_what_they_are_made_of(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3, "b": 2})
     same = ShortlistSpec("SQ8", seed=0, m=1, dim=3)
     sha = version.segments[0]
     assert segment_key(version.parts, same) == sha
@@ -133,8 +133,8 @@ def test_segments_are_named_by_what_they_are_made_of(tmp_path, recipe, make):
     assert segment.file.read_bytes() == b"faiss" * 20
 
 
-def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3})
+def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3})
     sha, built = version.segments[0], []
 
     def write(path) -> None:
@@ -155,8 +155,8 @@ def test_a_segment_is_built_once_and_mended_when_it_is_short(tmp_path, recipe, m
         read_segment(store_at(tmp_path), sha)
 
 
-def test_a_deleted_part_is_made_again_with_the_same_name(tmp_path, recipe, make):
-    version = make.index(tmp_path, recipe, {"a": 3})
+def test_a_deleted_part_is_made_again_with_the_same_name(tmp_path, config, make):
+    version = make.index(tmp_path, config, {"a": 3})
     folder = part_folder(store_at(tmp_path), "a", version.parts[0].digest)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for path in folder.iterdir():
@@ -164,5 +164,5 @@ def test_a_deleted_part_is_made_again_with_the_same_name(tmp_path, recipe, make)
     folder.rmdir()
     with pytest.raises(DamagedIndex, match="run `crater-ray index` again to make it"):
         open_part(store_at(tmp_path), version.parts[0])
-    make.part(tmp_path, recipe, "a", make.items("a", 3))
+    make.part(tmp_path, config, "a", make.items("a", 3))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 from crater_ray.index.checksummed_json import canonical
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.fitted import fitted_path
 from crater_ray.index.gc import collect
 from crater_ray.index.info import info
@@ -46,7 +46,7 @@ def ref(kind: Any, name: str) -> PluginRef:
     return PluginRef(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")
 
 
-RECIPE = Recipe(
+CONFIG = IndexConfig(
     side="gallery",
     backbone=ref("backbone", "timm"),
     backbone_digest="none",
@@ -74,7 +74,7 @@ def part(root: Path, name: str, rows: int) -> PartEntry:
     vectors = places[random.integers(0, 12, rows)] + 0.7 * random.standard_normal((rows, DIM)) + 2
     items = [Item(f"{name}/{row}", f"{name}/{row // 2}", f"{name}/{row}") for row in range(rows)]
     with PartWriter(
-        store_at(root), name, part_digest(RECIPE.digest(), items), RECIPE, pa.schema([])
+        store_at(root), name, part_digest(CONFIG.digest(), items), CONFIG, pa.schema([])
     ) as writer:
         writer.append(
             items,
@@ -86,7 +86,7 @@ def part(root: Path, name: str, rows: int) -> PartEntry:
 
 
 def parts(root: Path, sizes: Iterable[int], first: str = "a") -> tuple[PartEntry, ...]:
-    create_or_check(store_at(root), RECIPE)
+    create_or_check(store_at(root), CONFIG)
     return tuple(part(root, chr(ord(first) + at), rows) for at, rows in enumerate(sizes))
 
 
@@ -95,7 +95,7 @@ def put(root: Path, entries: tuple[PartEntry, ...], factory: str = "auto") -> li
     parent = latest(store_at(root))
     number = parent.number + 1 if parent else 1
     entries = tuple(sorted(entries, key=lambda entry: entry.name))
-    shas = segments_for(store_at(root), RECIPE, entries, parent, factory, True, build)
+    shas = segments_for(store_at(root), CONFIG, entries, parent, factory, True, build)
     publish(store_at(root), Version(number, number - 1, entries, shas, (ref("reader", "folder"),)))
     return [read_segment(store_at(root), sha) for sha in shas]
 
@@ -172,11 +172,11 @@ def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> No
 def test_the_same_parts_teach_the_same_in_any_order_and_number_of_segments(tmp_path: Path) -> None:
     entries = parts(tmp_path, [300, 500, 400])
     how = How("auto", whiten=True, auto=True)
-    taught = learn(store_at(tmp_path), RECIPE, entries, how)
-    assert taught == learn(store_at(tmp_path), RECIPE, entries[::-1], how)
+    taught = learn(store_at(tmp_path), CONFIG, entries, how)
+    assert taught == learn(store_at(tmp_path), CONFIG, entries[::-1], how)
     assert taught.quantizer is not None
-    one = build(store_at(tmp_path), RECIPE, [entries], how)
-    two = build(store_at(tmp_path), RECIPE, [entries[:2], entries[2:]], how)
+    one = build(store_at(tmp_path), CONFIG, [entries], how)
+    two = build(store_at(tmp_path), CONFIG, [entries[:2], entries[2:]], how)
     learnt = {read_segment(store_at(tmp_path), sha).learnt for sha in (*one, *two)}
     assert learnt == {(taught.fitted, taught.quantizer)}
 

@@ -124,7 +124,7 @@ def test_k_above_the_tokens_is_refused_before_any_work(job_here: Make) -> None:
     assert not (job.out / "index.json").exists()
 
 
-def test_another_recipe_on_the_same_output_is_refused(job_here: Make) -> None:
+def test_another_config_on_the_same_output_is_refused(job_here: Make) -> None:
     run(job_here(), quiet=True)
     with pytest.raises(IndexMismatch, match="rerank"):
         run(job_here(rerank={"k": 5}), quiet=True)
@@ -212,7 +212,7 @@ def test_what_an_aggregator_learns_is_kept_and_used_again(job_here: Make) -> Non
     job = job_here(shortlist={"name": "whitened_mean", "dim": 4})
     run(job, quiet=True)
     index = Index(job.out)
-    assert set(index.recipe.fits) == {"shortlist"}
+    assert set(index.config.fits) == {"shortlist"}
     assert index.vectors().shape == (40, 1, 4)
     picture = index.image("i00005")
     found = index.search(picture, top=1, mode="shortlist", candidates=5)
@@ -228,7 +228,7 @@ def test_a_few_bits_a_dimension_are_kept_and_searched(job_here: Make, codec: str
     job = job_here(rerank={"codec": codec})
     run(job, quiet=True)
     index = Index(job.out)
-    assert index.recipe.codec == codec
+    assert index.config.codec == codec
     found = index.search(index.image("i00005"), top=1, mode="exact")
     assert found[0].group == "c00002"  # of its two views, drawn almost alike, so few bits may take either
     hit = index.search(id="i00005", top=1, mode="exact", explain=True)[0]
@@ -240,7 +240,7 @@ def test_queries_may_have_another_number_of_tokens(job_here: Make) -> None:
     run(job, quiet=True)
     run(job, side="query", quiet=True)
     gallery, queries = Index(job.out), Index(place_of(job, "query").url)
-    assert (gallery.recipe.k, queries.recipe.k) == (6, 3)
+    assert (gallery.config.k, queries.config.k) == (6, 3)
     vectors, tokens = queries.stored(np.arange(20))
     assert tokens.shape == (20, 3, 16)
     found = gallery.local.rank(Queries(vectors, tokens), SearchRequest(mode="exact", top=1))

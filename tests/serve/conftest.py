@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from crater_ray.config import Scoring, ServeTable
 from crater_ray.encoders import build_encoder
-from crater_ray.index.config import Recipe, create_or_check, read_recipe
+from crater_ray.index.config import IndexConfig, create_or_check, read_config
 from crater_ray.index.fitted import read_fitted, write_fitted
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.segments import ShortlistSpec, write_segment
@@ -69,7 +69,7 @@ def make_index(
         _ref("aggregator", "instance_tokens", k=6),
     )
     kept = codec(CODEC)
-    recipe = Recipe(
+    config = IndexConfig(
         side="gallery",
         backbone=backbone,
         backbone_digest=registry().build(backbone).digest,
@@ -90,8 +90,8 @@ def make_index(
         seed=0,
         files={},
     )
-    create_or_check(store_at(root), recipe)
-    encoder = build_encoder(store_at(root), recipe, threads=1, batch=1)
+    create_or_check(store_at(root), config)
+    encoder = build_encoder(store_at(root), config, threads=1, batch=1)
     parts: list[PartEntry] = []
     shas: list[str] = []
     readers: list[PluginRef] = []
@@ -100,10 +100,10 @@ def make_index(
         reader_ref = _ref("reader", "painted", first=first, items=count)
         reader = registry().build(reader_ref)
         items = list(reader.read(reader.parts()[0]))
-        name, digest = reader.parts()[0], part_digest(recipe.digest(), items)
+        name, digest = reader.parts()[0], part_digest(config.digest(), items)
         rows = [_encoded(encoder, reader, item) for item in items]
         vectors, tokens = (np.concatenate(arrays) for arrays in zip(*rows, strict=True))
-        with PartWriter(store_at(root), name, digest, recipe, reader.columns) as part:
+        with PartWriter(store_at(root), name, digest, config, reader.columns) as part:
             part.append(items, vectors, *kept.encode(tokens))
             entry = part.commit()
         if fitted is None:
@@ -201,8 +201,8 @@ def rig(root: Path, query_encoder: QueryEncoder) -> Rigs:
         encoder = Local(query_encoder)
         settled = ServeTable(**{"ready_timeout_s": 5.0, "shards": shards, **table})
         replicas = Replicas(targets, encoder, settled)
-        recipe = read_recipe(store_at(where))
-        service = Service(where, where.name, replicas, Pin(version, (version,)), recipe)
+        config = read_config(store_at(where))
+        service = Service(where, where.name, replicas, Pin(version, (version,)), config)
         service.put(Pin(version, (version,)))
         changes: list[int | None] = []
 

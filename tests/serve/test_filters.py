@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from crater_ray.index.config import Recipe, create_or_check
+from crater_ray.index.config import IndexConfig, create_or_check
 from crater_ray.index.parts import PartEntry, part_digest
 from crater_ray.index.segments import read_segment
 from crater_ray.index.store import store_at
@@ -35,7 +35,7 @@ def ref(kind: str, name: str) -> PluginRef:
     return PluginRef(kind, name, {}, "crater_ray.builtin", "crater-ray", "0.1.0")  # type: ignore[arg-type]
 
 
-RECIPE = Recipe(
+CONFIG = IndexConfig(
     side="gallery",
     backbone=ref("backbone", "timm"),
     backbone_digest="none",
@@ -79,7 +79,7 @@ def part(root: Path, number: int) -> PartEntry:
         for row in range(ROWS)
     ]
     name = f"p{number}"
-    with PartWriter(store_at(root), name, part_digest(RECIPE.digest(), items), RECIPE, COLUMNS) as writer:
+    with PartWriter(store_at(root), name, part_digest(CONFIG.digest(), items), CONFIG, COLUMNS) as writer:
         writer.append(items, tokens.mean(1)[:, None].astype(np.float16), *codec("fp16").encode(tokens))
         return writer.commit()
 
@@ -88,9 +88,9 @@ def part(root: Path, number: int) -> PartEntry:
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two segments of two parts each, IVF; the second version has lost a part of the first."""
     root = tmp_path_factory.mktemp("lists")
-    create_or_check(store_at(root), RECIPE)
+    create_or_check(store_at(root), CONFIG)
     entries = tuple(part(root, number) for number in range(PARTS))
-    shas = build(store_at(root), RECIPE, (entries[:2], entries[2:]), How("IVF64,SQ8", whiten=True))
+    shas = build(store_at(root), CONFIG, (entries[:2], entries[2:]), How("IVF64,SQ8", whiten=True))
     assert all(read_segment(store_at(root), sha).file for sha in shas)
     reader = (ref("reader", "folder"),)
     publish(store_at(root), Version(1, 0, entries, shas, reader))

@@ -200,7 +200,7 @@ def test_the_index_says_what_can_be_filtered(rig: Rigs, index: Index) -> None:
     assert columns["body"]["values"] == ["mars", "moon"]
     assert (columns["lat"]["min"], columns["lat"]["max"]) == (-40.0, 2.0)
     assert columns["fresh"]["type"] == "boolean"
-    assert told["recipe"]["k"] == 6
+    assert told["config"]["k"] == 6
 
 
 def test_a_version_is_answered_from_what_it_holds(rig: Rigs, root: Any) -> None:

@@ -11,7 +11,7 @@ export class Problem extends Error {
   }
 }
 
-/** What is served: version, columns, recipe, limits, base maps. */
+/** What is served: version, columns, index config, limits, base maps. */
 export const index = async () => (await ask("v1/index")).json();
 
 export const item = async (id) => (await ask(`v1/items/${segment(id)}`, { patient: true })).json();

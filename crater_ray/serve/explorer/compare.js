@@ -14,7 +14,7 @@ const PLACES = 200; // items whose tokens' places are remembered
 const remembered = new Map();
 
 /** `step(by)` chooses another hit, `ask(id)` searches with one. */
-export function makeCompare(role, recipe, { step, ask }) {
+export function makeCompare(role, config, { step, ask }) {
   const stage = byId("stage");
   const images = [byId("query-image"), byId("hit-image")];
   const heats = [...stage.querySelectorAll("canvas.heat")];
@@ -51,7 +51,7 @@ export function makeCompare(role, recipe, { step, ask }) {
 
   function point(pair) {
     lift(pair);
-    byId("sum").textContent = pair ? describePair(pair) : sum(now, recipe);
+    byId("sum").textContent = pair ? describePair(pair) : sum(now, config);
   }
 
   function clear() {
@@ -87,7 +87,7 @@ export function makeCompare(role, recipe, { step, ask }) {
     show(images[1], hit.id, SIZE);
     facts(query, hit, role, ask);
     table(pairs, point);
-    byId("sum").textContent = sum(now, recipe);
+    byId("sum").textContent = sum(now, config);
     redraw();
     byId("compare-note").textContent = "Finding where the tokens lie …";
     try {
@@ -99,7 +99,7 @@ export function makeCompare(role, recipe, { step, ask }) {
       now.wheres = wheres;
       const unknown = wheres.some((where) => !where?.places);
       byId("compare-note").textContent = unknown
-        ? `The index's tokens (${recipe.rerank}) have no places: nothing can be joined.`
+        ? `The index's tokens (${config.rerank}) have no places: nothing can be joined.`
         : "";
     } catch (problem) {
       if (signal.aborted) return;
@@ -121,13 +121,13 @@ async function placesOf(id, signal) {
   return remembered.get(id);
 }
 
-function sum({ hit, pairs, width }, recipe) {
+function sum({ hit, pairs, width }, config) {
   const how = {
     maxsim: `the mean of ${width} tokens' best similarities`,
     chamfer: "the mean of both images' tokens' best similarities",
     mutual: `the mean similarity of ${pairs.length} pairs of tokens that are each other's nearest`,
     mean_token: "how alike the means of all tokens are",
-  }[recipe.scoring];
+  }[config.scoring];
   if (!pairs.length) return `Score ${score(hit.score)}: ${how}; no pairs of tokens make it up.`;
   const share = pairs.slice(0, 10).reduce((total, one) => total + one.contribution, 0) / hit.score;
   const best = Math.min(10, pairs.length);

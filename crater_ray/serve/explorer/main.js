@@ -44,7 +44,7 @@ async function start() {
     mapView: () => atlas.view(),
   });
   const asked = makeAsked(role, points, { image: (image) => ask({ image }, true), item: (id) => ask({ id }, true) });
-  const compare = makeCompare(role, info.recipe, {
+  const compare = makeCompare(role, info.config, {
     step: (by) => hits.step(by),
     ask: (id) => ask({ id }, true),
   });

@@ -5,10 +5,10 @@ import { byId } from "./dom.js";
 import { count, milliseconds } from "./words.js";
 
 /** One line on what is served. */
-export function about({ name, version, items, shards, recipe }) {
+export function about({ name, version, items, shards, config }) {
   const missing = shards.answered < shards.total ? `, ${shards.answered} of ${shards.total} shards answer` : "";
-  return `${name}, version ${version}: ${count(items, "view")}, ${recipe.k} tokens each (${recipe.backbone}, ` +
-    `${recipe.rerank}, ${recipe.codec})${missing}`;
+  return `${name}, version ${version}: ${count(items, "view")}, ${config.k} tokens each (${config.backbone}, ` +
+    `${config.rerank}, ${config.codec})${missing}`;
 }
 
 /** One line on an answer. */

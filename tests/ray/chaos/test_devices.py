@@ -138,7 +138,7 @@ def test_one_thread_behind_another(
         root = tmp_path / f"behind-{len(works)}"
         works.append(work)
         worker = PartWorker(
-            Work(str(root), work.recipe, work.reader, cache, work.decoders, work.threads, work.device)
+            Work(str(root), work.config, work.reader, cache, work.decoders, work.threads, work.device)
         )
         worker.behind = 2
         for part in worker.reader.parts():
@@ -152,7 +152,7 @@ def test_the_thread_behind_fails(works: list[Work], faulty: Faulty, tmp_path: Pa
     run(faulty("made", items=10), quiet=True)
     (work,) = works
     root = tmp_path / "behind"
-    worker = PartWorker(Work(str(root), work.recipe, work.reader, None, 2, 1, "cpu"))
+    worker = PartWorker(Work(str(root), work.config, work.reader, None, 2, 1, "cpu"))
     worker.behind = 1
 
     def broken(*given: Any) -> Any:
@@ -174,7 +174,7 @@ def test_interruptions_and_deaths_at_one_image(works: list[Work], faulty: Faulty
         """The worker's end."""
 
     def ends_at_the_third(attempt: str, died: tuple[str, ...]) -> None:
-        worker = PartWorker(Work(str(root), work.recipe, work.reader, None, 2, 1, "cpu"))
+        worker = PartWorker(Work(str(root), work.config, work.reader, None, 2, 1, "cpu"))
         load = worker.reader.load
 
         def loaded(uri: str) -> Any:
@@ -189,7 +189,7 @@ def test_interruptions_and_deaths_at_one_image(works: list[Work], faulty: Faulty
     for attempt in ("one", "two", "three"):
         ends_at_the_third(attempt, ())
     ends_at_the_third("four", ("one",))  # one death alone
-    worker = PartWorker(Work(str(root), work.recipe, work.reader, None, 2, 1, "cpu"))
+    worker = PartWorker(Work(str(root), work.config, work.reader, None, 2, 1, "cpu"))
     assert worker.encode("p0000", Careful("five", ("one", "four"))).entry.skipped == 1
 
 
