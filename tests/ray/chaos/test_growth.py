@@ -270,7 +270,7 @@ class Growth(RuleBasedStateMachine):
             self.model = new
 
     def _run(self, source: str, **how: Any) -> None:
-        jobs_index.run(store_at(load_job(self._job(source))), quiet=True, **how)
+        jobs_index.run(load_job(self._job(source)), quiet=True, **how)
 
     def _grown(self, source: str, mode: str, only: set[str], gone: list[str]) -> Model | None:
         parts = self.sources[source]
