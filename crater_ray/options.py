@@ -16,7 +16,7 @@ from crater_ray.types import CANDIDATES
 
 job_argument = click.argument("job", type=click.Path(path_type=Path))
 index_argument = click.argument("index", type=click.Path(path_type=Path))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 device_option = click.option(

@@ -32,7 +32,7 @@ def ask(
 ) -> list[dict[str, Any]]:
     """One answer a query, in the order given, each searched as `request` says.
 
-    Raises QueryError for a file that cannot be read.
+    Raises QueryError for a file that cannot be read or is no image.
     """
     from crater_ray.sheet import draw
 
@@ -44,12 +44,13 @@ def ask(
     shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[dict[str, Any]] = []
     rows = []
+    pictures = {path: _picture(index, path) for path in images}  # before any search: one may be unusable
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
-        one = replace(shown, id=name) if file is None else replace(shown, image=_bytes(file))
+        one = replace(shown, id=name) if file is None else replace(shown, image=pictures[file])
         hits = index.search(one)
         answers.append({"query": name, **told, "hits": [_plain(hit, request.explain) for hit in hits]})
         if sheet is not None:
-            picture = index.image(name) if one.image is None else index.pixels(one.image)
+            picture = index.image(name) if file is None else pictures[file]
             rows.append(sheet_row(index, picture, name if file is None else file.name, hits))
     if sheet is not None:
         draw(rows, sheet, title=f"{root.name}, mode {request.mode}")
@@ -70,6 +71,8 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
             ]
             if hit.get("explanation") == []:
                 lines.append("          no pairs of tokens make up this score")
+        if not answer["hits"]:
+            lines.append("      no hits: the index has no other item, or none passes the filters")
     return "\n".join(lines)
 
 
@@ -118,11 +121,14 @@ def _lines(
     ]
 
 
-def _bytes(path: Path) -> bytes:
+def _picture(index: Index, path: Path) -> np.ndarray[Any, Any]:
+    """(H, W, 3) uint8 of a file. Raises QueryError."""
     try:
-        return path.read_bytes()
+        return index.pixels(path.read_bytes())
     except OSError as error:
         raise QueryError(f"cannot read the query image {path}: {error.strerror or error}") from None
+    except QueryError as error:
+        raise QueryError(f"{path}: {error.message}") from None
 
 
 def _plain(hit: Hit, explain: bool) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Filter(BaseModel):
     def _says_something(self) -> Self:
         if (self.any_of is None) == (self.min is None and self.max is None):
             raise ValueError("a filter is any_of, or min and max, or one of these two")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min lies above max")
         return self
 
 
@@ -117,6 +119,15 @@ class SearchRequest:
     version: int | None = None  # of the index; None: the one that is open
 
     def __post_init__(self) -> None:
+        if self.image is not None and not isinstance(self.image, bytes | np.ndarray):
+            kind = type(self.image).__name__
+            raise QueryError(f"an image is bytes or an array, not {kind}; of a file: Path(...).read_bytes()")
+        if isinstance(self.filters, Filter) or not all(isinstance(one, Filter) for one in self.filters):
+            raise QueryError(
+                'filters is a tuple of crater_ray.Filter, such as (Filter(column="body", any_of=["moon"]),)'
+            )
+        if self.box is not None and not isinstance(self.box, Box):
+            raise QueryError("box is a crater_ray.Box, such as Box(west=0, south=20, east=50, north=40)")
         if self.image is not None and self.id is not None:
             raise QueryError("a query is one image or one id")
         if self.top < 1 or (self.candidates is not None and self.candidates < 1):

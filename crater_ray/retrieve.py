@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -106,6 +107,11 @@ class Index:
         Options are the fields of SearchRequest. Raises QueryError for one out of bounds, an image that cannot
         be used, an unknown id or column.
         """
+        if unknown := sorted(options.keys() - SearchOptions.__annotations__.keys()):
+            close = get_close_matches(unknown[0], SearchOptions.__annotations__, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            known = ", ".join(SearchOptions.__annotations__)
+            raise QueryError(f"a search has no option {unknown[0]!r}; {hint}known: {known}")
         request = image if isinstance(image, SearchRequest) else SearchRequest(image, id, **options)
         return self.local.search(request)
 

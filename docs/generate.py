@@ -17,6 +17,12 @@ from crater_ray.plugins import KINDS, Options, registry
 from crater_ray.plugins.public import PUBLIC
 
 DOCS = Path(__file__).parent / "reference"
+PACKAGES = ("mosaic", "catalogue", "colmap", "supscene", "offline", "craterbench")
+OPTIONS = (
+    "What an option means stands in the README of its package: "
+    + ", ".join(f"[{name}](../../plugins/crater-ray-{name}/README.md)" for name in PACKAGES)
+    + ".\n"
+)
 NOTE = "<!-- Written by `make fix` from the code; `make check` compares. -->\n"
 
 
@@ -40,7 +46,7 @@ def _pages(group: click.Group, context: click.Context, before: str) -> Iterator[
 
 def plugins() -> str:
     """Every spec and its options, by kind."""
-    pages = [f"# Readers, backbones, aggregators, consumers\n\n{NOTE}"]
+    pages = [f"# Readers, backbones, aggregators, consumers\n\n{NOTE}\n{OPTIONS}"]
     found = registry()
     for kind in KINDS:
         pages.append(

@@ -72,3 +72,25 @@ def test_one_line_says_what_is_wrong(parse: Any, text: str, reason: str) -> None
     with pytest.raises(QueryError, match=reason) as told:
         parse(text)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"filters": Filter(column="body", any_of=["moon"])}, "filters is a tuple"),
+        ({"filters": ("body=moon",)}, "filters is a tuple"),
+        ({"box": (0, 20, 50, 40)}, "box is a crater_ray.Box"),
+        (
+            {"image": "photo.png"},
+            r"an image is bytes or an array, not str; of a file: Path\(...\).read_bytes",
+        ),
+    ],
+)
+def test_what_python_passes_by_mistake_is_said(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        SearchRequest(**options)
+
+
+def test_a_range_that_holds_nothing_is_refused() -> None:
+    with pytest.raises(QueryError, match="min lies above max"):
+        parse_filter("diameter_km=5:1")

@@ -232,5 +232,5 @@ def foreign(store: Store, names: Sequence[str]) -> IndexMismatch:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return IndexMismatch(
         f"{store.url} is not an index: it holds {', '.join(names[:3])}{more}; "
-        "name an index, or an empty or new place, in `out`"
+        "name an index; a job's `out` may be a new or empty folder too"
     )
