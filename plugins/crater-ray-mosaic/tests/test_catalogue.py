@@ -124,3 +124,12 @@ def test_the_martian_preset_reads_a_copy_with_short_names(moon_data: Path) -> No
     assert len(found) == len(of) >= 669
     for id, lat, diameter in zip(found.ids, found.lat, found.diameter, strict=True):
         assert (lat, diameter) == (of[id]["LAT_CIRC_IMG"], of[id]["DIAM_CIRC_IMG"])
+
+
+def test_a_preset_whose_ids_the_file_lacks_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "iau.csv"
+    path.write_text("name,lat,lon_e180,diam_km\nAarna,14.7,-21.57,43.0\n")
+    said = r"no column 'CRATER_ID', so craters are named by their place; it is read with 'lat' as lat"
+    with pytest.warns(UserWarning, match=said):
+        found = read_catalogue(path, PRESETS["robbins_mars"])
+    assert found.diameter.tolist() == [43.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,10 @@ from crater_ray_mosaic.catalogue.vector import SUFFIXES
 
 
 def chosen(path: Path, columns: Columns, layer: str | None, drop: Mapping[str, str]) -> tuple[Table, Columns]:
-    """The file, and the names of its columns: None where the geometry says it."""
+    """The file, and the names of its columns: None where the geometry says it.
+
+    Warns of a preset's ids that the file lacks, and says what is read instead.
+    """
     roles = {"lat": columns.lat, "lon": columns.lon, "diameter": columns.diameter}
     numeric = [name for name in roles.values() if name]
     loose = columns.recognise or (columns.published and path.suffix.lower() in SUFFIXES)
@@ -33,6 +37,13 @@ def chosen(path: Path, columns: Columns, layer: str | None, drop: Mapping[str, s
             for role, name in roles.items()
         }
         own = columns.id if columns.id in table.columns else None
+        if columns.id and not own and table.layer is None:
+            told = ", ".join(f"{name!r} as {role}" for role, name in found.items())
+            warnings.warn(
+                f"{table.file} has no column {columns.id!r}, so craters are named by their place; it is read "
+                f"with {told}; give another preset, or id_column",
+                stacklevel=2,
+            )
         strictly = Columns(own, found["lat"], found["lon"], found["diameter"])
         return chosen(path, strictly, layer, drop)
     if table.layer is None and (missing := [role for role, name in roles.items() if name is None]):
