@@ -44,14 +44,14 @@ def ask(
     shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[dict[str, Any]] = []
     rows = []
-    pictures = {path: _picture(index, path) for path in images}  # before any search: one may be unusable
     for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
-        one = replace(shown, id=name) if file is None else replace(shown, image=pictures[file])
+        picture = None if file is None else _picture(index, file)
+        one = replace(shown, id=name) if picture is None else replace(shown, image=picture)
         hits = index.search(one)
         answers.append({"query": name, **told, "hits": [_plain(hit, request.explain) for hit in hits]})
         if sheet is not None:
-            picture = index.image(name) if file is None else pictures[file]
-            rows.append(sheet_row(index, picture, name if file is None else file.name, hits))
+            drawn = index.image(name) if picture is None else picture
+            rows.append(sheet_row(index, drawn, name if file is None else file.name, hits))
     if sheet is not None:
         draw(rows, sheet, title=f"{root.name}, mode {request.mode}")
     return answers
