@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from crater_ray.options import (
+    address_option,
     device_option,
+    file_path,
     filter_options,
     index_argument,
     job_argument,
     json_option,
     overrides_option,
     search_options,
+    sheet_option,
     show,
     top_option,
     unused,
+    version_option,
 )
 
 if TYPE_CHECKING:
@@ -27,16 +31,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @index_argument
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=file_path)
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
 @top_option
 @search_options("shortlist")
 @filter_options
 @click.option("--explain", is_flag=True, help="Which pairs of tokens each score is made of.")
-@click.option("--version", type=click.IntRange(1), help="Of the index; the current one if left out.")
-@click.option(
-    "--sheet", type=click.Path(path_type=Path), help="Draw queries, hits and matched tokens into this PNG."
-)
+@version_option
+@sheet_option
 @device_option
 @json_option
 def query(
@@ -63,8 +65,8 @@ def query(
 @index_argument
 @top_option
 @search_options("shortlist")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A Parquet file to write.")
-@click.option("--address", help="A running Ray cluster; this machine if left out.")
+@click.option("--out", type=file_path, required=True, help="A Parquet file to write.")
+@address_option
 @json_option
 def neighbours(index: Path, request: SearchRequest, out: Path, address: str | None, as_json: bool) -> None:
     """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
@@ -80,16 +82,12 @@ def neighbours(index: Path, request: SearchRequest, out: Path, address: str | No
 @click.command()
 @job_argument
 @search_options("exact")
-@click.option("--run", "run_file", type=click.Path(path_type=Path), help="Write the rankings as a TREC run.")
-@click.option("--qrels", type=click.Path(path_type=Path), help="Write the relevance as TREC qrels.")
+@click.option("--run", "run_file", type=file_path, help="Write the rankings as a TREC run.")
+@click.option("--qrels", type=file_path, help="Write the relevance as TREC qrels.")
 @click.option(
     "--depth", type=click.IntRange(1), help="Ranks kept of each query; the whole gallery if left out."
 )
-@click.option(
-    "--sheet",
-    type=click.Path(path_type=Path),
-    help="Draw some queries, hits and matched tokens into this PNG.",
-)
+@sheet_option
 @json_option
 @overrides_option
 def evaluate(

@@ -53,18 +53,24 @@ def _passes(column: pa.ChunkedArray, one: Filter) -> Array:
         high = math.inf if one.max is None else one.max
         inside: Array = (values >= low) & (values <= high)  # False for NaN
         return inside
-    try:
-        wanted = pa.array(one.any_of).cast(column.type)
-    except (pa.ArrowException, TypeError) as error:
-        raise QueryError(
-            f"column {one.column!r} holds {column.type}; any_of names something else: {_first(error)}"
-        ) from None
+    wanted = pa.array([_value(column, one.column, value) for value in one.any_of], column.type)
     return np.asarray(pc.is_in(column, value_set=wanted).to_numpy(), bool)
+
+
+def _value(column: pa.ChunkedArray, name: str, value: str | int | float) -> pa.Scalar:
+    try:
+        return pa.scalar(value).cast(column.type)
+    except (pa.ArrowException, TypeError):
+        ranged = f'; a range is min and max, as in --filter "{name}=5:20"' if numeric(column.type) else ""
+        raise QueryError(f"column {name!r} holds {_kind(column.type)}, not {value!r}{ranged}") from None
 
 
 def _numbers(column: pa.ChunkedArray, name: str) -> Array:
     if not numeric(column.type):
-        raise QueryError(f"column {name!r} holds {column.type}, not numbers; use any_of")
+        raise QueryError(
+            f"column {name!r} holds {_kind(column.type)}, so it has no min and max; "
+            f'name values by any_of, as in --filter "{name}=a,b"'
+        )
     return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)  # null: NaN
 
 
@@ -72,5 +78,7 @@ def numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "whole numbers"
+    return "numbers" if numeric(kind) else "text" if pa.types.is_string(kind) else str(kind)

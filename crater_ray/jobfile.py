@@ -45,6 +45,11 @@ def url_of(address: str | Path) -> str | None:
     return f"s3://{text[found.end() :].rstrip('/')}"
 
 
+def is_job(path: Path) -> bool:
+    """Whether a path that may be an index's or a job file's is a job file's."""
+    return path.suffix == ".toml" and not path.is_dir()
+
+
 def told(path: Path) -> str:
     """A path, or the address it was made of, as people write it."""
     return url_of(path) or str(path)

@@ -12,7 +12,16 @@ import click
 
 from crater_ray.index.store import store_at
 from crater_ray.jobfile import told as said
-from crater_ray.options import columns, index_argument, job_argument, json_option, overrides_option, show
+from crater_ray.options import (
+    columns,
+    index_argument,
+    index_path,
+    job_argument,
+    json_option,
+    overrides_option,
+    show,
+    version_option,
+)
 
 
 @click.command()
@@ -65,13 +74,13 @@ def parts() -> None:
 
 @parts.command(name="list")
 @index_argument
-@click.option("--version", "number", type=click.IntRange(1), help="The current one if left out.")
+@version_option
 @json_option
-def list_parts(index: Path, number: int | None, as_json: bool) -> None:
+def list_parts(index: Path, version: int | None, as_json: bool) -> None:
     """Every part by name: rows, skipped items, bytes, reader, and the compacted part it stands in."""
     from crater_ray.index.info import inventory
 
-    lines = inventory(store_at(index), number)
+    lines = inventory(store_at(index), version)
 
     def text() -> str:
         cells = [
@@ -194,8 +203,9 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 )
 @click.option(
     "--like",
-    type=click.Path(path_type=Path),
-    help="An index of the same index config and a like catalogue: nothing of the job is then read or built.",
+    type=index_path,
+    help="An index, or its job file, of the same index config and a like catalogue: "
+    "nothing of JOB is then read or built.",
 )
 @click.option(
     "--images-per-second",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -12,11 +13,41 @@ import click
 from click.core import ParameterSource
 
 from crater_ray.errors import QueryError
+from crater_ray.jobfile import is_job
 from crater_ray.types import CANDIDATES
 
-job_argument = click.argument("job", type=click.Path(path_type=Path))
-index_argument = click.argument("index", type=click.Path(path_type=Path))
+
+class IndexPath(click.Path):
+    """An index's folder or address; of a job file, its `out`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not is_job(path):
+            return path
+        from crater_ray.config import load_job
+
+        return load_job(path).out
+
+
+file_path = click.Path(path_type=Path)
+index_path = IndexPath(path_type=Path)
+job_argument = click.argument("job", type=file_path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+version_option = click.option(
+    "--version", type=click.IntRange(1), help="Of the index; the current one if left out."
+)
+address_option = click.option("--address", help="A running Ray cluster; this machine if left out.")
+sheet_option = click.option(
+    "--sheet", type=file_path, help="Draw queries, hits and matched tokens into this PNG."
+)
+
+
+def index_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    command.__doc__ = f"""{command.__doc__}
+
+    INDEX is the folder or s3:// address of an index; a JOB file stands for the index at its `out`.
+    """
+    return click.argument("index", metavar="INDEX|JOB", type=index_path)(command)
 
 
 device_option = click.option(

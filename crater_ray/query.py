@@ -64,11 +64,14 @@ def as_text(answers: Sequence[dict[str, Any]]) -> str:
         lines.append(f"{answer['query']} ({described(answer)})")
         for hit in answer["hits"]:
             lines.append(f"{hit['rank']:>4}  {hit['score']:.4f}  {hit['id']}  ({hit['group']})")
+            pairs = hit.get("explanation", [])
             lines += [
                 f"          token {pair['query_token']:>3} -> {pair['gallery_token']:>3}  "
                 f"{pair['similarity']:.3f}"
-                for pair in hit.get("explanation", [])[:SHEET_LINES]
+                for pair in pairs[:SHEET_LINES]
             ]
+            if len(pairs) > SHEET_LINES:
+                lines.append(f"          the best {SHEET_LINES} of {len(pairs)} pairs; --json prints all")
             if hit.get("explanation") == []:
                 lines.append("          no pairs of tokens make up this score")
         if not answer["hits"]:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from crater_ray.builtin import InstanceTokensOptions
-from crater_ray.cli import main
+from crater_ray.cli import app, main
 from crater_ray.config import NeighboursTable, ServeTable
+from crater_ray.errors import QueryError
+from crater_ray.filters import mask
 from crater_ray.jobfile import Table
+from crater_ray.options import index_path
 from crater_ray.plugins.registry import explain
-from crater_ray.request import SearchRequest
+from crater_ray.query import as_text
+from crater_ray.request import SearchRequest, parse_filter
 from crater_ray.serve.models import SearchBody
+
+FIXTURE = Path(__file__).parent / "fixtures" / "index_format_1"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +137,74 @@ def test_weights_of_a_backbone_that_is_not_asked_for_are_refused(
         main(words)
     assert end.value.code == 2
     assert "--weights 'other' are not used: no --model names it" in capsys.readouterr().err
+
+
+def _commands(group: click.Group) -> dict[str, click.Command]:
+    """Every command of a group and of the groups in it, by its words."""
+    context, found = click.Context(group), {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inside = _commands(command) if isinstance(command, click.Group) else {}
+        found |= {name: command, **{f"{name} {below}": one for below, one in inside.items()}}
+    return found
+
+
+@pytest.mark.parametrize("words", ["info", "parts list", "verify", "gc --dry-run", "plan JOB --like"])
+def test_a_command_takes_a_job_file_for_its_index(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'out = "{FIXTURE}"\n[reader]\nname = "folder"\nroot = "."\n'
+        '[backbone]\nname = "timm"\nmodel = "vit"\n'
+    )
+    printed = []
+    for index in (FIXTURE, job):
+        with pytest.raises(SystemExit) as end:
+            main([*words.replace("JOB", str(job)).split(), str(index), "--json"])
+        assert not end.value.code or words.startswith("plan")  # its index config is another
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1]
+
+
+def test_every_command_that_takes_an_index_takes_a_job_file_and_says_so() -> None:
+    takes = {
+        words: command
+        for words, command in _commands(app).items()
+        if any(parameter.name == "index" for parameter in command.params)
+    }
+    assert {"query", "neighbours", "info", "verify", "compact", "gc", "parts drop", "serve"} <= set(takes)
+    for words, command in takes.items():
+        (index,) = (parameter for parameter in command.params if parameter.name == "index")
+        assert index.metavar == "INDEX|JOB", words
+        assert index.type is index_path or words == "serve"  # which takes [serve] of the job too
+        assert "job file" in (command.help or "").lower().replace("\n", " "), words
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("d=large", "column 'd' holds numbers, not 'large'; a range is min and max, as in --filter"),
+        ("n=1,5-20", "column 'n' holds whole numbers, not '5-20'; a range is min and max"),
+        ("there=perhaps", "column 'there' holds bool, not 'perhaps'"),
+        ("body=:9", "column 'body' holds text, so it has no min and max; name values by any_of"),
+    ],
+)
+def test_a_filter_that_does_not_suit_its_column_says_what_does(text: str, why: str) -> None:
+    items = pa.table({"d": [1.0], "n": [1], "body": ["moon"], "there": [True]})
+    with pytest.raises(QueryError) as told:
+        mask(items, [parse_filter(text)], None)
+    assert why in str(told.value)
+
+
+def test_a_text_answer_says_how_many_pairs_it_does_not_show() -> None:
+    pair = {"query_token": 1, "gallery_token": 2, "similarity": 0.5}
+    how = {"mode": "exact", "candidates": None, "expand": 0, "index": {"version": 1}}
+
+    def text(pairs: int) -> str:
+        hit = {"rank": 1, "score": 0.5, "id": "a", "group": "a", "explanation": [pair] * pairs}
+        return as_text([{"query": "q", **how, "hits": [hit]}])
+
+    assert "the best 10 of 12 pairs; --json prints all" in text(12)
+    assert "pairs" not in text(10)

@@ -114,6 +114,7 @@ def test_a_job_file_that_does_not_hold_is_one_line_and_exit_2(
     [
         (("index", "nowhere.toml"), "cannot read the job file nowhere.toml"),
         (("info", "."), "is not an index"),
+        (("info", "nowhere.toml"), "cannot read the job file nowhere.toml"),
         (("verify", "."), "is not an index"),
         (("query", ".", "--id", "x"), "is not an index"),
         (("query", "."), "name an image file"),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from crater_ray.options import index_argument, overrides_option, unused
+from crater_ray.options import address_option, file_path, overrides_option, unused, version_option
 
 
 @click.command()
-@index_argument
+@click.argument("index", metavar="INDEX|JOB", type=file_path)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
@@ -19,22 +19,18 @@ from crater_ray.options import index_argument, overrides_option, unused
 )
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=file_path,
     help="One bearer token a line, of 16 ASCII characters or more; what callers must send.",
 )
 @click.option("--no-auth", is_flag=True, help="Ask for no token; on this machine's own address only.")
-@click.option(
-    "--version", "number", type=click.IntRange(1), help="The version to serve; the newest if left out."
-)
+@version_option
 @click.option("--shards", type=click.IntRange(1), help="Searchers that the index is spread over.")
 @click.option("--replicas", type=click.IntRange(1), help="Of each searcher.")
 @click.option("--encoders", type=click.IntRange(1), help="Replicas that encode query images.")
-@click.option("--basemap", type=click.Path(path_type=Path), help="A simple-cylindrical image for the map.")
-@click.option("--address", help="A running Ray cluster; this machine if left out.")
+@click.option("--basemap", type=file_path, help="A simple-cylindrical image for the map.")
+@address_option
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Where Prometheus finds the metrics.")
-@click.option(
-    "--logs", type=click.Path(path_type=Path), help="A folder for the JSON logs; Ray's if left out."
-)
+@click.option("--logs", type=file_path, help="A folder for the JSON logs; Ray's if left out.")
 @overrides_option
 def serve(
     index: Path,
@@ -43,7 +39,7 @@ def serve(
     prefix: str,
     token_file: Path | None,
     no_auth: bool,
-    number: int | None,
+    version: int | None,
     shards: int | None,
     replicas: int | None,
     encoders: int | None,
@@ -71,7 +67,7 @@ def serve(
         host=host,
         token_file=token_file,
         no_auth=no_auth,
-        version=number,
+        version=version,
         logs=logs,
         changes={name: value for name, value in told.items() if value is not None},
         overrides=overrides,

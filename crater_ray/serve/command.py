@@ -17,7 +17,7 @@ from typing import Any
 from crater_ray import errors
 from crater_ray.config import ServeTable, load_job
 from crater_ray.errors import ClusterError, ConfigError, CraterRayError
-from crater_ray.jobfile import url_of
+from crater_ray.jobfile import is_job, url_of
 from crater_ray.ray_log import ray_apart
 from crater_ray.serve.basemap import read_maps
 from crater_ray.serve.bearer_tokens import read_tokens
@@ -42,7 +42,7 @@ def plan(
 
     Raises ConfigError, IndexMismatch: everything that can be checked before a process is started.
     """
-    if index.suffix == ".toml" and index.is_file():
+    if is_job(index):
         own = [f"serve.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in changes.items()]
         job = load_job(index, (*overrides, *own))
         index, table = job.out, job.serve
