@@ -233,14 +233,32 @@ def lock_file(path: Path) -> int | None:
     Raises OSError as it comes, also where the file system has no locks.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    held = False
+    try:
+        held = lock(handle)
+        return handle if held else None
+    finally:
+        if not held:
+            os.close(handle)
+
+
+def lock(handle: int) -> bool:
+    """Whether an open file is now locked by this handle alone; False where another has it.
+
+    Raises OSError where the file system has no locks.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(handle)
         if error.errno in _BUSY:
-            return None
+            return False
         raise
-    return handle
+    return True
+
+
+def unlock(handle: int) -> None:
+    """Gives a lock back; the file stays open."""
+    fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _own(path: Path, tmp: Path | None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from crater_ray.errors import UserError
+from crater_ray.files import whole_file
 from crater_ray.pairs import nearest_pairs
 from crater_ray.plugins import Index
 
@@ -35,16 +35,9 @@ class Pairs:
         pairs = nearest_pairs(neighbours, self.top, len(index), "pairs")
         for column in pairs.columns:
             _check(column.unique().to_pylist())
-        out.mkdir(parents=True, exist_ok=True)
-        path, part = out / NAME, out / f".{NAME}.{os.getpid()}"
-        try:
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(_lines(pairs))
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        path = out / NAME
+        with whole_file(path) as own, own.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(_lines(pairs))
         return path
 
 

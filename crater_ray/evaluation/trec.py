@@ -10,20 +10,15 @@ the next number below. The order is exactly the one that was given.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crater_ray.errors import StorageFull, UserError
-
-LINES = 65_536  # to a write
+from crater_ray.errors import UserError
+from crater_ray.files import whole_file
 
 
 def write_run(
@@ -98,28 +93,13 @@ def _word(text: str, checked: set[str] | None = None) -> str:
 
 
 def _write(path: Path, lines: Iterator[str]) -> Path:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with _explained(path):
-            file = partial.open("w", encoding="utf-8", newline="\n")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: name a file in a folder that is there")
+    with whole_file(path) as own:
+        try:
+            file = own.open("w", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         with file:
-            while batch := list(islice(lines, LINES)):  # an OSError of the lines themselves is not ours
-                with _explained(path):
-                    file.writelines(batch)
-            with _explained(path):
-                file.flush()
-        with _explained(path):
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.writelines(lines)
     return path
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room left while writing {path}; free some, or use --depth") from error
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

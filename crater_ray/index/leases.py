@@ -5,7 +5,6 @@ Readers share the lock; whoever collects old versions needs it alone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import weakref
@@ -13,10 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from crater_ray.errors import IndexMismatch
+from crater_ray.files import lock
 from crater_ray.index.store import Store
 from crater_ray.index.versions import version_path
-
-_BUSY = {errno.EAGAIN, errno.EACCES}
 
 
 class VersionGone(IndexMismatch):
@@ -47,11 +45,11 @@ class Claim:
 
     def __init__(self, store: Store, number: int) -> None:
         self._handle = os.open(version_path(store, number), os.O_RDWR | os.O_CLOEXEC)
-        self.free = self.known = True
+        self.free, self.known = False, True
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.free, self.known = False, error.errno in _BUSY
+            self.free = lock(self._handle)
+        except OSError:
+            self.known = False
 
     def __enter__(self) -> Claim:
         return self

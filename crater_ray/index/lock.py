@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -11,10 +10,9 @@ import warnings
 from types import TracebackType
 
 from crater_ray.errors import IndexMismatch
-from crater_ray.files import writing
+from crater_ray.files import lock, writing
 from crater_ray.index.store import LOCK, Store
 
-_BUSY = {errno.EAGAIN, errno.EACCES}
 _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -47,15 +45,9 @@ class DriverLock:
                 f"{self._store.url} is on a read-only file system; name another `out`"
             ) from None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = lock(handle)
         except OSError as error:
-            holder = os.pread(handle, 4096, 0)
             os.close(handle)
-            if error.errno in _BUSY:
-                raise IndexMismatch(
-                    f"another driver ({_named(holder)}) writes {self._store.url}; wait for it or use "
-                    "another `out`"
-                ) from None
             if error.errno not in _CANNOT:
                 raise
             # Parts and versions are safe without it: rename and link elect one writer. Work is done twice.
@@ -65,6 +57,13 @@ class DriverLock:
                 stacklevel=2,
             )
             return self
+        if not held:
+            holder = os.pread(handle, 4096, 0)
+            os.close(handle)
+            raise IndexMismatch(
+                f"another driver ({_named(holder)}) writes {self._store.url}; wait for it or name "
+                "another `out`"
+            )
         self._handle = handle
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode() + b"\n"
         with writing(path):

@@ -6,13 +6,14 @@ other at every step of a network, and take more than twice the time of one after
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from crater_ray.files import lock, unlock
 
 WAIT = 1.0  # seconds after which a pass runs all the same: whoever has the cores may hang
 PAUSE = 0.0005  # between two looks
@@ -42,18 +43,15 @@ class Cores:
             yield len(held)
         finally:
             for file in held:
-                fcntl.flock(file, fcntl.LOCK_UN)
+                unlock(file)
 
     @staticmethod
     def _free(files: list[int], most: int, until: float) -> list[int]:
         while files:
             held: list[int] = []
             for file in files:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                held.append(file)
+                if lock(file):
+                    held.append(file)
                 if len(held) == most:
                     break
             if held or time.monotonic() > until:

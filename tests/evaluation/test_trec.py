@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_no_room_is_storage_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StorageFull, match="no room left"):
         write_run(tmp_path / "run", [("q", [("a", 1.0)])])
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from crater_ray.errors import UserError
+from crater_ray.files import whole_file, write_whole
 from crater_ray.plugins import Index
 from crater_ray_catalogue import AnaloguesOptions
 from crater_ray_catalogue.classes import Classes, classes
@@ -20,7 +21,7 @@ from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.gallery import Tile, class_map, gallery
 from crater_ray_catalogue.morphology import forms, likeness, picked
 from crater_ray_catalogue.proposals import unit
-from crater_ray_catalogue.stage import exclusive, key, write_atomically
+from crater_ray_catalogue.stage import exclusive, key
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_mosaic.bodies import radius_km
 
@@ -70,7 +71,8 @@ class Analogues:
                 lines += _classes(index, everything, form, sorted_, out, console)
             write_tables(out, "analogues", found, crs)
             text = "\n".join(lines)
-            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(out / "report.md", text.encode())
+            return out / "report.md"
 
 
 def kept_forms(index: Index, everything: Entries, axes: int, out: Path) -> NDArray[np.float32]:
@@ -78,12 +80,8 @@ def kept_forms(index: Index, everything: Entries, axes: int, out: Path) -> NDArr
     made_of = key(list(index.ids), index.items(["stamp"])["stamp"].to_pylist(), axes)
     path = out / f"forms-{made_of}.npy"
     if not path.exists():
-
-        def write(attempt: Path) -> None:
-            with attempt.open("wb") as file:
-                np.save(file, forms(index, everything, axes))
-
-        write_atomically(path, write)
+        with whole_file(path) as own:
+            np.save(own, forms(index, everything, axes))
     return np.asarray(np.load(path), np.float32)
 
 

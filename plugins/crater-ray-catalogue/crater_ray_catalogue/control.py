@@ -14,13 +14,13 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
+from crater_ray.files import whole_file, write_whole
 from crater_ray.images import turned
 from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.matching import Outcome
 from crater_ray_catalogue.registration import Georeference, TiePoints
 from crater_ray_catalogue.scene import turn_of
-from crater_ray_catalogue.stage import write_atomically
 
 
 def tie_table(
@@ -97,7 +97,8 @@ def transform_as_dict(placed: Georeference, outcome: Outcome, size: tuple[int, i
 
 def write_transform(path: Path, placed: Georeference, outcome: Outcome, size: tuple[int, int]) -> Path:
     text = json.dumps(transform_as_dict(placed, outcome, size), indent=1) + "\n"
-    return write_atomically(path, lambda at: at.write_text(text, encoding="utf-8"))
+    write_whole(path, text.encode())
+    return path
 
 
 def georeference(image: Path, placed: Georeference, path: Path) -> Path:
@@ -123,14 +124,11 @@ def georeference(image: Path, placed: Georeference, path: Path) -> Path:
                 "crs": rasterio.crs.CRS.from_wkt(placed.plane.crs.to_wkt()),
                 "transform": transform,
             }
-
-            def write(at: Path) -> None:
-                with rasterio.open(at, "w", **profile) as out:
-                    for band in range(1, file.count + 1):
-                        out.write(turned(file.read(band), turn), band)
-                    if ColorInterp.palette in file.colorinterp:
-                        out.write_colormap(1, file.colormap(1))
-                    if ColorInterp.alpha in file.colorinterp:
-                        out.colorinterp = file.colorinterp
-
-            return write_atomically(path, write)
+            with whole_file(path) as own, rasterio.open(own, "w", **profile) as out:
+                for band in range(1, file.count + 1):
+                    out.write(turned(file.read(band), turn), band)
+                if ColorInterp.palette in file.colorinterp:
+                    out.write_colormap(1, file.colormap(1))
+                if ColorInterp.alpha in file.colorinterp:
+                    out.colorinterp = file.colorinterp
+    return path

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from crater_ray.errors import UserError
+from crater_ray.files import whole_file, write_whole
 from crater_ray.plugins import Index
 from crater_ray_catalogue import DedupOptions, figure
 from crater_ray_catalogue.decide import SURE, Decided, decide, left_table, pair_table
 from crater_ray_catalogue.entries import Entries, entries, sphere
 from crater_ray_catalogue.proposals import Places, propose
 from crater_ray_catalogue.scores import scores
-from crater_ray_catalogue.stage import exclusive, write_atomically
+from crater_ray_catalogue.stage import exclusive
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_mosaic.bodies import radius_km
 from crater_ray_mosaic.catalogue import read_table
@@ -73,9 +74,11 @@ class Dedup:
             )
             found = tables(decided, first, second)
             write_tables(out, "merged", found, crs)
-            write_atomically(out / "report.png", lambda path: figure.draw(decided, o.max_separation, path))
+            with whole_file(out / "report.png") as own:
+                figure.draw(decided, o.max_separation, own)
             text = report(decided, found, first, second, o)
-            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(out / "report.md", text.encode())
+            return out / "report.md"
 
 
 def sides(everything: Entries) -> tuple[Entries, Entries | None]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from crater_ray.errors import QueryError
+from crater_ray.files import whole_file
 from crater_ray.plugins import Index
-from crater_ray_catalogue.stage import write_atomically
 
 SIDE, LINE, COLUMNS = 160, 16, 6  # pixels, pixels, tiles
 PAPER, INK = (24, 24, 28), (235, 235, 235)
@@ -45,7 +45,9 @@ def gallery(index: Index, tiles: Sequence[Tile], path: Path) -> Path:
         except QueryError:
             caption += " (not readable)"
         draw.text((left + 2, top + SIDE + 4), caption, fill=INK)
-    return write_atomically(path, lambda at: page.save(at, "PNG"))
+    with whole_file(path) as own:
+        page.save(own, "PNG")
+    return path
 
 
 def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np.int64], path: Path) -> Path:
@@ -65,4 +67,6 @@ def class_map(lat: NDArray[np.float64], lon: NDArray[np.float64], of: NDArray[np
         axes.set_title(f"class {number + 1}: {int(mine.sum()):,}", fontsize=9)
     figure.supxlabel("longitude, °E", fontsize=9)
     figure.supylabel("latitude, °N", fontsize=9)
-    return write_atomically(path, lambda at: figure.savefig(at, format="png", dpi=110))
+    with whole_file(path) as own:
+        figure.savefig(own, format="png", dpi=110)
+    return path

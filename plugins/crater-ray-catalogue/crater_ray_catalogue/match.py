@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crater_ray.errors import UserError
+from crater_ray.files import whole_file, write_whole
 from crater_ray.plugins import Index
 from crater_ray_catalogue import MatchOptions, control
 from crater_ray_catalogue.candidates import Detections, find, read_detections
@@ -22,7 +23,7 @@ from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.match_figure import draw
 from crater_ray_catalogue.matching import RANK, Outcome, match
 from crater_ray_catalogue.scene import Scene, read_scene
-from crater_ray_catalogue.stage import exclusive, write_atomically
+from crater_ray_catalogue.stage import exclusive
 from crater_ray_catalogue.tables import write_tables
 from crater_ray_catalogue.window_queries import WindowQueries
 
@@ -77,7 +78,8 @@ class Match:
                 (out / name).unlink(missing_ok=True)
             table = write(index, scene, detections, ground, outcome, o, out)
             text = report(scene, detections, ground, outcome, table, len(queries))
-            return write_atomically(out / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(out / "report.md", text.encode())
+            return out / "report.md"
 
 
 def chosen(everything: Entries, catalogue: str | None) -> Entries:
@@ -127,7 +129,8 @@ def write(
     body = options.body or ground.entries.body
     net = control.network(table, scene.name, body, ground.radius)
     write_tables(out, "match", {"tie_points": table}, ground.body)
-    write_atomically(out / "control_network.csv", lambda path: net.to_csv(path, index=False))
+    with whole_file(out / "control_network.csv") as own:
+        net.to_csv(own, index=False)
     control.write_transform(out / "transform.json", placed, outcome, (scene.width, scene.height))
     control.georeference(options.image, placed, out / "georeferenced.tif")
     draw(index, scene, detections, ground, placed, ties, options.pixels, out / "match.png")

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
 from crater_ray.errors import QueryError
+from crater_ray.files import whole_file
 from crater_ray.plugins import Index
 from crater_ray_catalogue.candidates import Detections
 from crater_ray_catalogue.ground import Ground
 from crater_ray_catalogue.registration import Georeference, TiePoints, in_view
 from crater_ray_catalogue.scene import Scene
-from crater_ray_catalogue.stage import write_atomically
 
 VIEWS = 40  # of the catalogue, the widest
 TIE, OTHER = "tab:orange", "tab:cyan"
@@ -52,7 +52,9 @@ def draw(
     )
     left.axis("off")
     _map(index, ground, placed, ties, size, least, right)
-    return write_atomically(path, lambda at: figure.savefig(at, format="png", dpi=110))
+    with whole_file(path) as own:
+        figure.savefig(own, format="png", dpi=110)
+    return path
 
 
 def _map(

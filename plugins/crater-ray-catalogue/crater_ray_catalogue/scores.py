@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from crater_ray.files import whole_file
 from crater_ray.plugins import Index
 from crater_ray_catalogue.entries import Entries
 from crater_ray_catalogue.proposals import CandidatePairs
-from crater_ray_catalogue.stage import key, write_atomically
+from crater_ray_catalogue.stage import key
 
 PAIRS = 5000  # a file
 
@@ -42,8 +42,8 @@ def scores(
                 folder / f"{key(made_of, [first.ids[i] for i in ones], [second.ids[j] for j in others])}.npy"
             )
             if not path.exists():
-                some = _score(index, first, second, ones, others)
-                write_atomically(path, lambda at, some=some: _save(at, some))  # type: ignore[misc]
+                with whole_file(path) as own:
+                    np.save(own, _score(index, first, second, ones, others))
             found[rows] = np.load(path)
             progress.update(task, completed=min(start + PAIRS, len(found)))
     expected = [
@@ -52,11 +52,6 @@ def scores(
     ]
     above = found - (expected[0][pairs.first] + expected[1][pairs.second]) / 2
     return np.where(np.isfinite(above), above, found - np.nanmedian(found))
-
-
-def _save(path: Path, values: NDArray[Any]) -> None:
-    with path.open("wb") as file:
-        np.save(file, values)
 
 
 def _score(

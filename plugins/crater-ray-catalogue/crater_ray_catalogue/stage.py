@@ -1,17 +1,17 @@
-"""Files whole or not at all, one run a folder at a time, and digests of what a file was made of."""
+"""One run a folder at a time, and digests of what a file was made of."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
 from crater_ray.errors import UserError
+from crater_ray.files import lock_file, make_folder
 
 
 def key(*parts: object) -> str:
@@ -19,27 +19,13 @@ def key(*parts: object) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True, default=str).encode())
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """`path`, written by write(elsewhere) and put in its place in one step."""
-    attempt = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(attempt)
-        attempt.replace(path)
-    finally:
-        attempt.unlink(missing_ok=True)
-    return path
-
-
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Holds folder/.lock; the kernel frees it when this process ends. Raises UserError where it is held."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = lock_file(make_folder(folder) / ".lock")
+    if handle is None:
+        raise UserError(f"another run writes {folder}; wait for it to end")
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run writes {folder}; wait for it to end") from None
         yield
     finally:
         os.close(handle)

@@ -9,18 +9,18 @@ import geopandas
 import pandas as pd
 from pyproj import CRS
 
-from crater_ray_catalogue.stage import write_atomically
+from crater_ray.files import whole_file
 
 
 def write_tables(out: Path, name: str, tables: Mapping[str, pd.DataFrame], crs: CRS) -> Path:
     """out/<name>.gpkg with every table as a layer of points at (lat, lon), and out/<table>.csv."""
     for layer, table in tables.items():
-        write_atomically(out / f"{layer}.csv", lambda path, table=table: table.to_csv(path, index=False))  # type: ignore[misc]
-
-    def write(path: Path) -> None:
+        with whole_file(out / f"{layer}.csv") as own:
+            table.to_csv(own, index=False)
+    path = out / f"{name}.gpkg"
+    with whole_file(path) as own:
         for layer, table in tables.items():
             points = geopandas.points_from_xy(table["lon"], table["lat"], crs=crs)
             frame = geopandas.GeoDataFrame(table, geometry=points)
-            frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio")
-
-    return write_atomically(out / f"{name}.gpkg", write)
+            frame.to_file(own, layer=layer, driver="GPKG", engine="pyogrio")
+    return path

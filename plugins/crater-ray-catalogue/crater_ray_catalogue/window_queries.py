@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from crater_ray.files import write_whole
 from crater_ray.plugins import Index
 from crater_ray_catalogue.scene import Scene
-from crater_ray_catalogue.stage import key, write_atomically
+from crater_ray_catalogue.stage import key
 
 SIZE = 224  # pixels a side of what is asked
 VIEWS = 3  # answers asked for each entry that is wanted: an entry has several views
@@ -48,5 +49,4 @@ class WindowQueries:
         return self._known[name]
 
     def save(self) -> None:
-        text = json.dumps(self._known)
-        write_atomically(self._path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(self._path, json.dumps(self._known).encode())

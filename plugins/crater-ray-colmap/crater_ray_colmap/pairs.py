@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crater_ray.errors import UserError
+from crater_ray.files import write_whole
 from crater_ray.pairs import nearest_pairs
-from crater_ray_colmap.stage import write_text
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -65,5 +65,5 @@ def unordered(pairs: Iterable[tuple[str, str]]) -> Pairs:
 
 def write(path: Path, pairs: Iterable[Sequence[object]]) -> Path:
     """A line each, the words of a line apart by one space."""
-    write_text(path, "".join(" ".join(map(str, pair)) + "\n" for pair in pairs))
+    write_whole(path, "".join(" ".join(map(str, pair)) + "\n" for pair in pairs).encode())
     return path

@@ -5,7 +5,6 @@ COLMAP skips a file that it cannot read with a line in its log, and a name that 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, UnidentifiedImageError
 
 from crater_ray.errors import ReaderError, UserError
+from crater_ray.files import whole_file
 from crater_ray.plugins import Index
 from crater_ray_colmap import Cameras
 from crater_ray_colmap.names import check_unique, colmap_name
@@ -152,14 +152,10 @@ def groups(pictures: Sequence[Picture], cameras: Cameras) -> list[list[str]]:
 
 
 def _save(index: Index, id: str, path: Path, exif: Image.Exif | None = None) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     kind = WRITTEN[_suffix(path.name)]
     how = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
-    try:
-        Image.fromarray(index.image(id)).save(part, kind, **how, **({"exif": exif} if exif else {}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as own:
+        Image.fromarray(index.image(id)).save(own, kind, **how, **({"exif": exif} if exif else {}))
 
 
 def _exif(path: Path) -> Image.Exif | None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crater_ray.files import write_whole
 from crater_ray_colmap import ColmapOptions
 from crater_ray_colmap.figure import draw
 from crater_ray_colmap.names import colmap_name
 from crater_ray_colmap.pictures import Gallery, Picture
-from crater_ray_colmap.stage import write_json, write_text
+from crater_ray_colmap.stage import write_json
 
 SHAPES = "shapes.npz"  # where a method's cameras and points lie
 COLUMNS = (
@@ -103,7 +104,7 @@ def write(
         },
         {method.name: method.models for method in methods},
     )
-    write_text(out / "report.md", as_markdown(told))
+    write_whole(out / "report.md", as_markdown(told).encode())
     return out / "report.md"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import xxhash
 
 from crater_ray.errors import UserError
+from crater_ray.files import lock_file, make_folder, write_whole
 
 STARTED, DONE, LOCK = "started.json", "done.json", ".lock"
 PATIENCE = 10.0  # seconds that a killed run's last process may need to end
@@ -48,20 +48,7 @@ def once(folder: Path, made_of: str, work: Callable[[Path], Mapping[str, Any]]) 
 
 def write_json(path: Path, value: object) -> None:
     """Whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager
@@ -70,18 +57,13 @@ def alone(folder: Path) -> Iterator[int]:
 
     The kernel frees it when the last of them dies, however it dies. Raises UserError when another run has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    make_folder(folder)
+    until = time.monotonic() + PATIENCE
+    while (handle := lock_file(folder / LOCK)) is None:
+        if time.monotonic() > until:
+            raise UserError(f"another run writes {folder}; wait for it to end")
+        time.sleep(0.1)
     try:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UserError(f"another run writes {folder}; wait for it to end") from None
-                time.sleep(0.1)
         yield handle
     finally:
         os.close(handle)

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pycolmap
 
+from crater_ray.files import write_whole
+
 DESCRIPTORS_A_WORD = 50  # that the vocabulary is learnt from, at most
 ITERATIONS = 25  # of k-means, once: COLMAP's 3 x 100 take ten minutes of a core for 4096 words
 DRAWN = 20_000  # points of a model that the figure gets, at most
@@ -187,9 +189,7 @@ def main() -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     pycolmap.set_random_seed(task.get("seed", 0))
     answer = {**TASKS[task["do"]](task), "pycolmap": pycolmap.__version__}
-    part = Path(sys.argv[2] + ".part")
-    part.write_text(json.dumps(answer), encoding="utf-8")
-    part.replace(sys.argv[2])
+    write_whole(Path(sys.argv[2]), json.dumps(answer).encode())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import tempfile
 from pathlib import Path
 
 import xxhash
 from safetensors.numpy import save
 
 from crater_ray.errors import PluginError
+from crater_ray.files import write_whole
 from crater_ray.plugins import Backbone, registry
 from crater_ray_offline.convert import tensors
 
@@ -60,18 +60,7 @@ def converted(cache_dir: Path) -> Path:
         return target
     data = save(tensors(content, str(source)))
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=cache_dir, prefix=target.stem, suffix=".part", delete=False
-        ) as part:
-            try:
-                part.write(data)
-                part.flush()
-                os.fsync(part.fileno())
-                os.replace(part.name, target)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        write_whole(target, data)
     except OSError as error:
         raise PluginError(
             f"cannot keep the converted weights in {cache_dir}: {error.strerror or error}; "

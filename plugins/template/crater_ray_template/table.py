@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset as ds
 
+from crater_ray.files import whole_file
 from crater_ray.plugins import Index
 
 
@@ -22,9 +23,7 @@ class Table:
         near = neighbours.to_table(columns=columns, filter=pc.field("rank") <= self.top)
         near = near.join(index.items(["id", "group"]), "id")
         near = near.sort_by([("query_id", "ascending"), ("rank", "ascending")])
-        out.mkdir(parents=True, exist_ok=True)
         path = out / "template_table.csv"
-        partial = path.with_suffix(".partial")
-        pyarrow.csv.write_csv(near.select(["query_id", "rank", "id", "group", "score"]), partial)
-        partial.replace(path)  # whole or not at all
+        with whole_file(path) as own:
+            pyarrow.csv.write_csv(near.select(["query_id", "rank", "id", "group", "score"]), own)
         return path

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crater_ray.errors import UserError
+from crater_ray.files import whole_file
 
 Array = NDArray[Any]
 CELL, LABEL, DPI = 1.5, 0.35, 130  # inches, inches, pixels an inch
@@ -52,10 +53,9 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> Path:
             )
         for cell in line[1 + len(row.names) :]:
             cell.set_axis_off()
-    partial = path.with_suffix(".partial.png")
     try:
-        figure.savefig(partial, dpi=DPI, metadata={"Software": None})
-        partial.replace(path)
+        with whole_file(path) as own:
+            figure.savefig(own, dpi=DPI, metadata={"Software": None})
     except OSError as error:
         raise UserError(f"cannot write the sheet {path}: {error.strerror or error}") from None
     return path

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crater_ray.errors import CraterRayError
+from crater_ray.files import whole_folder
 
 KEEP = 2
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of a weight; its own count, since a step may teach nothing
@@ -37,19 +37,15 @@ def save(
     tensors = {f"weight/{name}": tensor for name, tensor in trained(module).items()}
     for (name, _), state in zip(_free(module), _states(module, optimiser), strict=True):
         tensors |= {f"{key}/{name}": state[key] for key in MOMENTS if key in state}
-    partial = folder / f"partial-{step:08d}-{os.getpid()}"
-    partial.mkdir(parents=True, exist_ok=True)
-    save_file({key: x.detach().cpu().contiguous() for key, x in tensors.items()}, partial / STATE)
-    (partial / TOLD).write_text(json.dumps({**told, "step": step}), encoding="utf-8")
-    for path in (partial / STATE, partial / TOLD, partial):
-        _sync(path)
     target = folder / f"{step:08d}"
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    with whole_folder(target) as own:
+        save_file({key: x.detach().cpu().contiguous() for key, x in tensors.items()}, own / STATE)
+        (own / TOLD).write_text(json.dumps({**told, "step": step}), encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
     for old in sorted(_whole(folder))[:-KEEP]:
         shutil.rmtree(old)
-    for left in folder.glob("partial-*"):  # of a run that was killed while it wrote
+    for left in folder.glob(".[0-9]*"):  # of a run that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     return target
 
@@ -99,11 +95,3 @@ def _states(module: nn.Module, optimiser: torch.optim.Optimizer) -> list[dict[st
 
 def _whole(folder: Path) -> list[Path]:
     return [path.parent for path in folder.glob(f"[0-9]*/{TOLD}")]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

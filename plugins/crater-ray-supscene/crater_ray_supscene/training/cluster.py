@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from crater_ray.errors import ConfigError, CraterRayError
+from crater_ray.files import lock_file
 from crater_ray_supscene.training.job import TrainJob
 
 
@@ -34,14 +35,13 @@ def cluster(job: TrainJob, say: Callable[[str], None]) -> Iterator[TrainJob]:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"{out} is in use by another training; wait for it, or name another `out`"
-            ) from None
+    handle = lock_file(out / ".lock")
+    if handle is None:
+        raise ConfigError(f"{out} is in use by another training; wait for it, or name another `out`")
+    try:
         yield
+    finally:
+        os.close(handle)
 
 
 def cause(error: BaseException) -> CraterRayError:

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from crater_ray.files import whole_folder
 from crater_ray_supscene.aggregators import saved
 from crater_ray_supscene.training.job import TrainJob
 from crater_ray_supscene.training.model import Descriptor, built_backbone
@@ -25,11 +26,10 @@ def export(job: TrainJob, descriptor: Descriptor, told: dict[str, Any]) -> Path:
     """<out>/model, made anew; `told` goes into backbone.json."""
     whole = built_backbone(job)
     take_over(whole.model, descriptor.backbone.model, job.train.blocks)
-    partial = job.out / f"{MODEL}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    target = job.out / MODEL
+    for left in job.out.glob(f".{MODEL}.*"):  # of a run that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in whole.model.state_dict().items()}
-    save_file(weights, partial / WEIGHTS)
     options = job.backbone_ref().options
     rows, _ = whole.shape.grid
     config = {
@@ -38,11 +38,11 @@ def export(job: TrainJob, descriptor: Descriptor, told: dict[str, Any]) -> Path:
         "resize": options.get("resize", "squash"),
         **told,
     }
-    (partial / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    saved.save(descriptor.aggregator, partial)
-    target = job.out / MODEL
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with whole_folder(target) as own:
+        save_file(weights, own / WEIGHTS)
+        (own / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        saved.save(descriptor.aggregator, own)
+        shutil.rmtree(target, ignore_errors=True)
     return target
 
 

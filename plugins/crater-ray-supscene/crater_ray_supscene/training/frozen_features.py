@@ -7,7 +7,6 @@ all of one role, so that runs which differ in what they train on share what is h
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crater_ray.encode.device import whole_or_halves
+from crater_ray.files import whole_file, write_whole
 from crater_ray.plugins import registry
 from crater_ray.precision import Precision, in_bfloat16
 from crater_ray_supscene.training.pictures import Pictures
@@ -113,17 +113,9 @@ def _unsaid() -> None:
 
 
 def _write(path: Path, array: NDArray[np.float16], bad: dict[int, str]) -> None:
-    begun = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with begun.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        begun.replace(path)
-        begun.write_text(json.dumps(bad), encoding="utf-8")
-        begun.replace(path.with_suffix(".json"))
-    finally:
-        begun.unlink(missing_ok=True)
+    with whole_file(path) as own:
+        np.save(own, array, allow_pickle=False)
+    write_whole(path.with_suffix(".json"), json.dumps(bad).encode())
 
 
 class CachedFeatures:

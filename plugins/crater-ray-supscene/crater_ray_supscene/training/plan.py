@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from crater_ray.errors import ConfigError, ReaderError
 from crater_ray.evaluation.metrics import group_codes, relevance
+from crater_ray.files import whole_file, write_whole
 from crater_ray.plugins import PluginRef
 from crater_ray_supscene.overlap.graph import Edges, OverlapGraph, overlap_graph
 from crater_ray_supscene.training.job import TrainJob
@@ -182,8 +183,8 @@ def _kept(edges: Sequence[Edges], keep: NDArray[np.bool_], number: NDArray[Any])
 
 def write_plan(plan: TrainingPlan, folder: Path) -> str:
     """Writes the plan, plan.json last; its digest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(plan.images, folder / "images.parquet")
+    with whole_file(folder / "images.parquet") as own:
+        pq.write_table(plan.images, own)
     overlap, unknown = plan.graph.overlap.tocoo(), plan.graph.unknown.tocoo()
     arrays = {
         "row": overlap.row.astype(np.int64),
@@ -192,11 +193,10 @@ def write_plan(plan: TrainingPlan, folder: Path) -> str:
         "unknown_row": unknown.row.astype(np.int64),
         "unknown_col": unknown.col.astype(np.int64),
     }
-    np.savez(folder / "overlaps.npz", allow_pickle=False, **arrays)
+    with whole_file(folder / "overlaps.npz") as own:
+        np.savez(own, allow_pickle=False, **arrays)
     told = {"readers": [asdict(ref) for ref in plan.readers], "digest": digest(plan)}
-    partial = folder / f"{FILE}.partial"
-    partial.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_whole(folder / FILE, json.dumps(told, indent=1).encode())
     return str(told["digest"])
 
 

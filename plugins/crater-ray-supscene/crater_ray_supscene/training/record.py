@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crater_ray.errors import CraterRayError
+from crater_ray.files import whole_file, write_whole
 
 LOG, CURVES, RUN = "log.jsonl", "curves.png", ".run"
 
@@ -44,9 +45,7 @@ def read(out: Path) -> list[dict[str, Any]]:
 def rewind(out: Path, step: int) -> None:
     """Forgets what came after `step`, which is done again. Held-out numbers before the first step stay."""
     kept = [entry for entry in read(out) if entry["step"] <= step]
-    partial = out / f"{LOG}.partial"
-    partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-    partial.replace(out / LOG)
+    write_whole(out / LOG, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
 
 
 def draw_curves(out: Path) -> Path:
@@ -69,9 +68,8 @@ def draw_curves(out: Path) -> Path:
         kept.set_ylim(0, 1)
     kept.set(title="held out", xlabel="step")
     path = out / CURVES
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120, metadata={"Software": None})
-    partial.replace(path)
+    with whole_file(path) as own:
+        figure.savefig(own, dpi=120, metadata={"Software": None})
     return path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crater_ray.errors import ConfigError, ReaderError
+from crater_ray.files import write_whole
 from crater_ray_supscene.training import checkpoint, record
 from crater_ray_supscene.training.cluster import cause, cluster, locked
 from crater_ray_supscene.training.encoding import fill_frozen_features
@@ -103,7 +104,7 @@ def prepared(job: TrainJob, say: Say) -> tuple[dict[str, Any], int]:
     plan = write_plan(made, job.out / "plan")
     say("images: " + ", ".join(f"{len(made.rows(role))} {role}" for role in made.roles()))
     run = uuid.uuid4().hex
-    (job.out / RUN).write_text(run, encoding="utf-8")
+    write_whole(job.out / RUN, run.encode())
     shape = descriptor.backbone.shape
     prefix = int(getattr(descriptor.backbone.model, "num_prefix_tokens", 0))
     config = {
@@ -135,7 +136,7 @@ def _same_run(job: TrainJob, plan: str) -> None:
                 f"{job.out} holds a run of another recipe ({', '.join(differ)} differ); name another `out`, "
                 "or delete its checkpoints"
             )
-    path.write_text(json.dumps(here, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(here, indent=1).encode())
 
 
 def _fit(job: TrainJob, config: dict[str, Any], say: Say) -> None:
