@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -170,12 +171,22 @@ def compact(index: Path, rows: int, segments: int, as_json: bool) -> None:
 @click.option(
     "--force", is_flag=True, help="On a file system without locks, where nobody can tell who reads."
 )
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="How long a version stays after another took its place; on object storage 24 if left out, else 0.",
+)
 @json_option
-def gc(index: Path, keep: int, dry_run: bool, force: bool, as_json: bool) -> None:
-    """Remove old versions that nobody reads, and what only they refer to."""
+def gc(index: Path, keep: int, dry_run: bool, force: bool, grace: float | None, as_json: bool) -> None:
+    """Remove old versions that nobody reads, and what only they refer to.
+
+    On object storage also uploads that did not finish. Who reads there is believed to for 15 minutes after.
+    """
     from crater_ray.index.gc import collect as run
 
-    done = run(store_at(index), keep, force=force, dry=dry_run)
+    hours = None if grace is None else timedelta(hours=grace)
+    done = run(store_at(index), keep, force=force, dry=dry_run, grace=hours)
     word = "would remove" if dry_run else "removed"
     show(asdict(done), as_json, lambda: f"{said(index)}: {word} {done.as_text()}")
 

@@ -18,10 +18,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def fitted_path(store: Store, sha: str) -> Path:
-    return store.local / _key(sha)
+    return store.local / fitted_key(sha)
 
 
-def _key(sha: str) -> str:
+def fitted_key(sha: str) -> str:
     return f"{FITTED}/{sha}.safetensors"
 
 
@@ -29,16 +29,16 @@ def write_fitted(store: Store, arrays: Mapping[str, np.ndarray[Any, Any]]) -> st
     """The sha (xxh3_128 hex of the file's bytes) under which the arrays now stand. Raises StorageFull."""
     data = save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
     sha = xxhash.xxh3_128_hexdigest(data)
-    path = fitted_path(store, sha)
-    if not (path.exists() and path.read_bytes() == data):
-        store.put(_key(sha), data)
+    there = store.fetch(fitted_key(sha), lambda found, where: None)
+    if not (there and fitted_path(store, sha).read_bytes() == data):
+        store.put(fitted_key(sha), data)
     return sha
 
 
 def fitted_file(store: Store, sha: str) -> Path:
     """The file of that content, here. Raises DamagedIndex when object storage has it otherwise, or not."""
     path = fitted_path(store, sha)
-    if not store.fetch(_key(sha), lambda data, where: _check(data, where, sha)):
+    if not store.fetch(fitted_key(sha), lambda data, where: _check(data, where, sha)):
         raise DamagedIndex(f"{path} is missing: what aggregators learnt; restore it from a copy")
     return path
 

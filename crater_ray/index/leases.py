@@ -1,6 +1,7 @@
 """Who reads a version: a lock on its file, which the kernel frees when the reader dies, however it dies.
 
-Readers share the lock; whoever collects old versions needs it alone.
+Readers share the lock; whoever collects old versions needs it alone. On object storage it is a lock on this
+machine's copy, and other machines are told by a lease (object_leases.py).
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ class Pin:
         self.release = weakref.finalize(self, os.close, handle)
         with suppress(OSError):  # a file system without locks: nothing is collected there unasked
             fcntl.flock(handle, fcntl.LOCK_SH)  # a claim lasts for a moment
-        if not _same(handle, path):
+        told = store.reading(number) if _same(handle, path) else None
+        if told is None:
             raise VersionGone(f"{store.url} has no version {number} any more: it was collected")
+        weakref.finalize(self, told)
 
 
 class Claim:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from crater_ray.errors import IndexMismatch
@@ -19,16 +20,28 @@ _CANNOT = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class DriverLock:
     """Holds root/.lock while it is entered; the kernel frees it when the process dies, however it dies.
 
-    On object storage it holds this machine's copies: drivers of other machines are told apart by what they
-    commit. Raises IndexMismatch when `root` is no place for an index, or another driver holds it;
-    StorageFull.
+    On object storage it holds this machine's copies, and a lease that holds off gc on any other: drivers of
+    other machines are told apart by what they commit. Raises IndexMismatch when `root` is no place for an
+    index, another driver holds it, or gc works on it elsewhere; StorageFull.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._handle = -1
+        self._elsewhere: AbstractContextManager[None] = nullcontext()
 
     def __enter__(self) -> DriverLock:
+        self._lock()
+        elsewhere = self._store.writing()
+        try:
+            elsewhere.__enter__()
+        except BaseException:
+            self._unlock()
+            raise
+        self._elsewhere = elsewhere
+        return self
+
+    def _lock(self) -> None:
         try:
             self._store.begin()
             path = self._store.local / LOCK
@@ -54,9 +67,9 @@ class DriverLock:
             warnings.warn(
                 f"{self._store.url} is on a file system without locks ({error.strerror}); "
                 "start one driver at a time there",
-                stacklevel=2,
+                stacklevel=3,
             )
-            return self
+            return
         if not held:
             holder = os.pread(handle, 4096, 0)
             os.close(handle)
@@ -69,11 +82,16 @@ class DriverLock:
         with writing(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, text, 0)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._elsewhere.__exit__(None, None, None)
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
         if self._handle >= 0:
             os.close(self._handle)  # and with it the lock; the file stays, so that nobody locks a deleted one
             self._handle = -1

@@ -9,24 +9,43 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 from crater_ray.errors import ConfigError, CraterRayError, DamagedIndex, IndexMismatch
-from crater_ray.files import Stream, make_folder, move_folder, sum_of, write_whole, writing
+from crater_ray.files import (
+    Stream,
+    make_folder,
+    move_folder,
+    new_folder,
+    remove_folder,
+    sum_of,
+    write_new,
+    write_whole,
+    writing,
+)
 from crater_ray.index.checksummed_json import checksummed, parse_checksummed
+from crater_ray.index.object_leases import ObjectLeases
 from crater_ray.index.s3 import Bucket
 from crater_ray.index.store import (
     ORIGIN,
+    PART,
     PARTS,
+    SEGMENT,
     SEGMENTS,
     TMP,
+    VERSIONS,
     Check,
     Copy,
     Store,
@@ -38,6 +57,8 @@ from crater_ray.index.store import (
 CACHE = "CRATER_RAY_CACHE"
 _AT_ONCE = 8  # files that are downloaded
 _FEW_BYTES = 32  # records that are: nothing but waiting for answers
+_COLLECTED = "collected"  # in origin.json: an id that is another after each gc that removed something
+_MARK = ".collected"  # the one that was seen last
 _DOWNLOADING = ".downloading"  # held by the process that downloads
 
 
@@ -55,6 +76,10 @@ class ObjectStore:
     def __init__(self, url: str, cache: Path | None = None, uuid: str = "") -> None:
         self.url, self.bucket = url, Bucket(url)
         self._cache, self._uuid = cache, uuid
+        self._since = 0.0  # a record copied before that may have been collected since
+        self._marked = False
+
+    grace = timedelta(days=1)  # a reader may lack the right to write a lease
 
     def __reduce__(self) -> tuple[type[ObjectStore], tuple[str]]:
         return ObjectStore, (self.url,)
@@ -71,10 +96,12 @@ class ObjectStore:
             data = self.bucket.get(ORIGIN)
             if data is None:
                 return None
-            self._uuid = str(
-                parse_checksummed(data, f"{self.url}/{ORIGIN}", "when the index was begun")["uuid"]
-            )
+            self._uuid = str(self._parsed_origin(data)["uuid"])
+            self._look_at_copies(self._parsed_origin(data).get(_COLLECTED))
         return self._uuid
+
+    def _parsed_origin(self, data: bytes) -> dict[str, Any]:
+        return parse_checksummed(data, f"{self.url}/{ORIGIN}", "when the index was begun")
 
     @property
     def local(self) -> Path:
@@ -99,6 +126,36 @@ class ObjectStore:
         self._cache = every / f"{name}-{digest}"
         return self._cache
 
+    def _look_at_copies(self, collected: str | None) -> None:
+        """After something was collected, here or elsewhere, each copied record is asked for once more."""
+        if collected is None:
+            return
+        mark = self.local / _MARK
+        if not (mark.exists() and mark.read_text() == collected):
+            write_whole(mark, collected.encode())
+        self._since = mark.stat().st_mtime
+
+    def _current(self, path: Path) -> bool:
+        try:
+            return path.stat().st_mtime >= self._since
+        except FileNotFoundError:
+            return False
+
+    def _forget(self, key: str) -> None:
+        """Removes a copy; of a record, all the files it tells of: another attempt's may come there."""
+        path = self.local / key
+        if path.name not in (PART, SEGMENT):
+            path.unlink(missing_ok=True)
+        elif path.parent.is_dir():
+            aside = new_folder(self.local / TMP, path.parent.name)
+            with suppress(FileNotFoundError):  # another process was faster
+                os.rename(path.parent, aside)
+            remove_folder(aside)
+
+    @cached_property
+    def _leases(self) -> ObjectLeases:
+        return ObjectLeases(self.bucket, _machine(), self.local)
+
     def begin(self) -> None:
         """Raises ConfigError too where it does no conditional puts: drivers would overwrite one another."""
         check_place(self)
@@ -115,6 +172,17 @@ class ObjectStore:
 
     def names(self, folder: str = "") -> list[str]:
         return self.bucket.names(folder)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for one in self.bucket.objects(folder):
+            found[one.key.removeprefix(f"{folder}/").partition("/")[0]] += one.bytes
+        return dict(found)
+
+    def age(self, key: str) -> timedelta:
+        written = self.bucket.written(key)
+        every = [one.written for one in self.bucket.objects(key)] if written is None else [written]
+        return self._leases.age(max(every))
 
     def unfinished(self) -> list[str]:
         return [left for inside in (PARTS, SEGMENTS) for left in self._unfinished(inside)]
@@ -135,23 +203,28 @@ class ObjectStore:
 
     def fetch(self, key: str, check: Check | None = None, *, fresh: bool = False) -> bool:
         path = self.local / key
-        if not fresh and path.exists():
+        if not fresh and self._current(path):
             return True
         data = self.bucket.get(key)
         if data is None:
+            self._forget(key)
             return False
         if check is not None:
             check(data, f"{self.url}/{key}")
         else:
             parse_checksummed(data, f"{self.url}/{key}", self.bucket.repair_hint(key))
-        if not (path.exists() and path.read_bytes() == data):
-            write_whole(path, data, self.local / TMP)
+        if path.exists() and path.read_bytes() == data:
+            os.utime(path)
+            return True
+        if path.exists() and path.name in (PART, SEGMENT):
+            self._forget(key)
+        write_whole(path, data, self.local / TMP)
         return True
 
     def fetch_all(self, keys: Sequence[str]) -> None:
         local = self.local
         with ThreadPoolExecutor(_FEW_BYTES) as threads:
-            list(threads.map(self.fetch, [key for key in keys if not (local / key).exists()]))
+            list(threads.map(self.fetch, [key for key in keys if not self._current(local / key)]))
 
     def download(self, copies: Iterable[Copy], *, repair: bool = False) -> None:
         every = list(copies)
@@ -214,9 +287,56 @@ class ObjectStore:
             write_whole(self.local / key, data, self.local / TMP)
         return won
 
+    def rename(self, key: str, new: str) -> None:
+        data = self.bucket.get(key)
+        if data is None:
+            raise DamagedIndex(f"{self.url}/{key} is missing; {self.bucket.repair_hint(key)}")
+        self.put(new, data)
+        self.remove(key)
+
     def remove(self, key: str) -> None:
         self.bucket.remove([key])
         (self.local / key).unlink(missing_ok=True)
+
+    def remove_all(self, key: str, record: str = "") -> None:
+        self._mark()
+        if record:
+            self.bucket.remove([f"{key}/{record}"])
+        self.bucket.remove([key, *self.bucket.keys(key)])
+        path = self.local / key
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def end_removals(self) -> None:
+        self.bucket.remove(self._leases.expired())
+
+    def _mark(self) -> None:
+        """Tells every machine, before anything is removed, that its copied records may be of what was."""
+        if not self._marked and (data := self.bucket.get(ORIGIN)) is not None:
+            payload = {**self._parsed_origin(data), _COLLECTED: uuid.uuid4().hex}
+            self.bucket.put(ORIGIN, checksummed(payload))
+            self._look_at_copies(str(payload[_COLLECTED]))
+            self._marked = True
+
+    def reading(self, number: int) -> Callable[[], None] | None:
+        return self._leases.reading(
+            number, lambda: self.bucket.written(f"{VERSIONS}/{number}.json") is not None
+        )
+
+    def readers(self) -> set[int]:
+        return self._leases.of_others()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._leases.writing():
+            if (data := self.bucket.get(ORIGIN)) is not None:  # gc may have ended a moment ago
+                self._look_at_copies(self._parsed_origin(data).get(_COLLECTED))
+            yield
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        with self._leases.collecting():
+            self._marked = False
+            yield
 
     def commit_id(self) -> str:
         return uuid.uuid4().hex
@@ -241,6 +361,13 @@ class ObjectStore:
         if not standing():
             raise DamagedIndex(f"{self.url}/{key} cannot be read; {self.bucket.repair_hint(key)}")
         return False
+
+
+def _machine() -> str:
+    """An id of this machine, or of those that share its copies."""
+    path = cache_folder() / "machine"
+    write_new(path, uuid.uuid4().hex.encode())
+    return path.read_text()
 
 
 def _origin() -> bytes:

@@ -20,10 +20,10 @@ from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.files import Sum, sum_of
 from crater_ray.index.checksummed_json import canonical, read_checksummed
 from crater_ray.index.gather import ranges
-from crater_ray.index.store import PARTS, Copy, Store
+from crater_ray.index.store import PART, PARTS, Copy, Store
 from crater_ray.types import Item
 
-ITEMS, VECTORS, CODES, SCALES, PART = "items.parquet", "vectors.npy", "codes.bin", "scales.npy", "part.json"
+ITEMS, VECTORS, CODES, SCALES = "items.parquet", "vectors.npy", "codes.bin", "scales.npy"
 _PROBES = 64  # rows looked at before the disk is asked for all
 BASE_COLUMNS = ("id", "group", "uri", "stamp")
 Array = np.ndarray[Any, Any]

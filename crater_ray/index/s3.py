@@ -10,7 +10,8 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _PIECE = 8 << 20  # of a request, up and down
 _AT_ONCE = 4  # pieces of one upload
+_LISTED = 1000  # objects of one request that lists or removes them
 _CONFLICTS = (0.05, 0.2, 1.0, 3.0)  # seconds before a create is tried again that another's create disturbed
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object as the storage lists it."""
+
+    key: str
+    bytes: int
+    written: datetime  # by the storage's clock
 
 
 class Bucket:
@@ -73,6 +84,20 @@ class Bucket:
         with self._spoken(key):
             obstore.put(self._store, key, data)
 
+    def put_if_allowed(self, key: str, data: bytes) -> bool:
+        """False where these credentials may not write."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        with self._spoken(key):
+            try:
+                obstore.put(self._store, key, data)
+            except BaseError as error:
+                if not _refused(error):
+                    raise
+                return False
+        return True
+
     def create(self, key: str, data: bytes) -> bool:
         """True when the object is now there with our data, False when another's was first: exactly one wins.
 
@@ -122,19 +147,36 @@ class Bucket:
         return sorted(path.rpartition("/")[2] for path in paths)
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Every object below a folder."""
+        """Every object below a folder, by key."""
+        return (one.key for one in self.objects(folder))
+
+    def objects(self, folder: str) -> Iterator[Object]:
+        """Every object below a folder, with what the storage knows of it."""
         import obstore
 
         with self._spoken(folder):
-            for some in obstore.list(self._store, folder, chunk_size=1000):
-                yield from (one["path"] for one in some)
+            for some in obstore.list(self._store, folder or None, chunk_size=_LISTED):
+                for one in some:
+                    yield Object(one["path"], one["size"], one["last_modified"])
 
-    def remove(self, keys: Iterable[str]) -> None:
+    def written(self, key: str) -> datetime | None:
+        """When an object was written, by the storage's clock; None where there is none."""
         import obstore
 
-        for key in keys:
-            with self._spoken(key):
-                obstore.delete(self._store, key)
+        with self._spoken(key):
+            try:
+                return obstore.head(self._store, key)["last_modified"]
+            except FileNotFoundError:
+                return None
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Removes objects; one that is not there is no error."""
+        import obstore
+
+        gone = list(keys)
+        for first in range(0, len(gone), _LISTED):
+            with self._spoken(gone[first]):
+                obstore.delete(self._store, gone[first : first + _LISTED])
 
     def repair_hint(self, key: str) -> str:
         """What to do about an object that is not what it was."""
@@ -190,12 +232,7 @@ def explained(url: str, key: str, error: BaseException, answered: bool) -> Crate
 
     ConfigError, what the user can mend, unless the storage has `answered` before; then StorageError.
     """
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-
-    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if refused or re.search(
-        r"status code: 40[13]\b", str(error)
-    ):  # a listing that is refused is a GenericError
+    if _refused(error):
         code = re.search(r"<Code>(\w+)</Code>", str(error))  # S3's own word, such as SignatureDoesNotMatch
         said = (
             f"{url} refuses these credentials ({code[1] if code else 403}); check AWS_ACCESS_KEY_ID, "
@@ -205,6 +242,15 @@ def explained(url: str, key: str, error: BaseException, answered: bool) -> Crate
     if answered:
         return StorageError(f"{url}/{key}: the storage does not answer: {_first(error)}")
     return ConfigError(_unreachable(url, error))
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether the storage knows these credentials and says no, or does not know them."""
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return True
+    return bool(re.search(r"status code: 40[13]\b", str(error)))  # a listing gives a GenericError
 
 
 def refuse_missing_bucket(url: str, error: FileNotFoundError) -> None:

@@ -14,9 +14,9 @@ from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.files import Sum, remove_folder, storage_full, sum_of, sync_file, write_stream, writing
 from crater_ray.index.checksummed_json import canonical, checksummed, read_checksummed
 from crater_ray.index.parts import PartEntry
-from crater_ray.index.store import SEGMENTS, Copy, Store, attempt
+from crater_ray.index.store import SEGMENT, SEGMENTS, Copy, Store, attempt
 
-SEGMENT, SHORTLIST = "segment.json", "shortlist.faiss"
+SHORTLIST = "shortlist.faiss"
 AUTO = "auto"  # what a job asks for where a rule of the vectors' number may choose the factory
 Write = Callable[[Path], Mapping[str, Any] | None]  # makes the FAISS file; what was measured of it
 _AGAIN = "delete the segment's folder and run `crater-ray index` again"

@@ -7,9 +7,12 @@ segment.json) is written last: it is there whole or not at all.
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +29,8 @@ CONFIG, FITTED, PARTS, SEGMENTS, VERSIONS, TMP, LOCK = (
     "tmp",
     ".lock",
 )
+PART, SEGMENT = "part.json", "segment.json"  # the records
+GONE = ".gone"  # of what is on its way out
 ORIGIN = "origin.json"  # the first object of an index on object storage: its uuid
 _BEFORE_CONFIG = {FITTED, TMP, LOCK, "lost+found"}  # what a place may hold and still count as new
 _TRIES = 8  # at replacing a damaged folder that another driver may be replacing too
@@ -64,6 +69,10 @@ class Store(Protocol):
     def local(self) -> Path:
         """The folder of its files on this machine: itself, or a cache."""
 
+    @property
+    def grace(self) -> timedelta:
+        """How long what was replaced stays for those who cannot say that they read it."""
+
     def inside(self, name: str) -> Store:
         """A place of its own below this one."""
 
@@ -75,6 +84,12 @@ class Store(Protocol):
 
     def names(self, folder: str = "") -> list[str]:
         """What stands in a folder, wherever it lies; nothing in one that is not there."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all that stands in a folder, by name; of a folder in it, of all below."""
+
+    def age(self, key: str) -> timedelta:
+        """How long ago a file was written, or the newest below a folder; by the clock of what keeps it."""
 
     def unfinished(self) -> list[str]:
         """Keys below which uploads were left that no record names."""
@@ -104,8 +119,29 @@ class Store(Protocol):
     def create(self, key: str, data: bytes) -> bool:
         """True when the file is now there with our data, False when another's was first: one writer wins."""
 
+    def rename(self, key: str, new: str) -> None:
+        """Gives a small file another name. Killed half way, both are there."""
+
     def remove(self, key: str) -> None:
         """Removes a file."""
+
+    def remove_all(self, key: str, record: str = "") -> None:
+        """Removes a file, or a folder that is no more once its `record` has gone."""
+
+    def end_removals(self) -> None:
+        """Removes what a killed `remove_all` of a folder left."""
+
+    def reading(self, number: int) -> Callable[[], None] | None:
+        """Tells other machines that a version is read here, until the call; None where it has gone."""
+
+    def readers(self) -> set[int]:
+        """Versions that are read on other machines."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Holds `collecting` off on other machines. Raises IndexMismatch where one is at it."""
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Holds `writing` off on other machines. Raises IndexMismatch where one is at it."""
 
     def commit_id(self) -> str:
         """What a record must hold to be told from another's; nothing in a folder, where a rename decides."""
@@ -125,6 +161,7 @@ class FolderStore:
     """An index in a folder."""
 
     local: Path
+    grace = timedelta()  # locks tell who reads
 
     @property
     def url(self) -> str:
@@ -145,6 +182,12 @@ class FolderStore:
         if folder or path.is_dir() or not path.exists():
             return sorted(os.listdir(path)) if path.is_dir() else []
         raise IndexMismatch(f"{path} is not an index: it is a file; name a folder in `out`")
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        return {name: _size(self.local / folder / name) for name in self.names(folder)}
+
+    def age(self, key: str) -> timedelta:
+        return timedelta(seconds=max(0.0, time.time() - (self.local / key).stat().st_mtime))
 
     def unfinished(self) -> list[str]:
         return []  # attempts are in tmp/
@@ -167,8 +210,37 @@ class FolderStore:
     def create(self, key: str, data: bytes) -> bool:
         return write_new(self.local / key, data, self.local / TMP)
 
+    def rename(self, key: str, new: str) -> None:
+        os.rename(self.local / key, self.local / new)
+
     def remove(self, key: str) -> None:
         (self.local / key).unlink(missing_ok=True)
+
+    def remove_all(self, key: str, record: str = "") -> None:
+        path = self.local / key
+        if path.is_file():
+            path.unlink()
+            return
+        aside = path.with_name(f".{path.name}{GONE}")  # what is half removed must not look like a part
+        os.rename(path, aside)
+        shutil.rmtree(aside)
+
+    def end_removals(self) -> None:
+        for folder in (PARTS, SEGMENTS):
+            for path in (self.local / folder).glob(f".*{GONE}"):
+                shutil.rmtree(path)
+
+    def reading(self, number: int) -> Callable[[], None] | None:
+        return _nothing
+
+    def readers(self) -> set[int]:
+        return set()
+
+    def writing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def collecting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def commit_id(self) -> str:
         return ""
@@ -187,6 +259,15 @@ class FolderStore:
             f"{target} keeps coming back damaged while it is replaced; "
             "stop other drivers of this index and run the command again"
         )
+
+
+def _nothing() -> None:
+    """There is nothing to release."""
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def store_at(address: str | Path) -> Store:

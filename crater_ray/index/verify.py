@@ -13,11 +13,10 @@ from crater_ray.errors import CraterRayError, StorageError
 from crater_ray.files import sum_of
 from crater_ray.index.config import IndexConfig, read_config
 from crater_ray.index.fitted import fitted_path, read_fitted
-from crater_ray.index.gc import COLLECTED, GONE, collected
+from crater_ray.index.gc import COLLECTED, collected
 from crater_ray.index.parts import (
     CODES,
     ITEMS,
-    PART,
     SCALES,
     VECTORS,
     PartEntry,
@@ -27,9 +26,9 @@ from crater_ray.index.parts import (
     part_folder,
     read_record,
 )
-from crater_ray.index.segments import SEGMENT, Segment, check_segment
+from crater_ray.index.segments import Segment, check_segment
 from crater_ray.index.segments import read_record as read_segment
-from crater_ray.index.store import CONFIG, FITTED, PARTS, SEGMENTS, TMP, VERSIONS, Store
+from crater_ray.index.store import CONFIG, FITTED, GONE, PART, PARTS, SEGMENT, SEGMENTS, TMP, VERSIONS, Store
 from crater_ray.index.versions import Version, check_ids, numbers, read, union_schema, version_path
 
 _UNFINISHED = "left by an attempt that did not finish; delete it when no job is running"

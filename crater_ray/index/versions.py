@@ -47,10 +47,10 @@ class Version:
 
 
 def version_path(store: Store, number: int) -> Path:
-    return store.local / _key(number)
+    return store.local / version_key(number)
 
 
-def _key(number: int) -> str:
+def version_key(number: int) -> str:
     return f"{VERSIONS}/{number}.json"
 
 
@@ -68,7 +68,7 @@ def latest(store: Store) -> Version | None:
 
 def read(store: Store, number: int) -> Version:
     """Raises IndexMismatch for a number that is not there or a newer format, DamagedIndex."""
-    if not store.fetch(_key(number)):
+    if not store.fetch(version_key(number)):
         known = ", ".join(map(str, numbers(store))) or "none"
         raise IndexMismatch(f"{store.url} has no version {number}; there are: {known}")
     return read_file(version_path(store, number), number)
@@ -110,7 +110,7 @@ def publish(store: Store, version: Version) -> Version:
     payload = {"format": 1, **asdict(version)}
     if commit_id := store.commit_id():  # two drivers may say the same, and only one of them was first
         payload["attempt"] = commit_id
-    if not store.create(_key(version.number), checksummed(payload)):
+    if not store.create(version_key(version.number), checksummed(payload)):
         raise VersionTaken(f"version {version.number} was published by another driver")
     return version
 

@@ -19,7 +19,6 @@ from crater_ray.index.parts import (
     BASE_COLUMNS,
     CODES,
     ITEMS,
-    PART,
     SCALES,
     VECTORS,
     Array,
@@ -29,7 +28,7 @@ from crater_ray.index.parts import (
     done,
     part_key,
 )
-from crater_ray.index.store import Store, attempt
+from crater_ray.index.store import PART, Store, attempt
 from crater_ray.types import Item
 
 _COPIED = 4096  # rows in memory at once

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crater_ray.errors import ConfigError, DamagedIndex, IndexMismatch
+from crater_ray.errors import DamagedIndex, IndexMismatch
 from crater_ray.index.compacted import compact_parts, extract, locations, members
 from crater_ray.index.config import create_or_check, read_config
 from crater_ray.index.fitted import read_fitted, write_fitted
-from crater_ray.index.gc import collect
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.parts import done, part_digest, recorded
 from crater_ray.index.s3 import Bucket
@@ -341,9 +340,3 @@ def test_nothing_there_is_said_as_of_a_folder(place):
     with pytest.raises(IndexMismatch, match=f"{told(place)} is not an index: nothing is there"):
         read_config(store_at(place))
     assert not store_at(place).local.exists()
-
-
-def test_nothing_is_collected_there(place, config, make):
-    make.index(place, config, SIZES)
-    with pytest.raises(ConfigError, match="nobody can tell there who reads"):
-        collect(store_at(place))

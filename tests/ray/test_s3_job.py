@@ -189,7 +189,7 @@ def test_a_node_that_does_not_reach_the_storage_is_named(
         (["query", "{place}", "--id", "x"], "is not an index: nothing is there"),
         (["serve", "{place}", "--no-auth"], "is not an index: nothing is there"),
         (["compact", "{place}"], "is not an index: nothing is there"),
-        (["gc", "{place}"], "nobody can tell there who reads a version"),
+        (["gc", "{place}"], "is not an index: nothing is there"),
         (["consume", "pairs", "{job}"], "consumers write beside the index"),
         (["bench", "tokens", "{job}"], "results are written into a folder"),
     ],
