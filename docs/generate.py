@@ -10,6 +10,7 @@ import click
 import http_routes
 import inputs
 import job_file
+import python_api
 from pydantic_core import PydanticUndefined
 
 from crater_ray.cli import app
@@ -87,6 +88,7 @@ def main() -> None:
         (DOCS / "plugins.md", plugins()),
         (DOCS / "job-file.md", page("The job file", job_file.markdown())),
         (DOCS / "http.md", page("HTTP", http_routes.markdown())),
+        (DOCS / "python.md", page("Python API", python_api.markdown())),
         (
             DOCS / "inputs.md",
             page("Inputs", f"Every row is tried by tests/test_inputs.py.\n{inputs.markdown()}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def test_a_name_that_no_package_can_have_changes_nothing(tmp_path: Path, name: s
     assert (tmp_path / "copy" / "crater_ray_template" / "__init__.py").exists()
 
 
-def test_its_own_tests_pass_under_the_new_name(copy: Path) -> None:
+def own_tests_pass(copy: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=copy,
@@ -121,6 +122,10 @@ def test_its_own_tests_pass_under_the_new_name(copy: Path) -> None:
         text=True,
     )
     assert ran.returncode == 0, ran.stdout
+
+
+def test_its_own_tests_pass_under_the_new_name(copy: Path) -> None:
+    own_tests_pass(copy)
 
 
 @pytest.mark.ray
@@ -149,3 +154,14 @@ def test_installed_it_does_a_whole_job_beside_six_broken_plugins(run: Run, tmp_p
         nearest = list(csv.DictReader(file))
     assert len(nearest) == 24
     assert all(row["query_id"].startswith(row["group"]) for row in nearest)  # the other view of the same disk
+
+
+def test_what_its_readme_says_to_delete_leaves_the_tests_passing(copy: Path) -> None:
+    module, tests = copy / "crater_ray_my_own" / "__init__.py", copy / "tests" / "test_plugin.py"
+    for path, found in (
+        (module, r"class TableOptions.*?\n\n\n|@hookimpl\ndef register_consumers.*?\n\n\n"),
+        (tests, r"from \S+ import Table\n|, check_consumer|def test_the_consumer.*?\n\n\n"),
+    ):
+        path.write_text(re.sub(found, "", path.read_text(encoding="utf-8"), flags=re.DOTALL))
+    (copy / "crater_ray_my_own" / "table.py").unlink()
+    own_tests_pass(copy)
