@@ -5,12 +5,12 @@ import { known } from "./columns.js";
 import { byId, element } from "./dom.js";
 import { makeMap } from "./map.js";
 import { MOST } from "./points.js";
-import { capital, count, radius } from "./words.js";
+import { capital, count, radius } from "./format.js";
 
 const WIDEST = 8192; // pixels of a base map
 
-/** `told` has pick(id), hit(id), box(box) and body(name). */
-export function makeAtlas(info, role, points, told) {
+/** `handlers` are pick(id), hit(id), box(box) and body(name). */
+export function makeAtlas(info, role, points, handlers) {
   if (!role.lat) {
     byId("map-panel").hidden = true;
     document.body.classList.add("mapless");
@@ -26,9 +26,9 @@ export function makeAtlas(info, role, points, told) {
   let marks = { query: null, hits: [] };
 
   const map = makeMap({
-    pick: (item) => told.pick(points.ids[item]),
-    hit: told.hit,
-    box: told.box,
+    pick: (item) => handlers.pick(points.ids[item]),
+    hit: handlers.hit,
+    box: handlers.box,
   });
   choice.addEventListener("change", () => turn(choice.value));
 
@@ -40,7 +40,7 @@ export function makeAtlas(info, role, points, told) {
     map.set({ body: points.bodies.indexOf(name), radius: radius(name ?? mapOf(name)?.body), base: null });
     base(name);
     refresh();
-    told.body(name);
+    handlers.body(name);
   }
 
   async function base(name) {

@@ -9,12 +9,12 @@ export function roles(columns) {
   const body = named("body", columns.filter((column) => column.type === "text" && column.values));
   const diameter = numbers.find((column) => column.name.startsWith("diameter")) ?? null;
   const known = new Set([lat, lon, body, diameter]);
-  const rest = columns.filter((column) => !known.has(column) && worthAsking(column));
+  const rest = columns.filter((column) => !known.has(column) && filterable(column));
   const placed = lat && lon; // one without the other says nothing
   return { lat: placed ? lat : null, lon: placed ? lon : null, body, diameter, rest };
 }
 
-function worthAsking(column) {
+function filterable(column) {
   if (column.type === "number") return column.min !== null && column.min !== column.max;
   return column.type === "boolean" || (column.values?.length ?? 0) > 1;
 }

@@ -7,14 +7,14 @@ import { drawHeat, most, parts } from "./heat.js";
 import { NAMES } from "./hits.js";
 import { drawLines, lift } from "./lines.js";
 import { show } from "./pictures.js";
-import { apart, capital, kilometres, label, place, radius, score, shown } from "./words.js";
+import { apart, capital, kilometres, label, place, radius, score, shown } from "./format.js";
 
 const SIZE = 512; // pixels of the images asked for
 const PLACES = 200; // items whose tokens' places are remembered
 const remembered = new Map();
 
-/** `step(by)` chooses another hit, `ask(id)` searches with one. */
-export function makeCompare(role, config, { step, ask }) {
+/** `step(by)` chooses another hit, `search(id)` searches with one. */
+export function makeCompare(role, config, { step, search }) {
   const stage = byId("stage");
   const images = [byId("query-image"), byId("hit-image")];
   const heats = [...stage.querySelectorAll("canvas.heat")];
@@ -85,7 +85,7 @@ export function makeCompare(role, config, { step, ask }) {
     images[0].alt = `Query: ${query.name}`;
     images[1].alt = `Hit: ${hit.id}`;
     show(images[1], hit.id, SIZE);
-    facts(query, hit, role, ask);
+    facts(query, hit, role, search);
     table(pairs, point);
     byId("sum").textContent = sum(now, config);
     redraw();
@@ -103,7 +103,7 @@ export function makeCompare(role, config, { step, ask }) {
         : "";
     } catch (problem) {
       if (signal.aborted) return;
-      byId("compare-note").textContent = `Where the tokens lie cannot be told: ${problem.message}`;
+      byId("compare-note").textContent = `Where the tokens lie is unknown: ${problem.message}`;
     }
     redraw();
   }
@@ -157,23 +157,23 @@ function table(pairs, point) {
   );
 }
 
-/** What is known of both, beside each other. */
-function facts(query, hit, role, ask) {
-  const [asked, found] = [known(query.columns ?? {}, role), known(hit.columns, role)];
+/** Facts about both, side by side. */
+function facts(query, hit, role, search) {
+  const [ofQuery, ofHit] = [known(query.columns ?? {}, role), known(hit.columns, role)];
   const named = new Set([role.lat, role.lon, role.body, role.diameter].filter(Boolean).map((one) => one.name));
   const rows = [["", query.name, hit.id]];
-  if (role.body) rows.push(["Body", capital(asked.body) || "–", capital(found.body) || "–"]);
-  if (role.lat) rows.push(["Place", place(asked.lat, asked.lon) || "–", place(found.lat, found.lon) || "–"]);
-  if (role.diameter) rows.push(["Diameter", kilometres(asked.diameter) || "–", kilometres(found.diameter) || "–"]);
+  if (role.body) rows.push(["Body", capital(ofQuery.body) || "–", capital(ofHit.body) || "–"]);
+  if (role.lat) rows.push(["Place", place(ofQuery.lat, ofQuery.lon) || "–", place(ofHit.lat, ofHit.lon) || "–"]);
+  if (role.diameter) rows.push(["Diameter", kilometres(ofQuery.diameter) || "–", kilometres(ofHit.diameter) || "–"]);
   for (const [name, value] of Object.entries(hit.columns)) {
     const own = query.columns?.[name] ?? null;
     if (!named.has(name) && (value !== null || own !== null)) rows.push([capital(label(name)), shown(own), shown(value)]);
   }
-  const body = radius(found.body);
-  if (body && asked.body === found.body && Number.isFinite(asked.lat)) {
-    rows.push(["Apart", "", kilometres(apart(asked, found, body))]);
+  const body = radius(ofHit.body);
+  if (body && ofQuery.body === ofHit.body && Number.isFinite(ofQuery.lat)) {
+    rows.push(["Apart", "", kilometres(apart(ofQuery, ofHit, body))]);
   }
-  const again = element("button", { type: "button", class: "quiet", onclick: () => ask(hit.id) }, "Search with this hit");
+  const again = element("button", { type: "button", class: "quiet", onclick: () => search(hit.id) }, "Search with this hit");
   const made = rows.map(([name, ...values], number) =>
     element("tr", {}, element("th", { scope: "row" }, name), values.map((value) =>
       element(number ? "td" : "th", number ? {} : { scope: "col" }, value))),

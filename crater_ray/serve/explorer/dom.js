@@ -31,9 +31,9 @@ export function byId(id) {
 
 /** Asks for one call of `work` a frame, however often it is asked for. */
 export function everyFrame(work) {
-  let asked = 0;
+  let pending = 0;
   return () => {
-    if (!asked) asked = requestAnimationFrame(() => ((asked = 0), work()));
+    if (!pending) pending = requestAnimationFrame(() => ((pending = 0), work()));
   };
 }
 

@@ -1,7 +1,7 @@
 // The filters that the index's own columns allow, as the API has them: {filters: [...], box}.
 
 import { byId, element } from "./dom.js";
-import { capital, label, shown } from "./words.js";
+import { capital, label, shown } from "./format.js";
 
 const SIDES = ["west", "south", "east", "north"];
 const WITHIN = { west: -180, east: 180, south: -90, north: 90 };
@@ -26,10 +26,10 @@ export function makeFilters(role, { changed, mapView }) {
   function write({ filters = [], box = null }) {
     for (const [name, part] of parts) part.write(filters.find((one) => one.column === name) ?? null);
     writeBox(box);
-    tell();
+    showCount();
   }
 
-  function tell() {
+  function showCount() {
     const { filters, box } = read();
     const set = filters.length + (box ? 1 : 0);
     byId("filters-set").textContent = set ? `${set} set` : "";
@@ -37,7 +37,7 @@ export function makeFilters(role, { changed, mapView }) {
   }
 
   function done() {
-    tell();
+    showCount();
     changed();
   }
 
@@ -49,7 +49,7 @@ export function makeFilters(role, { changed, mapView }) {
     write({});
     changed();
   });
-  tell();
+  showCount();
   if (matchMedia("(max-width: 759px)").matches) byId("filters").open = false; // the map comes first
   return {
     read,
@@ -92,14 +92,14 @@ function choiceField(column, values, parts) {
     const input = element("input", { type: "checkbox", value, "data-filter": `${column.name} ${value}` });
     return [input, element("label", { class: "chip" }, input, element("span", {}, value))];
   });
-  const asked = (value) => (column.type === "boolean" ? Number(value === "true") : value);
+  const typed = (value) => (column.type === "boolean" ? Number(value === "true") : value);
   parts.set(column.name, {
     read() {
-      const chosen = boxes.filter(([input]) => input.checked).map(([input]) => asked(input.value));
+      const chosen = boxes.filter(([input]) => input.checked).map(([input]) => typed(input.value));
       return chosen.length ? { column: column.name, any_of: chosen } : null;
     },
     write(one) {
-      for (const [input] of boxes) input.checked = one?.any_of?.includes(asked(input.value)) ?? false;
+      for (const [input] of boxes) input.checked = one?.any_of?.includes(typed(input.value)) ?? false;
     },
   });
   const labels = boxes.map(([, made]) => made);

@@ -3,18 +3,18 @@
 import { known } from "./columns.js";
 import { byId, element } from "./dom.js";
 import { show } from "./pictures.js";
-import { capital, count, kilometres, milliseconds, place, score } from "./words.js";
+import { capital, count, kilometres, milliseconds, place, score } from "./format.js";
 
 const WIDE = matchMedia("(min-width: 1100px)");
 export const NAMES = { shortlist: "Shortlist", exact: "Exact" };
 
-/** `chosen(hit, mode)` is called when a hit is. */
+/** `chosen(hit, mode, place)` is called when a hit is chosen. */
 export function makeHits(role, chosen) {
   const home = byId("lists");
   let lists = []; // {mode, reply, options: [element]}
   let at = null; // {list, row}
 
-  function draw(replies, otherwise = "Nothing is asked yet. Pick a crater on the map, or drop an image.") {
+  function draw(replies, emptyText = "No query yet. Pick a crater on the map, or drop an image.") {
     home.replaceChildren();
     home.dataset.lists = String(replies.length);
     lists = replies.map(({ mode, reply }, number) => {
@@ -22,18 +22,18 @@ export function makeHits(role, chosen) {
       const options = reply.hits.map((hit, row) => option(hit, reply, others, role, () => go(number, row, false)));
       const name = replies.length > 1 ? NAMES[mode] : "Hits";
       const box = element("ol", { role: "listbox", "aria-label": name, "data-mode": mode }, options);
-      box.addEventListener("keydown", (event) => keyed(event, number));
+      box.addEventListener("keydown", (event) => onKey(event, number));
       const head = element("h3", {}, NAMES[mode], element("span", {}, milliseconds(reply.seconds.total)));
       home.append(element("div", { class: "list" }, head, box));
       return { mode, reply, options };
     });
     at = null;
     byId("hits-empty").hidden = replies.some(({ reply }) => reply.hits.length);
-    byId("hits-empty").textContent = replies.length ? "No item passes the filters." : otherwise;
-    tell(replies);
+    byId("hits-empty").textContent = replies.length ? "No item passes the filters." : emptyText;
+    showSummary(replies);
   }
 
-  function keyed(event, number) {
+  function onKey(event, number) {
     const { options } = lists[number];
     const row = at?.list === number ? at.row : 0;
     const steps = { ArrowDown: row + 1, ArrowUp: row - 1, Home: 0, End: options.length - 1 };
@@ -116,7 +116,7 @@ function tag(text, kind) {
 }
 
 /** Shards that are missing, and how far two lists agree. */
-function tell(replies) {
+function showSummary(replies) {
   const worst = replies.map(({ reply }) => reply.shards).find(({ answered, total }) => answered < total);
   byId("partial").hidden = !worst;
   if (worst) {

@@ -1,7 +1,7 @@
-// The page: what is asked goes to the service, what it answers goes to the list, the map and the comparison.
+// The page: the query goes to the service, its reply to the list, the map and the comparison.
 
 import * as api from "./api.js";
-import { makeAsked } from "./asked.js";
+import { makeQuery } from "./query.js";
 import { makeAtlas } from "./atlas.js";
 import { roles } from "./columns.js";
 import { makeCompare } from "./compare.js";
@@ -10,7 +10,7 @@ import { makeFilters } from "./filters.js";
 import { makeHits } from "./hits.js";
 import * as link from "./link.js";
 import { Points } from "./points.js";
-import { about, complain, mebibytes, quiet, told } from "./said.js";
+import { hideProblem, indexSummary, mebibytes, replySummary, showProblem } from "./messages.js";
 import { tokenButton } from "./token.js";
 
 const NUMBERS = ["top", "candidates", "expand"];
@@ -21,68 +21,68 @@ let followed = null; // the query that the map has turned to
 try {
   await start();
 } catch (problem) {
-  complain(problem);
+  showProblem(problem);
   byId("about").textContent = "";
 }
 
 async function start() {
   tokenButton(byId("token-button"));
   const info = await api.index();
-  byId("about").textContent = about(info);
+  byId("about").textContent = indexSummary(info);
   document.title = `${info.name} · crater-ray`;
   const role = roles(info.columns);
   const points = new Points(role);
 
   const atlas = makeAtlas(info, role, points, {
-    pick: (id) => ask({ id }, true),
+    pick: (id) => search({ id }, true),
     hit: (id) => hits.choose(id),
     box: (box) => filters.setBox(box),
-    body: (body) => settle({ body: body === role.body?.values?.[0] ? null : body }),
+    body: (body) => remember({ body: body === role.body?.values?.[0] ? null : body }),
   });
   const filters = makeFilters(role, {
-    changed: () => ask(filters.read(), false),
+    changed: () => search(filters.read(), false),
     mapView: () => atlas.view(),
   });
-  const asked = makeAsked(role, points, { image: (image) => ask({ image }, true), item: (id) => ask({ id }, true) });
+  const queryCard = makeQuery(role, points, { image: (image) => search({ image }, true), item: (id) => search({ id }, true) });
   const compare = makeCompare(role, info.config, {
     step: (by) => hits.step(by),
-    ask: (id) => ask({ id }, true),
+    search: (id) => search({ id }, true),
   });
   let answers = [];
   const hits = makeHits(role, (hit, mode, place) => {
-    settle({ hit: hit.id });
+    remember({ hit: hit.id });
     atlas?.choose(hit);
     const { query } = answers.find((answer) => answer.mode === mode).reply;
     const name = query.id ?? (state.image?.name || "your image");
     compare.open({ ...query, name, url: state.url }, hit, mode, place, query.tokens);
   });
 
-  byId("ask").addEventListener("submit", (event) => {
+  byId("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const typed = asked.typed();
-    if (typed) ask({ ...form(), id: typed }, true);
-    else if (state.image || state.id !== null) ask(form(), false);
-    else complain(new api.Problem({ title: "Nothing is asked", detail: "choose an image, a crater or an id" }));
+    const typed = queryCard.typed();
+    if (typed) search({ ...form(), id: typed }, true);
+    else if (state.image || state.id !== null) search(form(), false);
+    else showProblem(new api.Problem({ title: "No query", detail: "choose an image, a crater or an id" }));
   });
-  byId("ask").addEventListener("change", () => ask(form(), false));
+  byId("search-form").addEventListener("change", () => search(form(), false));
   byId("copy-link").addEventListener("click", copy);
   addEventListener("popstate", () => restore());
 
   await Promise.all([restore(), load()]);
 
-  /** Takes what has changed into the state, and searches if there is a query. */
-  async function ask(changes, fresh) {
+  /** Applies changes to the state, and searches if there is a query. */
+  async function search(changes, newEntry) {
     if ("image" in changes) Object.assign(state, { id: null, hit: null });
     else if ("id" in changes) Object.assign(state, { image: null, hit: null });
     Object.assign(state, changes);
-    link.put(state, fresh);
+    link.put(state, newEntry);
     atlas?.filter(state.filters, state.box);
     byId("candidates").disabled = state.mode === "exact";
     if (state.image || state.id !== null) await run(info);
   }
 
-  /** Keeps what was chosen in the address. */
-  function settle(changes) {
+  /** Puts a choice into the state and the address. */
+  function remember(changes) {
     Object.assign(state, changes);
     link.put(state, false);
   }
@@ -92,19 +92,19 @@ async function start() {
     running = new AbortController();
     const { signal } = running;
     const { mode, top, candidates, expand, strict, filters: listed, box, id, image } = state;
-    quiet();
+    hideProblem();
     if (image && image.size > limits.bytes) {
       const detail = `${image.name} is ${mebibytes(image.size)}; the service takes ${mebibytes(limits.bytes)}`;
-      return complain(new api.Problem({ title: "Too large", detail }));
+      return showProblem(new api.Problem({ title: "Too large", detail }));
     }
-    if (image) state.url = asked.showImage(image);
-    busy(true);
+    if (image) state.url = queryCard.showImage(image);
+    setBusy(true);
     try {
       const modes = mode === "both" ? ["shortlist", "exact"] : [mode];
       const options = { top, expand, strict, explain: true, filters: listed, box };
       const query = { id, image };
-      const of = (one) => ({ ...options, mode: one, ...(one === "shortlist" ? { candidates } : {}) });
-      const replies = await Promise.all(modes.map((one) => api.search(query, of(one), signal)));
+      const optionsOf = (one) => ({ ...options, mode: one, ...(one === "shortlist" ? { candidates } : {}) });
+      const replies = await Promise.all(modes.map((one) => api.search(query, optionsOf(one), signal)));
       answers = replies.map((reply, number) => ({ mode: modes[number], reply }));
       show();
     } catch (problem) {
@@ -114,28 +114,28 @@ async function start() {
       compare.clear();
       atlas?.mark(null, [], false);
       if (id !== null) byId("id").value = id; // to be corrected
-      complain(problem);
+      showProblem(problem);
     } finally {
-      if (!signal.aborted) busy(false);
+      if (!signal.aborted) setBusy(false);
     }
   }
 
   function show() {
     const [{ reply }] = answers;
-    if (reply.query.id !== null) asked.showItem(reply.query.id, reply.query.group, reply.query.columns);
+    if (reply.query.id !== null) queryCard.showItem(reply.query.id, reply.query.group, reply.query.columns);
     compare.clear();
     hits.draw(answers);
     const query = state.image ?? state.id;
     atlas?.mark(reply.query.columns, answers.map((answer) => answer.reply.hits), query !== followed);
     followed = query;
     hits.choose(state.hit);
-    byId("status").textContent = answers.map((answer) => told(answer.reply)).join(" · ");
+    byId("status").textContent = answers.map((answer) => replySummary(answer.reply)).join(" · ");
   }
 
   /** The page as the address says. */
   async function restore() {
     running.abort();
-    quiet();
+    hideProblem();
     Object.assign(state, link.read(), { image: null, url: null });
     followed = state.body === null ? null : state.id; // the link says which body is looked at
     for (const radio of document.querySelectorAll("input[name=mode]")) radio.checked = radio.value === state.mode;
@@ -147,7 +147,7 @@ async function start() {
     byId("candidates").disabled = state.mode === "exact";
     if (state.id !== null) return run(info);
     answers = [];
-    asked.showNothing();
+    queryCard.showNothing();
     compare.clear();
     hits.draw([]);
     atlas?.mark(null, [], false);
@@ -158,14 +158,14 @@ async function start() {
     try {
       await points.load(() => atlas?.refresh());
       const { query } = answers[0]?.reply ?? {};
-      if (query && query.id !== null) asked.showItem(query.id, query.group, query.columns);
+      if (query && query.id !== null) queryCard.showItem(query.id, query.group, query.columns);
     } catch (problem) {
-      complain(problem);
+      showProblem(problem);
     }
   }
 }
 
-/** What the form says of how to search. */
+/** The search options of the form. */
 function form() {
   const number = (name) => (Number.isFinite(byId(name).valueAsNumber) ? byId(name).valueAsNumber : link.DEFAULTS[name]);
   const mode = document.querySelector("input[name=mode]:checked").value;
@@ -184,7 +184,7 @@ async function copy() {
   }
 }
 
-function busy(on) {
+function setBusy(on) {
   byId("hits").setAttribute("aria-busy", String(on));
   if (on) byId("status").textContent = "Searching …";
 }

@@ -1,15 +1,15 @@
-// The map of one body: moved by mouse, finger, wheel and keys. Tells what was picked, and draws when asked.
+// The map of one body: moved by mouse, finger, wheel and keys. Reports what is picked, and draws.
 
 import { byId, everyFrame, onScheme } from "./dom.js";
 import { draw } from "./map_drawing.js";
 import { boxBetween, craterAt, hitAt, NEAR } from "./map_reach.js";
 import { bounded, holding, panned, seen, toPlace, toScreen, whole, zoomed } from "./projection.js";
-import { kilometres, place } from "./words.js";
+import { kilometres, place } from "./format.js";
 
 const KEYS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-/** `told` has pick(item), hit(id), box(box). Returns what the page does with the map. */
-export function makeMap(told) {
+/** `handlers` are pick(item), hit(id), box(box). Returns what the page does with the map. */
+export function makeMap(handlers) {
   const canvas = byId("map");
   const context = canvas.getContext("2d");
   const scene = {
@@ -78,13 +78,13 @@ export function makeMap(told) {
 
   const release = (event) => {
     if (!pointers.delete(event.pointerId) || pointers.size) return;
-    if (press.box && press.moved) told.box(scene.box);
+    if (press.box && press.moved) handlers.box(scene.box);
     else if (!press.moved && event.type === "pointerup") choose(...at(event));
     press = null;
   };
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", release);
-  canvas.addEventListener("pointerleave", () => say(""));
+  canvas.addEventListener("pointerleave", () => showPosition(""));
 
   canvas.addEventListener(
     "wheel",
@@ -140,16 +140,16 @@ export function makeMap(told) {
     canvas.classList.toggle("pointing", hit !== null || item !== null);
     const { lat, lon } = toPlace(scene.view, scene.size, x, y);
     const here = Math.abs(lat) <= 90 ? place(lat, lon) : "";
-    if (hit) say(`Hit ${hit.rank}: ${hit.id}`);
-    else if (item === null) say(here);
-    else say(`${scene.points.ids[item]} ${kilometres(scene.points.diameter[item])}, ${here}`);
+    if (hit) showPosition(`Hit ${hit.rank}: ${hit.id}`);
+    else if (item === null) showPosition(here);
+    else showPosition(`${scene.points.ids[item]} ${kilometres(scene.points.diameter[item])}, ${here}`);
   }
 
   function choose(x, y, reach = NEAR) {
     const hit = reach === NEAR ? hitAt(scene, x, y) : null;
     const item = hit ? null : craterAt(scene, x, y, reach);
-    if (hit) told.hit(hit.id);
-    else if (item !== null) told.pick(item);
+    if (hit) handlers.hit(hit.id);
+    else if (item !== null) handlers.pick(item);
   }
 
   return {
@@ -171,7 +171,7 @@ export function makeMap(told) {
   };
 }
 
-function say(text) {
+function showPosition(text) {
   byId("map-here").textContent = text;
 }
 

@@ -2,7 +2,7 @@
 
 import { colours } from "./dom.js";
 import { pixels, toPlace, toScreen } from "./projection.js";
-import { eastward } from "./words.js";
+import { eastward } from "./format.js";
 
 const STEPS = [60, 30, 15, 10, 5, 2, 1, 0.5];
 

@@ -2,7 +2,7 @@
 
 import { picture } from "./api.js";
 
-const AT_ONCE = 4;
+const MAX_CONCURRENT = 4;
 const KEPT = 300;
 const urls = new Map(); // "size id" -> promise of a URL, the longest unused first
 const waiting = [];
@@ -45,7 +45,7 @@ export async function show(image, id, size) {
 function queued(work) {
   return new Promise((resolve, reject) => {
     waiting.push(() => work().then(resolve, reject).finally(next));
-    if (busy < AT_ONCE) busy++, waiting.shift()();
+    if (busy < MAX_CONCURRENT) busy++, waiting.shift()();
   });
 }
 

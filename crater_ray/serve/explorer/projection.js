@@ -1,7 +1,7 @@
 // Simple cylindrical: degrees to pixels of a canvas and back. Plain functions of plain numbers.
 // A view is {lon, lat, scale}: the degrees in the middle, and CSS pixels a degree.
 
-import { eastward } from "./words.js";
+import { eastward } from "./format.js";
 
 export const CLOSEST = 400; // pixels a degree
 

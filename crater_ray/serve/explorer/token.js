@@ -1,4 +1,4 @@
-// The service's bearer token: asked for when it is wanted, kept as long as this tab lives.
+// The service's bearer token: asked for when it is needed, stored for as long as this tab lives.
 
 import { byId } from "./dom.js";
 
@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 const KEY = `crater-ray token${new URL(".", location.href).pathname.slice(0, -1)}`;
 let asking = null;
 
-export function kept() {
+export function storedToken() {
   return sessionStorage.getItem(KEY);
 }
 
@@ -21,7 +21,7 @@ export function tokenButton(button) {
   button.addEventListener("click", async () => {
     if (await askToken(false)) location.reload();
   });
-  button.hidden = !kept();
+  button.hidden = !storedToken();
 }
 
 function dialogue(refused) {

@@ -28,7 +28,7 @@ return data.filter((value, at) => at % 4 === 3 && value > 40).length / (data.len
 """
 
 
-def asked(page: Any) -> dict[str, list[str]]:
+def link_of(page: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.browser.current_url).query)
 
 
@@ -53,7 +53,7 @@ def test_by_link(page: Any, index: Any) -> None:
         page.until(f"(() => {{ {INKED} }})() > 0.02", side)
     assert page.text("#facts").startswith("Query and hit comparedi0016i0017BodyMoonMoon")
     assert "Score " + rows[0]["score"] in page.text("#sum")
-    assert asked(page)["id"] == ["i0016"]
+    assert link_of(page)["id"] == ["i0016"]
     assert page.text("#status").startswith("5 hits, shortlist in")
     assert "1 of 1 shard, version 2" in page.text("#status")
     page.shot("link-1280-light")
@@ -93,8 +93,8 @@ def test_by_click_on_the_map(page: Any, index: Any) -> None:
     page.until("document.getElementById('map-here').textContent.startsWith('i0020')")
     chain.click().perform()
     assert page.rows()[0]["id"] == index.search(id="i0020", top=1)[0].id
-    assert asked(page)["id"] == ["i0020"]
-    assert page.text("#asked-name") == "i0020"
+    assert link_of(page)["id"] == ["i0020"]
+    assert page.text("#query-card-name") == "i0020"
     # two views of that crater: the other one is a choice away
     assert page.script("return [...document.getElementById('views').options].map(one => one.value)") == [
         "i0020",
@@ -125,8 +125,8 @@ def test_by_drop(page: Any, root: Any, index: Any) -> None:
     rows = page.rows()
     wanted = index.search(image, top=10)
     assert [(row["id"], row["score"]) for row in rows] == [(hit.id, f"{hit.score:.4f}") for hit in wanted]
-    assert page.text("#asked-name") == "sample.png"
-    assert "id" not in asked(page)  # an image does not travel in a link
+    assert page.text("#query-card-name") == "sample.png"
+    assert "id" not in link_of(page)  # an image does not travel in a link
     page.until("document.getElementById('stage').dataset.drawn === '6'")
     assert page.script("return document.querySelectorAll('#lines g').length") == 6
     page.until(f"(() => {{ {INKED} }})() > 0.02", 0)
@@ -196,7 +196,7 @@ def test_a_box_drawn_on_the_map(page: Any) -> None:
         canvas, end[0] - width / 2, end[1] - height / 2
     ).release().perform()
     page.until("location.search.includes('box=')")
-    west, south, east, north = (float(side) for side in asked(page)["box"][0].split(","))
+    west, south, east, north = (float(side) for side in link_of(page)["box"][0].split(","))
     assert (west, north) == pytest.approx((-7, -10), abs=1.5)  # two pixels
     assert (east, south) == pytest.approx((52, -36), abs=1.5)
     page.until("document.querySelectorAll('#lists li').length === 4")

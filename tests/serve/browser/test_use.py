@@ -61,7 +61,7 @@ def test_the_map_by_keyboard(page: Any) -> None:
     nearest = page.text("#map-here").split(" ")[0]
     page.keys(ENTER)
     page.rows()
-    assert page.text("#asked-name") == nearest
+    assert page.text("#query-card-name") == nearest
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -107,13 +107,13 @@ def contrast(one: list[int], other: list[int]) -> float:
 def test_empty(page: Any) -> None:
     page.open()
     page.until("document.getElementById('map-count').textContent.endsWith(' places')")
-    assert page.text("#hits-empty").startswith("Nothing is asked yet")
+    assert page.text("#hits-empty").startswith("No query yet")
     assert page.text("#about").startswith("craters, version 2: 43 views")
     page.shot("empty-1280-light")
     assert page.errors() == []
 
 
-def test_errors_are_told_in_words(page: Any) -> None:
+def test_errors_are_shown_in_words(page: Any) -> None:
     page.open("?id=nobody")
     page.until("!document.getElementById('problem').hidden")
     assert page.text("#problem").startswith("Not Found: no item 'nobody' in version 2")
@@ -141,13 +141,13 @@ def test_odd_ids_and_lost_images(page: Any) -> None:
     page.until("document.getElementById('map-count').textContent.endsWith(' places')")
     page.script("document.getElementById('id').value = arguments[0]", ODD)
     page.find("#search").click()
-    page.until("document.getElementById('asked-name').textContent === arguments[0]", ODD)
-    page.until("document.getElementById('asked-image').naturalWidth === 64")
+    page.until("document.getElementById('query-card-name').textContent === arguments[0]", ODD)
+    page.until("document.getElementById('query-card-image').naturalWidth === 64")
     page.until("document.getElementById('stage').dataset.drawn === '6'")
     assert page.script("return document.querySelectorAll('main b').length") == 0
     page.open("?id=i0007&top=3")
     page.rows()
-    page.until("document.getElementById('asked-image').classList.contains('missing')")
+    page.until("document.getElementById('query-card-image').classList.contains('missing')")
     page.until("document.getElementById('compare-note').textContent.includes('the tape is lost')")
 
 
@@ -182,10 +182,10 @@ def test_below_a_prefix_the_page_is_whole_and_has_a_token_of_its_own(visit: Any,
     page.until("document.getElementById('map-count').textContent.endsWith(' places')")
     page.until("performance.getEntriesByType('resource').some(one => one.name.includes('/v1/basemap'))")
     assert "base map cannot" not in page.text("#map-here")
-    asked = page.script(
+    fetched = page.script(
         "return performance.getEntriesByType('resource').map(one => new URL(one.name).pathname)"
     )
-    assert all(path.startswith("/maps/moon/") for path in asked if path.startswith("/")), asked
+    assert all(path.startswith("/maps/moon/") for path in fetched if path.startswith("/")), fetched
     assert page.script("return location.pathname") == "/maps/moon/"
     assert page.script("return Object.keys(sessionStorage)") == ["crater-ray token/maps/moon"]
     assert [line for line in page.errors() if "401" not in line] == []
@@ -198,7 +198,7 @@ def test_a_token_that_is_not_given(visit: Any, rig: Any) -> None:
     page.until("document.getElementById('problem').textContent.startsWith('Unauthorized')")
 
 
-def test_missing_shards_are_told(visit: Any, rig: Any) -> None:
+def test_missing_shards_are_shown(visit: Any, rig: Any) -> None:
     served = rig(token=False, shards=3, retries=0)
     served.shards[2].failing["search"] = [ConnectionError("gone")] * 50
     page = visit(served.client.app).open("?id=i0016")

@@ -1,23 +1,23 @@
-// What is asked: an image that is dropped, pasted or chosen; or an item of the index.
+// The query: an image that is dropped, pasted or chosen; or an item of the index.
 
 import { known } from "./columns.js";
 import { byId, element } from "./dom.js";
 import { show } from "./pictures.js";
-import { capital, kilometres, place } from "./words.js";
+import { capital, kilometres, place } from "./format.js";
 
-const OFFERED = 20; // ids under the field
+const SUGGESTIONS = 20; // ids under the field
 
-/** `image(file)` and `item(id)` are called with what the user asks. `points` is what the map knows. */
-export function makeAsked(role, points, { image, item }) {
-  const file = byId("file");
+/** `image(file)` and `item(id)` are called with the user's query. `points` is what the map knows. */
+export function makeQuery(role, points, { image, item }) {
+  const fileInput = byId("file");
   const field = byId("id");
   const views = byId("views");
   let url = null;
 
-  file.addEventListener("change", (event) => {
+  fileInput.addEventListener("change", (event) => {
     event.stopPropagation();
-    if (file.files.length) image(file.files[0]);
-    file.value = "";
+    if (fileInput.files.length) image(fileInput.files[0]);
+    fileInput.value = "";
   });
   takeDrops(byId("drop"), image);
   document.addEventListener("paste", (event) => {
@@ -26,7 +26,7 @@ export function makeAsked(role, points, { image, item }) {
   });
 
   field.addEventListener("input", () => {
-    const found = field.value ? points.like(field.value, OFFERED) : [];
+    const found = field.value ? points.like(field.value, SUGGESTIONS) : [];
     byId("ids").replaceChildren(...found.map((id) => element("option", { value: id })));
   });
   field.addEventListener("change", (event) => event.stopPropagation());
@@ -36,22 +36,22 @@ export function makeAsked(role, points, { image, item }) {
   });
 
   return {
-    /** Says what is asked. */
+    /** Shows the item as the query. */
     showItem(id, group, columns) {
       field.value = id;
-      const picture = byId("asked-image");
+      const picture = byId("query-card-image");
       picture.alt = `Query: ${id}`;
       show(picture, id, 192);
       const { lat, lon, body, diameter } = known(columns, role);
       describe(id, [capital(body), place(lat, lon), kilometres(diameter)]);
       offerViews(id, group);
     },
-    /** The image's URL, for as long as it is asked. */
+    /** The image's URL, for as long as it is the query. */
     showImage(data) {
       if (url) URL.revokeObjectURL(url);
       url = URL.createObjectURL(data);
       field.value = "";
-      const picture = byId("asked-image");
+      const picture = byId("query-card-image");
       picture.dataset.item = "";
       picture.alt = `Query: ${data.name}`;
       picture.src = url;
@@ -60,17 +60,17 @@ export function makeAsked(role, points, { image, item }) {
       return url;
     },
     showNothing() {
-      byId("asked").hidden = true;
+      byId("query-card").hidden = true;
       field.value = "";
     },
     typed: () => field.value.trim(),
   };
 
   function describe(name, facts) {
-    byId("asked").hidden = false;
-    byId("asked-name").textContent = name;
-    byId("asked-name").title = name;
-    byId("asked-facts").replaceChildren(...facts.filter(Boolean).map((fact) => element("span", {}, fact)));
+    byId("query-card").hidden = false;
+    byId("query-card-name").textContent = name;
+    byId("query-card-name").title = name;
+    byId("query-card-facts").replaceChildren(...facts.filter(Boolean).map((fact) => element("span", {}, fact)));
   }
 
   function offerViews(id, group) {
