@@ -80,4 +80,4 @@ def _head(node: Any, lines: Sequence[str]) -> list[str]:
         return list(lines[first : body.lineno - 1])
     end = max(body.lineno - 1, node.lineno)
     head = list(lines[first:end])
-    return head if head[-1].endswith("...") else [*head, f"{' ' * (node.col_offset + 4)}..."]
+    return head if head[-1].endswith("...") else [*head[:-1], f"{head[-1]} ..."]
