@@ -39,7 +39,8 @@ from crater_ray_mosaic.bodies import system
 from crater_ray_mosaic.covisible import project
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 ROOT = Path(__file__).resolve().parents[1]
 MOON = ROOT.parent / "shared" / "data" / "moon"

@@ -30,7 +30,8 @@ def write(path: Path, values: np.ndarray, **more: Any) -> Path:
 def view(path: Path, at: tuple[float, float] = (0.0, 0.0), **options: Any) -> None:
     from crater_ray_mosaic.pose import Pose
     from crater_ray_mosaic.raster import Raster
-    from crater_ray_mosaic.view import Rendering, render
+    from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
     assert render(Raster(path, **options), Pose(*at, 150.0), Rendering(size=64)).std() > 10
 

@@ -38,7 +38,8 @@ from crater_ray_mosaic.mosaic import Mosaic
 from crater_ray_mosaic.options import MosaicOptions
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 RADIUS, SIDE, DEGREES = 1737.4, 640, 20.0  # kilometres, pixels and degrees of the made-up relief
 STEP = np.pi / 180 * DEGREES / SIDE * RADIUS

@@ -27,7 +27,8 @@ from crater_ray_mosaic.pose import from_uri, to_uri
 from crater_ray_mosaic.poses import read_poses
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.tiles import tiles
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 from crater_ray_mosaic.views import View, draw, gallery_views, query_views
 
 # whose craters a preset's list has
@@ -85,6 +86,7 @@ class Mosaic:
             options.max_invalid,
             options.flat_below,
             options.resolution_km,
+            options.query_camera,
         )
         self.body = body or self.raster.frame.body
 
@@ -103,7 +105,15 @@ class Mosaic:
                 yield self.item(view)
 
     def load(self, uri: str) -> NDArray[Any]:
-        return render(self.raster, from_uri(uri), self._how)
+        return render(self.raster, from_uri(uri), self._how, self._albedo)
+
+    @cached_property
+    def _albedo(self) -> Raster | None:
+        o = self.options
+        if o.query_albedo is None:
+            return None
+        radius = self.raster.frame.radius_km if o.query_albedo_extent else None
+        return Raster(o.query_albedo, radius_km=radius, extent=o.query_albedo_extent)
 
     def views(self, row: int) -> Iterator[View]:
         """The views of one listed crater, or the one view of a row of poses."""
@@ -142,6 +152,9 @@ class Mosaic:
         how += f"|{self._how.resolution_km}" if self._how.resolution_km else ""
         how += f"|{self.raster.frame.plane}" if self.raster.frame.plane else ""
         how += f"|{self.raster.frame.flattening}" if self.raster.frame.flattening else ""
+        how += f"|{self._how.camera}" if self._how.camera else ""
+        if self._albedo is not None:
+            how += f"|{fingerprint(self._albedo.path, self._albedo.files())}{self._albedo.frame}"
         return f"{raster}-{xxhash.xxh3_64_hexdigest(how.encode())}"
 
     @cached_property

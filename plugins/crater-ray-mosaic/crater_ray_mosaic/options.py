@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crater_ray.plugins import File, Options
+from crater_ray_mosaic.camera.options import CameraOptions
 
 Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 Preset = Literal["robbins_mars", "robbins_moon", "head_povilaitis", "hkpolyu", "craterpy"]
@@ -53,6 +54,7 @@ class ViewOptions(Options):
     query_azimuth: Range = (0.0, 360.0)  # DEM: of the sun, clockwise from north
     query_elevation: Range = (15.0, 45.0)
     query_rotation: float = Field(0.0, ge=0, le=180)  # degrees, each way
+    query_camera: CameraOptions | None = None  # a table: shadows, albedo, tilt, a sensor's faults
     query_brightness: float = Field(0.0, ge=0, le=128)  # image: grey levels, each way
     query_contrast: float = Field(0.0, ge=0, lt=1)  # image: factor 1 - c to 1 + c
     sun_azimuth: float = 270.0  # gallery, and poses without a sun of their own
@@ -79,6 +81,8 @@ class MosaicOptions(ViewOptions):
     nodata: float | None = None  # None: as the raster says
     bands: tuple[int, ...] | None = None  # from 1; None: RGB where there is RGB, else the first
     vertical: float | None = None  # DEM: metres a unit; None: as the raster says, else 1
+    query_albedo: File | None = None  # DEM, query_camera: a map of bright and dark ground of the same body
+    query_albedo_extent: Box | None = None  # degrees, of such a map that has none of its own
     resolution_km: float = Field(0.0, ge=0)  # a pixel of a view is no finer, as of a coarser camera
 
     catalogue: File | None = None
@@ -124,6 +128,12 @@ class MosaicOptions(ViewOptions):
     def unused(self) -> Iterator[tuple[str, str]]:
         names, why = unread(self.kind)
         yield from ((name, why) for name in names)
+        if self.kind != "dem":
+            yield "query_albedo", "only a DEM has no albedo of its own"
+        elif self.query_camera is None:
+            yield "query_albedo", "only a camera takes it; add the table query_camera"
+        if self.query_albedo is None:
+            yield "query_albedo_extent", "query_albedo is not given"
         if not self.poses:
             yield "role", "no poses are given"
         if self.poses and not (self.co_visible or self.catalogue or self.craterpy_body):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from crater_ray.errors import BadImage
@@ -20,6 +21,7 @@ class Pose:
     rotation: float = 0.0  # where the image's up points, degrees clockwise from north
     brightness: float = 0.0  # grey levels added
     contrast: float = 1.0  # factor about the view's mean
+    camera: int | None = None  # the number that its camera is drawn from; None: seen as by no camera
 
 
 _KEYS = (
@@ -31,12 +33,13 @@ _KEYS = (
     ("rot", "rotation", 3),
     ("brightness", "brightness", 3),
     ("contrast", "contrast", 4),
+    ("camera", "camera", 0),
 )  # key, field, decimals
-_DEFAULTS = {"az": None, "el": None, "rot": 0.0, "brightness": 0.0, "contrast": 1.0}
+_DEFAULTS = {"az": None, "el": None, "rot": 0.0, "brightness": 0.0, "contrast": 1.0, "camera": None}
 
 
 def to_uri(pose: Pose) -> str:
-    """`lat=..&lon=..&half_width_km=..[&az=..&el=..&rot=..&brightness=..&contrast=..]`, fixed decimals."""
+    """`lat=..&lon=..&half_width_km=..[&az=..&el=..&rot=..&brightness=..&contrast=..&camera=..]`, fixed decimals."""
     parts = []
     for key, field, decimals in _KEYS:
         value = getattr(pose, field)
@@ -48,7 +51,7 @@ def to_uri(pose: Pose) -> str:
 def from_uri(uri: str) -> Pose:
     """The pose of a uri. Raises BadImage naming what is wrong with it."""
     known = {key: field for key, field, _ in _KEYS}
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     for key, text in parse_qsl(uri, keep_blank_values=True):
         if key not in known:
             raise BadImage(f"uri {uri!r} has an unknown key {key!r}; known: {', '.join(known)}")
@@ -59,6 +62,10 @@ def from_uri(uri: str) -> Pose:
     missing = [key for key in ("lat", "lon", "half_width_km") if key not in values]
     if missing:
         raise BadImage(f"uri {uri!r} has no {missing[0]}; write lat=..&lon=..&half_width_km=..")
+    if (camera := values.get("camera")) is not None:
+        if not (camera >= 0 and camera == int(camera)):
+            raise BadImage(f"uri {uri!r}: camera is not a whole number from 0")
+        values["camera"] = int(camera)
     pose = Pose(**values)
     if not (abs(pose.lat) <= 90 and abs(pose.lon) <= 360 and 0 < pose.half_width_km < float("inf")):
         raise BadImage(f"uri {uri!r} is not a place on a sphere")

@@ -53,6 +53,9 @@ def query_views(
         centre = moved(lat, lon, within("east", offset), within("north", offset), radius_km)
         half_width = between("scale", *options.query_scale) * diameter / 2
         rotation = within("rotation", options.query_rotation)
+        camera = None
+        if options.query_camera and between("taken", 0.0, 1.0) < options.query_camera.share:
+            camera = int(between("camera", 0.0, 2.0**32))
         if shaded:
             pose = Pose(
                 *centre,
@@ -60,6 +63,7 @@ def query_views(
                 between("azimuth", *options.query_azimuth) % 360.0,
                 between("elevation", *options.query_elevation),
                 rotation,
+                camera=camera,
             )
         else:
             pose = Pose(
@@ -70,6 +74,7 @@ def query_views(
                 rotation,
                 within("brightness", options.query_brightness),
                 1.0 + within("contrast", options.query_contrast),
+                camera,
             )
         yield View(f"{crater}_q{number}", crater, pose, diameter)
 

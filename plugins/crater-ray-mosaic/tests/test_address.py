@@ -19,7 +19,8 @@ from crater_ray_mosaic.fingerprint import fingerprint
 from crater_ray_mosaic.mosaic import mosaic
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 
 @pytest.mark.parametrize("form", ["/vsizip/{}/in/r.tif", "zip://{}!in/r.tif"])

@@ -13,7 +13,8 @@ from crater_ray.errors import BadImage, ReaderError
 from crater_ray_mosaic.mosaic import mosaic
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 
 @pytest.mark.parametrize(

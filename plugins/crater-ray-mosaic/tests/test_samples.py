@@ -16,7 +16,8 @@ from crater_ray_mosaic.constants import constants
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.samples import rule_of, samples
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]
 RNG = np.random.default_rng(11)

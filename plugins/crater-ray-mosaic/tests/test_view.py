@@ -15,7 +15,8 @@ from crater_ray.errors import BadImage
 from crater_ray_mosaic.pose import Pose, from_uri, to_uri
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.shade import lambert, steepness
-from crater_ray_mosaic.view import Rendering, render
+from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]
 MOON = 1737.4
