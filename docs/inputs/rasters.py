@@ -31,7 +31,7 @@ def view(path: Path, at: tuple[float, float] = (0.0, 0.0), **options: Any) -> No
     from crater_ray_mosaic.pose import Pose
     from crater_ray_mosaic.raster import Raster
     from crater_ray_mosaic.rendering import Rendering
-from crater_ray_mosaic.view import render
+    from crater_ray_mosaic.view import render
 
     assert render(Raster(path, **options), Pose(*at, 150.0), Rendering(size=64)).std() > 10
 

@@ -26,8 +26,8 @@ from crater_ray_mosaic.options import MosaicOptions
 from crater_ray_mosaic.pose import from_uri, to_uri
 from crater_ray_mosaic.poses import read_poses
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.tiles import tiles
 from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.tiles import tiles
 from crater_ray_mosaic.view import render
 from crater_ray_mosaic.views import View, draw, gallery_views, query_views
 
@@ -88,6 +88,7 @@ class Mosaic:
             options.resolution_km,
             options.query_camera,
         )
+        self._albedo = _albedo(options, self.raster)
         self.body = body or self.raster.frame.body
 
     @property
@@ -106,14 +107,6 @@ class Mosaic:
 
     def load(self, uri: str) -> NDArray[Any]:
         return render(self.raster, from_uri(uri), self._how, self._albedo)
-
-    @cached_property
-    def _albedo(self) -> Raster | None:
-        o = self.options
-        if o.query_albedo is None:
-            return None
-        radius = self.raster.frame.radius_km if o.query_albedo_extent else None
-        return Raster(o.query_albedo, radius_km=radius, extent=o.query_albedo_extent)
 
     def views(self, row: int) -> Iterator[View]:
         """The views of one listed crater, or the one view of a row of poses."""
@@ -257,6 +250,20 @@ def _body(options: MosaicOptions) -> tuple[str, str]:
     ]
     compare(*(of_body(*one) for one in said))
     return next((one for one in said if one[0]), ("", ""))
+
+
+def _albedo(options: MosaicOptions, raster: Raster) -> Raster | None:
+    """The map of bright and dark ground. Raises ReaderError for one of another body."""
+    if options.query_albedo is None:
+        return None
+    radius, extent = raster.frame.radius_km, options.query_albedo_extent
+    found = Raster(options.query_albedo, radius_km=radius if extent else None, extent=extent)
+    if abs(found.frame.radius_km / radius - 1.0) > 0.01:
+        raise ReaderError(
+            f"query_albedo {found.path.name} is of a body of {found.frame.radius_km:g} km radius, "
+            f"and {raster.path.name} of one of {radius:g} km; give a map of the same body"
+        )
+    return found
 
 
 def _vertical(options: MosaicOptions, raster: Raster) -> float:

@@ -39,7 +39,7 @@ _DEFAULTS = {"az": None, "el": None, "rot": 0.0, "brightness": 0.0, "contrast": 
 
 
 def to_uri(pose: Pose) -> str:
-    """`lat=..&lon=..&half_width_km=..[&az=..&el=..&rot=..&brightness=..&contrast=..&camera=..]`, fixed decimals."""
+    """`lat=..&lon=..&half_width_km=..`, then what is not as by default, `&az=..&el=..`; fixed decimals."""
     parts = []
     for key, field, decimals in _KEYS:
         value = getattr(pose, field)

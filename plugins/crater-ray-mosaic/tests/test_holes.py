@@ -12,8 +12,8 @@ import pytest
 from crater_ray_mosaic.interpolation import ENOUGH, bilinear
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.shade import rising, steepness
 from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.shade import rising, steepness
 from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]

@@ -15,8 +15,8 @@ from crater_ray.errors import BadImage
 from crater_ray_mosaic.constants import constants
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.samples import rule_of, samples
 from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.samples import rule_of, samples
 from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]

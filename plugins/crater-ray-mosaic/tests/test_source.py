@@ -18,8 +18,8 @@ from crater_ray.cli import main
 from crater_ray_mosaic.fingerprint import fingerprint
 from crater_ray_mosaic.pose import Pose
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.source import UnreadableRaster
 from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.source import UnreadableRaster
 from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]

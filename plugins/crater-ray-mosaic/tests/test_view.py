@@ -14,8 +14,8 @@ from PIL import Image
 from crater_ray.errors import BadImage
 from crater_ray_mosaic.pose import Pose, from_uri, to_uri
 from crater_ray_mosaic.raster import Raster
-from crater_ray_mosaic.shade import lambert, steepness
 from crater_ray_mosaic.rendering import Rendering
+from crater_ray_mosaic.shade import lambert, steepness
 from crater_ray_mosaic.view import render
 
 Paint = Callable[..., Path]

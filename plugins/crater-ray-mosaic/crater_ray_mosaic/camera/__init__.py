@@ -1,7 +1,7 @@
-"""Views as cameras take them: cast shadows, other laws of reflection, albedo, oblique sight, a sensor's faults.
+"""Views as cameras take them: cast shadows, laws of reflection, albedo, oblique sight, a sensor's faults.
 
-`options` says what may happen, `drawn` what happens to one view, `radiance` lights the ground, `oblique` looks
-at it from the side, `sensor` takes the picture.
+`options` says what may happen and `drawn` what happens to one view. `radiance` lights the ground, `oblique`
+looks at it from the side, `sensor` makes greys of it, and `photograph` does all of that to a pose.
 """
 
 from crater_ray_mosaic.camera.drawn import Camera, drawn

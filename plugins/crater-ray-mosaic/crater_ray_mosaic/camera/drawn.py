@@ -41,7 +41,7 @@ class Camera:
 
 
 def drawn(options: CameraOptions, seed: int) -> Camera:
-    """The camera of a seed. Every number is drawn, used or not: a share that changes moves no other effect."""
+    """The camera of a seed. All numbers are drawn, used or not: a changed share moves no other effect."""
     numbers = iter(np.random.Generator(np.random.Philox(key=[seed, 0])).random(64).tolist())
 
     def happens(share: float) -> bool:

@@ -15,11 +15,11 @@ Array = NDArray[np.float32]
 def oblique(
     light: Array, height: Array, spacing: float, tilt: float, size: int
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """What a camera far away sees that is tilted toward the lower side: (size, size), and where it sees nothing.
+    """What a far camera tilted toward the lower side sees: (size, size), and where it sees nothing.
 
-    light (S, S) or (S, S, 3) and height (S, S) metres on the ground, of one middle; spacing metres a pixel, tilt
-    degrees, size <= S. A place z above the middle and s behind it is seen at s cos(tilt) + z sin(tilt), as high
-    up in the image; of two places seen there, the one in front is.
+    light (S, S) or (S, S, 3) and height (S, S) metres on the ground, of one middle; spacing metres a pixel,
+    tilt degrees, size <= S. A place z above the middle and s behind it is seen s cos(tilt) + z sin(tilt) up
+    in the image. Of two places seen there, the nearer one is.
     """
     t = math.radians(tilt)
     high, wide = height.shape
@@ -45,5 +45,5 @@ def oblique(
 
 
 def _crossing(wanted: Any, seen: Any) -> Any:
-    """At which fractional row of the ground each wanted height in the image is seen; NaN: beyond the ground."""
+    """At which fractional row of the ground each height in the image is seen; NaN: beyond the ground."""
     return np.interp(wanted, seen, np.arange(len(seen)), left=np.nan, right=np.nan)

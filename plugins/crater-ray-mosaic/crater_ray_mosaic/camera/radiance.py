@@ -7,8 +7,10 @@ for the Moon; mu0 and mu are the cosines between the slope and the sun, and the 
 from __future__ import annotations
 
 import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from crater_ray_mosaic.camera.drawn import Camera
 from crater_ray_mosaic.camera.options import Photometry
@@ -16,6 +18,7 @@ from crater_ray_mosaic.shade import rising
 
 Array = NDArray[np.float32]
 SUN_RADIUS = 0.2666  # degrees, from one astronomical unit
+NEAR = 24.0  # pixels, up to which a march takes every one
 BELOW_ALL = -1e6  # metres: ground that is not known hides nothing
 LUNAR_WEIGHT = 0.6  # of Lommel–Seeliger in the mixture: McEwen's at phase angles near 60 degrees
 
@@ -39,26 +42,31 @@ def reflected(
     seeliger = sun / (sun + camera)
     if law == "lommel_seeliger":
         return np.asarray(seeliger, np.float32)
-    return np.asarray(LUNAR_WEIGHT * 2.0 * seeliger + (1.0 - LUNAR_WEIGHT) * sun, np.float32) / np.float32(1.6)
+    return np.asarray(LUNAR_WEIGHT * 2.0 * seeliger + (1.0 - LUNAR_WEIGHT) * sun, np.float32) / np.float32(
+        1.6
+    )
 
 
 def horizon(height: Array, spacing: float, azimuth: float) -> Array:
     """The tangent of the elevation under which relief hides the sky toward an azimuth: (S, S), -inf: nothing.
 
-    By ray marching through heights (S, S) metres, at steps of one pixel near by and of 6 % of the way farther.
+    By ray marching through heights (S, S) metres, in steps of one pixel. Farther off they are of two, through
+    heights each the largest of nine pixels, so that no ridge is stepped over.
     """
     size, a = len(height), math.radians(azimuth)
     ground = np.pad(np.where(np.isfinite(height), height, BELOW_ALL).astype(np.float32), (0, 1), mode="edge")
     found = np.full(height.shape, -np.inf, np.float32)
+    near, far = ground, maximum_filter(ground, 3)
     away = 1.0
     while away < size:
+        ground = near if away < NEAR else far
         down, across = -away * math.cos(a), away * math.sin(a)
         rows, columns = _inside(down, size), _inside(across, size)
         if rows.stop > rows.start and columns.stop > columns.start:
             there = _shifted(ground, rows, columns, down, across)
             rise = (there - height[rows, columns]) * np.float32(1.0 / (away * spacing))
             np.fmax(found[rows, columns], rise, out=found[rows, columns])
-        away += max(1.0, 0.06 * away)
+        away += 1.0 if away < NEAR else 2.0
     return found
 
 
@@ -109,7 +117,7 @@ def halo(size: int, random: np.random.Generator) -> Array:
 
 
 def albedo(size: int, camera: Camera, chart: Array | None = None) -> Array | None:
-    """(size, size) factor of the light, or None for 1 everywhere. chart: of a real map, NaN where it has none."""
+    """(size, size) factor of the light, None: 1 everywhere. chart: a real map, NaN where it has none."""
     factor = None
     if camera.albedo:
         if chart is not None and np.isfinite(chart).mean() > 0.9 and np.nanmean(chart) > 0:

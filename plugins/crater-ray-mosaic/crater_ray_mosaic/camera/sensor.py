@@ -40,13 +40,17 @@ def uneven(size: int, camera: Camera) -> Array:
     y, x = np.mgrid[:size, :size] / max(1, size - 1) * 2.0 - 1.0
     angle = camera.random(3).uniform(0, 2 * np.pi)
     across = (x * np.cos(angle) + y * np.sin(angle)) / np.sqrt(2.0)  # -1..1
-    factor = (1.0 - camera.vignetting * (x * x + y * y) / 2.0) * (1.0 - camera.gradient * (1.0 + across) / 2.0)
+    factor = (1.0 - camera.vignetting * (x * x + y * y) / 2.0) * (
+        1.0 - camera.gradient * (1.0 + across) / 2.0
+    )
     return np.asarray(factor, np.float32)
 
 
 def _noisy(greys: Array, camera: Camera) -> Array:
     if camera.noise:
-        greys = greys + np.float32(camera.noise) * camera.random(4).standard_normal(greys.shape[:2] + greys.shape[2:])
+        greys = greys + np.float32(camera.noise) * camera.random(4).standard_normal(
+            greys.shape[:2] + greys.shape[2:]
+        )
     if camera.grain:
         random = camera.random(5)
         coarse = gaussian_filter(random.standard_normal(greys.shape[:2]), random.uniform(0.5, 1.2))
