@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,8 @@ class Camera:
 
 def drawn(options: CameraOptions, seed: int) -> Camera:
     """The camera of a seed. All numbers are drawn, used or not: a changed share moves no other effect."""
-    numbers = iter(np.random.Generator(np.random.Philox(key=[seed, 0])).random(64).tolist())
+    random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    numbers: Iterator[float] = iter(random.random(64).tolist())
 
     def happens(share: float) -> bool:
         return next(numbers) < share

@@ -47,16 +47,15 @@ def uneven(size: int, camera: Camera) -> Array:
 
 
 def _noisy(greys: Array, camera: Camera) -> Array:
+    noisy: Any = greys
     if camera.noise:
-        greys = greys + np.float32(camera.noise) * camera.random(4).standard_normal(
-            greys.shape[:2] + greys.shape[2:]
-        )
+        noisy = noisy + np.float32(camera.noise) * camera.random(4).standard_normal(greys.shape)
     if camera.grain:
         random = camera.random(5)
         coarse = gaussian_filter(random.standard_normal(greys.shape[:2]), random.uniform(0.5, 1.2))
         film = coarse / coarse.std() * camera.grain
-        greys = greys + _like(film, greys) * (0.4 + 2.4 * np.clip(greys * (1.0 - greys), 0.0, 0.25))
-    return np.asarray(np.clip(greys, 0.0, 1.0), np.float32)
+        noisy = noisy + _like(film, greys) * (0.4 + 2.4 * np.clip(noisy * (1.0 - noisy), 0.0, 0.25))
+    return np.asarray(np.clip(noisy, 0.0, 1.0), np.float32)
 
 
 def _lines(greys: Array, camera: Camera) -> Array:
