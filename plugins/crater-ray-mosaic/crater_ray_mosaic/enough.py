@@ -13,8 +13,8 @@ from crater_ray_mosaic.raster import Raster
 
 def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     """(S, S) which pixels of (S, S) or (S, S, B) have no measurement in some band."""
-    known: NDArray[np.bool_] = np.isfinite(values)
-    return ~known if known.ndim == 2 else ~known.all(axis=2)
+    known = np.isfinite(values)
+    return np.asarray(~known if known.ndim == 2 else ~known.all(axis=2))
 
 
 def refuse_limb(lats: NDArray[np.float64], half_width_km: float, raster: Raster, most: float) -> None:
