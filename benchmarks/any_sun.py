@@ -2,7 +2,7 @@
 
     python benchmarks/any_sun.py benchmarks/moon_box.toml --sun any \
         --sun near:queries.query_azimuth=[225.0,315.0] --backbone trained=artefacts/moon/model \
-        [--backbone NAME=FOLDER …] [--trained-alone] [--queries 1153] [--json]
+        [--backbone NAME=FOLDER …] [--trained-alone] [--short] [--queries 1153] [--json]
 
 Tokens come from the job's cache, encoded once where they are missing. Tokens are int8, every query is scored
 against every view; relevant are the crater's own views. Intervals are 95 % bootstraps, craters drawn whole.
@@ -45,18 +45,15 @@ class Sun:
     groups: list[str]
 
 
-def ways(folder: Path | None) -> list[Way]:
-    """What is measured of a backbone: trained ones have a vector of their own."""
+def ways(folder: Path | None, short: bool) -> list[Way]:
+    """What is measured of a backbone: trained ones have a vector of their own. short: the first and last."""
     one = Way("one vector", "cls", {})
     if folder is not None:
         one = Way("one vector", "cls_mean", {"path": str(folder)})
     spread = {"k": 32, "seeds": "farthest"}
-    return [
-        one,
-        Way("K = 16", "instance_tokens", {"k": 16}),
-        Way("K = 64", "instance_tokens", {"k": 64}),
-        Way("whitened, farthest, K = 32", "whitened_tokens", {"of_options": spread}, learns=True),
-    ]
+    last = Way("whitened, farthest, K = 32", "whitened_tokens", {"of_options": spread}, learns=True)
+    between = [Way(f"K = {k}", "instance_tokens", {"k": k}) for k in (16, 64)]
+    return [one, last] if short else [one, *between, last]
 
 
 def main() -> None:
@@ -66,6 +63,7 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", default=[], help="NAME=FOLDER of a trained model")
     parser.add_argument("--queries", type=int, default=100_000, help="asked under each sun at most")
     parser.add_argument("--trained-alone", action="store_true", help="leave the frozen backbone out")
+    parser.add_argument("--short", action="store_true", help="one vector and 32 whitened tokens alone")
     options = parser.parse_args()
     import torch
 
@@ -82,7 +80,7 @@ def main() -> None:
         named = [_with(sun, label, folder, options.job) for sun in options.sun or ["job"]]
         gallery, found = suns(options.job, named, options.queries)
         learn = {f"{lat} {lon}" for lat in range(-3, 3) for lon in range(-6, 6) if lon not in (2, 3)}
-        for way in ways(folder):
+        for way in ways(folder, options.short):
             aggregator = fitted(way, gallery, learn if way.learns else None)
             kept = coded(aggregator, gallery)
             size = codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4
