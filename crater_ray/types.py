@@ -111,12 +111,3 @@ class Hit:
     group: str
     score: float
     explanation: tuple[TokenPair, ...] = ()  # with explain: the largest contribution first
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two items that belong together, by id; first < second."""
-
-    first: str
-    second: str
-    score: float

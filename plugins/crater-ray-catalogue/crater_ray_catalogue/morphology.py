@@ -52,7 +52,7 @@ def likeness(
     `size` is the cost of a factor e in diameter. Rocchio's rule: the examples' mean, less half of the
     counter-examples'.
     """
-    wish = form[list(like)].mean(0)
+    wish: NDArray[np.floating[Any]] = form[list(like)].mean(0)
     if unlike:
         wish = wish - form[list(unlike)].mean(0) / 2
     away = np.abs(log_diameter[:, None] - log_diameter[list(like)][None]).min(1)
