@@ -1,7 +1,7 @@
 """How instance tokens are kept: a closed set of codecs, float32 tokens in, bytes out, and back.
 
 A token of zeros is absent: it stands for nothing. Every codec keeps it as zero bytes, gives it back as zeros,
-and computes scales without it. A present token never has zero bytes (`crater_ray.search.records.present`),
+and computes scales without it. A present token never has zero bytes (`present`),
 unless it is so much shorter than the longest of its image that it rounds to zeros.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crater_ray.search.records import Bytes, Floats, checked, finite, present
-
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 TURNS = 2  # codes a token that may be rounded the other way
 EVEN = np.float32(0.1)  # weight of all other directions together beside the token's own
 CHUNK = 8  # images rounded at a time: they stay in the cache
@@ -206,6 +206,43 @@ def codec(name: str | Codec) -> Codec:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"no codec is called {name!r}; {hint}known: {', '.join(NAMES)}")
     return _CODECS[name]
+
+
+def finite(tokens: ArrayLike) -> Floats:
+    """Float32 (N, K, D), contiguous. Raises ValueError for another shape or what is not finite."""
+    values = np.ascontiguousarray(tokens, dtype=np.float32)
+    if values.ndim != 3:
+        raise ValueError(f"tokens are {values.shape}; a codec takes (images, tokens, dimensions)")
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+    if len(broken):
+        raise ValueError(
+            f"tokens of image {broken[0]} are not finite ({len(broken)} such images of {len(values)}); "
+            "leave them out"
+        )
+    return values
+
+
+def checked(codec: Codec, codes: Bytes, k: int, dim: int) -> None:
+    """Raises ValueError unless the codes are (N, record_bytes) uint8."""
+    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != codec.record_bytes(k, dim):
+        raise ValueError(
+            f"codes are {codes.shape} {codes.dtype}; {codec.name} at k = {k}, dim = {dim} keeps "
+            f"(images, {codec.record_bytes(k, dim)}) uint8"
+        )
+
+
+def present(codes: Bytes, k: int) -> NDArray[np.bool_] | None:
+    """(N, K) which tokens of codes (N, record_bytes) are present, None: all. Zero bytes are absent."""
+    width = codes.shape[1] // k
+    whole = next(size for size in (8, 4, 2, 1) if width % size == 0)
+    words = codes.reshape(len(codes), k, width).view(f"<u{whole}")
+    first = np.ascontiguousarray(words[:, :, 0])
+    if first.all():  # which settles it nearly always: the rest is not read
+        return None
+    found: NDArray[np.bool_] = first != 0
+    unsettled = ~found
+    found[unsettled] = words[unsettled].any(axis=1)
+    return None if found.all() else found
 
 
 def _numbers(values: Floats) -> NDArray[np.int64]:

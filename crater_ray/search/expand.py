@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crater_ray.search.records import Floats
+from crater_ray.search.codecs import Floats
 
 Array = np.ndarray[Any, Any]
 

@@ -20,10 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crater_ray.search.codecs import Codec, Int8
+from crater_ray.search.codecs import Bytes, Codec, Floats, Int8, checked, present
 from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.int_mm import believed
-from crater_ray.search.records import Bytes, Floats, checked, present
 from crater_ray.search.scoring import OfTokens, Scoring
 from crater_ray.search.scoring import scoring as named_scoring
 

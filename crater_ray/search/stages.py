@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crater_ray.search.codecs import Codec
+from crater_ray.search.codecs import Bytes, Codec, Floats
 from crater_ray.search.codecs import codec as named_codec
 from crater_ray.search.kernel import Queries, score
-from crater_ray.search.records import Bytes, Floats
 
 Rows = NDArray[np.int64]
 Gather = Callable[[Rows], tuple[Bytes, Floats]]  # rows -> codes (n, record_bytes), scales (n, s)

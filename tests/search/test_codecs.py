@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from crater_ray.search.codecs import NAMES, codec
+from crater_ray.search.codecs import NAMES, codec, present
 from crater_ray.search.kernel import score
-from crater_ray.search.records import present
 
 COARSE = {"int4": 0.2, "int2": 0.6, "int1": 0.7}  # of unit tokens of eight dimensions
 
