@@ -183,7 +183,7 @@ def built(views: int, options: Any) -> dict[str, Any]:
 
     from synthetic import build_shortlist
 
-    from crater_ray.search.faiss_index import faiss
+    from crater_ray.search.filtered import faiss
 
     faiss.omp_set_num_threads(1)
     most, done = [0], threading.Event()

@@ -119,8 +119,7 @@ def estimate(
 
     Raises ConfigError for a factory that is none of FAISS's.
     """
-    from crater_ray.search.factories import FLAT, chosen
-    from crater_ray.search.shortlist import Shortlist
+    from crater_ray.search.shortlist import FLAT, Shortlist, chosen
 
     parts, vectors = max(1, round(listing.parts * views / max(listing.views, 1))), views * shape.m
     factory = chosen(factory, vectors)

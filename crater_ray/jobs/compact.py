@@ -72,7 +72,7 @@ def _shortlist(snapshot: Snapshot, parts: Sequence[PartEntry], count: int) -> tu
     masked = sum(segment.rows for segment in old) - len(snapshot) if old else 0
     if not old or (tuple(parts) == snapshot.version.parts and not masked and len(old) == count):
         return snapshot.version.segments, masked
-    from crater_ray.search.factories import chosen
+    from crater_ray.search.shortlist import chosen
 
     factory, whiten = asked(old)
     vectors = sum(part.rows for part in parts) * snapshot.config.shortlist_m

@@ -61,7 +61,7 @@ def segments_for(
     Rows of a part that is no longer listed stay in their segment and are masked when it is searched. With
     "auto", segments of Flat that are too many rows together are built again as one with what is new.
     """
-    from crater_ray.search.factories import FEW, FLAT
+    from crater_ray.search.shortlist import FEW, FLAT
 
     listed = {(part.name, part.digest) for part in parts}
     kept: list[Segment] = []
@@ -91,7 +91,7 @@ def segments_for(
 
 def like(segments: Sequence[Segment], factory: str, whiten: bool, vectors: int) -> How:
     """How so many vectors more are built beside those segments: what they learnt is shared."""
-    from crater_ray.search.factories import FLAT, chosen
+    from crater_ray.search.shortlist import FLAT, chosen
 
     taught = [segment for segment in segments if segment.quantizer is not None]
     fitted = next((segment.fitted for segment in segments if segment.fitted is not None), None)
@@ -145,8 +145,7 @@ def learn(store: Store, config: IndexConfig, parts: Parts, how: How) -> How:
     The same parts teach the same, in whatever order they come.
     """
     from crater_ray.search import whitening
-    from crater_ray.search.factories import chosen, learns_from
-    from crater_ray.search.shortlist import Shortlist, learns
+    from crater_ray.search.shortlist import Shortlist, chosen, learns, learns_from
 
     every = Vectors(store, config, sorted(parts, key=lambda part: (part.name, part.digest)))
     how = replace(how, factory=chosen(how.factory, len(every) * config.shortlist_m))
@@ -165,7 +164,7 @@ def learn(store: Store, config: IndexConfig, parts: Parts, how: How) -> How:
 
 def build_one(store: Store, config: IndexConfig, parts: Parts, how: How) -> str:
     """The sha of the segment of `parts`; of one with lists it is measured how many a query looks into."""
-    from crater_ray.search.factories import FLAT
+    from crater_ray.search.shortlist import FLAT
 
     flat = how.factory == FLAT  # vectors.npy is the index already
     spec = ShortlistSpec(

@@ -1,10 +1,12 @@
 """Late interaction on a CPU: chunked GEMMs over kept tokens, small enough that the products stay in cache.
 
 int8 codes go through `torch._int_mm`, 16 to 256 images at a time at K = 64; the maximum is taken in int32,
-and scales meet the maxima only. Where `_int_mm` is absent, is wrong (`crater_ray.search.int_mm`), or is a
-plain loop as on CPUs without AVX-512, the same integers are multiplied in float32: exact up to dim = 1040
-(1040 x 127^2 < 2^24), so both roads give the same scores. fp16 codes are scored in float32. Where a rounded
-query could change which tokens are best (`mutual`), decoded tokens meet the query in float64.
+and scales meet the maxima only. Where `_int_mm` is absent or a plain loop, as on CPUs without AVX-512, the
+same integers are multiplied in float32: exact up to dim = 1040 (1040 x 127^2 < 2^24), so both roads give the
+same scores. So they are where it is wrong: it is a private function with one kernel for each kind of CPU, and
+with AMX it is wrong for an inner dimension of 1. Each class of shapes is tried before its first use.
+fp16 codes are scored in float32. Where a rounded query could change which tokens are best (`mutual`), decoded
+tokens meet the query in float64.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from torch import Tensor
 
 from crater_ray.search.codecs import Bytes, Codec, Floats, Int8, checked, present
 from crater_ray.search.codecs import codec as named_codec
-from crater_ray.search.int_mm import believed
 from crater_ray.search.scoring import OfTokens, Scoring
 from crater_ray.search.scoring import scoring as named_scoring
 
@@ -30,10 +31,12 @@ PRODUCTS = 1 << 18  # of one GEMM: 1 MiB of int32, what an L2 holds
 ROWS = 16_384  # gallery tokens of one GEMM at most: 256 images at K = 64
 FLOAT_ROWS = 2048  # the same in float32, whose operand is a copy that should not leave the cache
 COLUMNS = 256  # query tokens of one GEMM at most, when several queries share it
+EDGE = 64  # rows: kernels have tiles of 16, 32 or 64, and other code for the rows that are left over
+LARGEST = 127  # of a code
 TRIED = 512, 384, 64  # rows, dim and columns of the GEMM by which the quicker road is told
 
 Queries = Tensor | NDArray[Any]
-Multiply = Callable[[Tensor, Tensor, Tensor], None]  # left (M, D), right (D, W), out (M, W)
+Multiply = Callable[[Tensor, Tensor, Tensor], object]  # left (M, D), right (D, W), out (M, W)
 
 
 class Explanation(NamedTuple):
@@ -139,22 +142,20 @@ def _explained(similarities: Tensor, weights: Tensor) -> Explanation:
 @cache
 def has_int_mm() -> bool:
     """Whether `torch._int_mm` works here and is the quick road, which is timed once, in milliseconds."""
-    if not hasattr(torch, "_int_mm"):
-        return False
     rows, dim, columns = TRIED
     left = (torch.arange(rows * dim).view(rows, dim) % 255 - 127).to(torch.int8)
     right = left[:columns].t().contiguous()
     out, floats = torch.empty((rows, columns), dtype=torch.int32), torch.empty((rows, columns))
     try:
-        of_integers = _seconds(lambda: _multiply_integers(left, right, out))
-    except (RuntimeError, TypeError):  # not built for this CPU: the float32 road is exact too
+        of_integers = _seconds(lambda: torch._int_mm(left, right, out=out))
+    except (AttributeError, RuntimeError, TypeError):  # not there, or not built for this CPU
         return False
     multiply, as_floats = _Floats(), right.float()
     of_floats = _seconds(lambda: multiply(left, as_floats, floats))
     return of_integers < of_floats and torch.equal(out, floats.int())
 
 
-def _seconds(multiply: Callable[[], None]) -> float:
+def _seconds(multiply: Callable[[], object]) -> float:
     """Of the quickest of three, after one that warms up."""
     multiply()
     spent = []
@@ -163,6 +164,39 @@ def _seconds(multiply: Callable[[], None]) -> float:
         multiply()
         spent.append(perf_counter() - began)
     return min(spent)
+
+
+def believed(rows: int, dim: int, columns: int) -> bool:
+    """Whether `torch._int_mm` is right for (rows, dim) x (dim, columns).
+
+    Tried once a process for each dim, number of columns, and class of rows: small ones each, larger ones by
+    what is left over of whole tiles.
+    """
+    product = getattr(torch, "_int_mm", None)
+    if product is None:
+        return False
+    return _right(product, rows if rows <= 2 * EDGE else 2 * EDGE + rows % EDGE, dim, columns)
+
+
+@cache
+def _right(product: Callable[..., object], rows: int, dim: int, columns: int) -> bool:
+    left, right = _tried(rows, dim, 0), _tried(columns, dim, 1).t().contiguous()
+    out = torch.full((rows, columns), LARGEST, dtype=torch.int32)
+    try:
+        product(left, right, out=out)
+    except (RuntimeError, TypeError):  # not built for this CPU
+        return False
+    return torch.equal(out.double(), left.double() @ right.double())  # exact: sums stay far below 2^53
+
+
+def _tried(count: int, dim: int, seed: int) -> Tensor:
+    """(count, dim) int8: the largest sums there can be, then codes of either extreme, then any."""
+    draws = torch.Generator().manual_seed(seed)
+    codes = torch.randint(-LARGEST, LARGEST + 1, (count, dim), generator=draws)
+    codes[::2] = torch.where(codes[::2] < 0, -LARGEST, LARGEST)
+    codes[:1] = LARGEST
+    codes[1:2] = -LARGEST
+    return codes.to(torch.int8)
 
 
 class _Road(NamedTuple):
@@ -197,10 +231,6 @@ def _multiply_exactly(left: Tensor, right: Tensor, out: Tensor) -> None:
     torch.mm(left, right, out=out)
 
 
-def _multiply_integers(left: Tensor, right: Tensor, out: Tensor) -> None:
-    torch._int_mm(left, right, out=out)
-
-
 class _Floats:
     """Multiplies codes as float32: a chunk is copied once for all queries, into memory that is used again."""
 
@@ -225,17 +255,11 @@ class _Integers:
 
     def __call__(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         if believed(left.shape[0], left.shape[1], right.shape[1]):
-            _multiply_integers(left, right, out)
+            torch._int_mm(left, right, out=out)
             return
         products = torch.empty(out.shape)
         self._floats(left, right.float(), products)
         out.copy_(products)
-
-
-def _images(k: int, columns: int, road: _Road) -> int:
-    """Images of one GEMM: its products fit the cache, its rows are enough to be worth the call."""
-    rows = ROWS if road.products == torch.int32 else FLOAT_ROWS
-    return max(1, min(rows, PRODUCTS // columns) // k)
 
 
 def _chunks(
@@ -278,7 +302,9 @@ def _products(road: _Road, codes: Bytes, scales: Floats, keeper: Codec, k: int, 
     together = max(1, COLUMNS // width)  # queries that share a GEMM
     places = [slice(first, first + together) for first in range(0, count, together)]
     rights = [road.right.view(count, -1)[place].reshape(-1, dim).t().contiguous() for place in places]
-    step = _images(k, width * min(together, max(count, 1)), road)
+    # images of one GEMM: its products fit the cache, its rows are enough to be worth the call
+    rows = ROWS if road.products == torch.int32 else FLOAT_ROWS
+    step = max(1, min(rows, PRODUCTS // (width * min(together, max(count, 1)))) // k)
     buffer = torch.empty(min(step, len(codes)) * k * width * min(together, count), dtype=road.products)
     for start, stop, left in _chunks(codes, scales, keeper, k, dim, step, road):
         which = cache(partial(_present, codes[start:stop], k))

@@ -4,25 +4,35 @@ An image's score is the largest inner product of any of the query's m' vectors w
 The s * m best vectors for one query vector hold the s best images for it, and each of the s best images
 overall is among the s best for some query vector; so s * m results a query vector are exact wherever the
 FAISS index itself is (Flat).
+
+The factory "auto" is a rule of the number of vectors. Below FEW it is Flat: exhaustive, nothing is learnt,
+and one thread reads them in a few milliseconds. Above it is IVF{lists},SQ8, its nprobe tuned (nprobe.py).
 """
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crater_ray.errors import DamagedIndex
 from crater_ray.search import filtered
-from crater_ray.search.factories import FLAT, learns_from
-from crater_ray.search.faiss_index import Lists, faiss, lists_of, parameters
+from crater_ray.search.filtered import Lists, faiss, lists_of, parameters
 from crater_ray.types import CANDIDATES
 
 Vectors = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
 State = NDArray[np.uint8]
+AUTO: Final = "auto"
+FLAT: Final = "Flat"
+FEW: Final = 32_768  # vectors; 50 MB of float32 at 384 dimensions, read in 3 ms
+LISTS_PER_ROOT: Final = 4  # lists are the power of two nearest to 4 sqrt(vectors), as FAISS advises
+LEARNT_A_LIST: Final = 48  # vectors that k-means learns a list from; FAISS warns below 39
+LEARNT: Final = 131_072  # vectors that any other factory learns from, at most
 BLOCK = 65_536  # vectors converted to float32 at a time
 NLIST_PER_NPROBE = 16  # a sixteenth of the lists is searched where nothing was measured
 LEAST_NPROBE = 8
@@ -263,3 +273,21 @@ def _finite(vectors: Vectors, where: str, start: int) -> NDArray[np.float32]:
 def _reason(error: RuntimeError) -> str:
     """What FAISS says, without the C++ place it says it from."""
     return str(error).rsplit(".cpp:", 1)[-1].partition(": ")[2].strip() or str(error)
+
+
+def chosen(factory: str, vectors: int) -> str:
+    """The factory string itself, or what "auto" means for that many vectors."""
+    if factory != AUTO:
+        return factory
+    return FLAT if vectors < FEW else f"IVF{lists(vectors)},SQ8"
+
+
+def lists(vectors: int) -> int:
+    """Of an IVF index over that many vectors."""
+    return int(2 ** round(math.log2(LISTS_PER_ROOT * math.sqrt(max(vectors, 1)))))
+
+
+def learns_from(factory: str) -> int:
+    """Vectors that its training reads, at most."""
+    found = re.search(r"IVF(\d+)", factory)
+    return LEARNT if found is None else LEARNT_A_LIST * max(int(found.group(1)), 1)

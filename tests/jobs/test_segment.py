@@ -29,7 +29,7 @@ from crater_ray.jobs.compact import compact
 from crater_ray.jobs.segment import How, build, learn, segments_for, shares
 from crater_ray.plugins import PluginRef
 from crater_ray.retrieve import Index
-from crater_ray.search import factories
+from crater_ray.search import shortlist
 from crater_ray.search.whitening import whiten
 from crater_ray.types import Item
 
@@ -39,7 +39,7 @@ FEW = 400  # instead of 32,768
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factories, "FEW", FEW)
+    monkeypatch.setattr(shortlist, "FEW", FEW)
 
 
 def ref(kind: Any, name: str) -> PluginRef:
@@ -152,7 +152,7 @@ def test_few_vectors_are_all_compared_and_nothing_is_said_of_it(tmp_path: Path) 
 
 def test_many_vectors_get_lists_and_what_they_find_is_told(tmp_path: Path) -> None:
     (segment,) = put(tmp_path, parts(tmp_path, [300, 500, 400]))
-    assert segment.factory == factories.chosen("auto", 1200) == "IVF128,SQ8"
+    assert segment.factory == shortlist.chosen("auto", 1200) == "IVF128,SQ8"
     assert (segment.asked, segment.auto) == ("auto", True)
     assert segment.tuning is not None
     assert segment.tuning["recall"] >= 0.995

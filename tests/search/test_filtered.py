@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from crater_ray.search import filtered
-from crater_ray.search.faiss_index import lists_of
+from crater_ray.search.filtered import lists_of
 from crater_ray.search.nprobe import nearest, tune
 from crater_ray.search.shortlist import Shortlist
 

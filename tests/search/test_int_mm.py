@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crater_ray.search import int_mm, kernel
+from crater_ray.search import kernel
 from crater_ray.search.codecs import NAMES, codec
 from crater_ray.search.scoring import SCORINGS
 
@@ -87,7 +87,7 @@ def test_a_shape_is_believed_if_it_is_right(wrong: Wrong, monkeypatch: pytest.Mo
         (4096, 8, 64),
         (4099, 8, 64),
     ]:
-        assert int_mm.believed(*shape) == (not wrong(*shape))
+        assert kernel.believed(*shape) == (not wrong(*shape))
 
 
 def test_each_class_of_shapes_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +100,10 @@ def test_each_class_of_shapes_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> 
         out.copy_((left.double() @ right.double()).to(torch.int32))
 
     monkeypatch.setattr(torch, "_int_mm", product)
-    assert all(int_mm.believed(rows, 384, 64) for rows in (4096, 16_384, 640, 4096))
+    assert all(kernel.believed(rows, 384, 64) for rows in (4096, 16_384, 640, 4096))
     assert calls == [(128, 384)]
-    assert int_mm.believed(4096 + 49, 384, 64)
-    assert int_mm.believed(49, 384, 64)
+    assert kernel.believed(4096 + 49, 384, 64)
+    assert kernel.believed(49, 384, 64)
     assert calls == [(128, 384), (177, 384), (49, 384)]
 
 
@@ -112,9 +112,9 @@ def test_what_raises_or_is_not_there_is_not_believed(monkeypatch: pytest.MonkeyP
         raise RuntimeError("not built for this CPU")
 
     monkeypatch.setattr(torch, "_int_mm", refuses)
-    assert not int_mm.believed(16, 8, 4)
+    assert not kernel.believed(16, 8, 4)
     monkeypatch.delattr(torch, "_int_mm")
-    assert not int_mm.believed(16, 8, 4)
+    assert not kernel.believed(16, 8, 4)
 
 
 @pytest.mark.skipif(not hasattr(torch, "_int_mm"), reason="this torch has none")
@@ -123,6 +123,6 @@ def test_this_cpu_is_right_wherever_it_is_believed() -> None:
     for rows, dim, columns in [(1, 1, 1), (64, 1, 17), (33, 7, 6), (512, 384, 64), (1000, 1040, 196)]:
         left = torch.randint(-127, 128, (rows, dim), generator=draws, dtype=torch.int8)
         right = torch.randint(-127, 128, (dim, columns), generator=draws, dtype=torch.int8)
-        if int_mm.believed(rows, dim, columns):
+        if kernel.believed(rows, dim, columns):
             out = torch._int_mm(left, right)
             assert torch.equal(out.double(), left.double() @ right.double())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crater_ray.search import factories
+from crater_ray.search import shortlist
 from crater_ray.search.nprobe import FIRST, TARGET, held_out, nearest, recall, tune
 from crater_ray.search.shortlist import Shortlist, learns
 from crater_ray.types import CANDIDATES
@@ -34,16 +34,16 @@ def blocks(vectors: np.ndarray, size: int) -> list[tuple[int, np.ndarray]]:
     ("vectors", "factory"),
     [
         (0, "Flat"),
-        (factories.FEW - 1, "Flat"),
-        (factories.FEW, "IVF1024,SQ8"),
+        (shortlist.FEW - 1, "Flat"),
+        (shortlist.FEW, "IVF1024,SQ8"),
         (10**5, "IVF1024,SQ8"),
         (10**6, "IVF4096,SQ8"),
         (10**7, "IVF16384,SQ8"),
     ],
 )
 def test_auto_is_flat_below_a_number_of_vectors_and_lists_above(vectors: int, factory: str) -> None:
-    assert factories.chosen("auto", vectors) == factory
-    assert factories.chosen("SQ8", vectors) == "SQ8"
+    assert shortlist.chosen("auto", vectors) == factory
+    assert shortlist.chosen("SQ8", vectors) == "SQ8"
 
 
 def test_what_is_trained_and_from_how_many() -> None:
@@ -54,8 +54,8 @@ def test_what_is_trained_and_from_how_many() -> None:
         True,
         True,
     ]
-    assert factories.learns_from("IVF4096,SQ8") == 48 * 4096
-    assert factories.learns_from("SQ8") == 131_072
+    assert shortlist.learns_from("IVF4096,SQ8") == 48 * 4096
+    assert shortlist.learns_from("SQ8") == 131_072
     with pytest.raises(ValueError, match="no FAISS index"):
         learns("IVFx", 16)
 
