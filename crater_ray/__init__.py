@@ -1,6 +1,7 @@
 """crater-ray: instance-level retrieval of craters and photographs on Ray.
 
-load_job(path) -> Job          a checked job file
+load_job(job) -> Job           a checked job, of a file or a dict
+build_index(job) -> report     what `crater-ray index` does; so do evaluate(job) and neighbours(job)
 open_index(path) -> Index      an index; .search(image) or .search(SearchRequest(…)) -> hits
 embed(job, images) -> vectors, tokens
 """
@@ -10,16 +11,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crater_ray.api import build_index, evaluate, neighbours
     from crater_ray.config import load_job
     from crater_ray.encoders import embed
-    from crater_ray.request import Box, Filter, SearchRequest
+    from crater_ray.hits import Hits
+    from crater_ray.request import Box, Filter, Near, SearchRequest
     from crater_ray.retrieve import open_index
 
 __version__ = "0.1.0"
-__all__ = ["Box", "Filter", "SearchRequest", "__version__", "embed", "load_job", "open_index"]
+__all__ = [
+    "Box",
+    "Filter",
+    "Hits",
+    "Near",
+    "SearchRequest",
+    "__version__",
+    "build_index",
+    "embed",
+    "evaluate",
+    "load_job",
+    "neighbours",
+    "open_index",
+]
 
 _WHERE = {
-    **dict.fromkeys(("Box", "Filter", "SearchRequest"), "crater_ray.request"),
+    **dict.fromkeys(("Box", "Filter", "Near", "SearchRequest"), "crater_ray.request"),
+    **dict.fromkeys(("build_index", "evaluate", "neighbours"), "crater_ray.api"),
+    "Hits": "crater_ray.hits",
     "load_job": "crater_ray.config",
     "embed": "crater_ray.encoders",
     "open_index": "crater_ray.retrieve",
@@ -33,3 +51,7 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'crater_ray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 @filter_options
 @click.option("--explain", is_flag=True, help="Which pairs of tokens each score is made of.")
 @version_option
+@click.option(
+    "--out", type=file_path, help="Write the hits as a table, by its suffix: .csv, .parquet, .geojson, .gpkg."
+)
 @sheet_option
 @device_option
 @json_option
@@ -46,42 +49,47 @@ def query(
     images: Sequence[Path],
     ids: Sequence[str],
     request: SearchRequest,
+    out: Path | None,
     sheet: Path | None,
     device: str,
     as_json: bool,
 ) -> None:
     """Find what looks like IMAGES in an index."""
+    from crater_ray.query import as_json as plain
     from crater_ray.query import as_text, ask
 
     if not images and not ids:
         raise click.UsageError("name an image file, or an item with --id")
     if not images and sheet is None:
         unused("an item of the index is encoded already", "device")
-    answers = ask(index, images, ids, request, sheet=sheet, device=device)
-    show(answers, as_json, lambda: as_text(answers))
+    answers = ask(index, images, ids, request, out=out, sheet=sheet, device=device)
+    show(plain(answers, request.explain), as_json, lambda: as_text(answers, request.explain))
 
 
 @click.command()
 @index_argument
 @top_option
 @search_options("shortlist")
+@filter_options
 @click.option("--out", type=file_path, required=True, help="A Parquet file to write.")
 @address_option
 @json_option
 def neighbours(index: Path, request: SearchRequest, out: Path, address: str | None, as_json: bool) -> None:
-    """Write every item's nearest neighbours as a table: query_id, rank, id, score."""
-    from crater_ray.config import ClusterTable
-    from crater_ray.jobs.neighbours import asked, run
-    from crater_ray.query import described
+    """Write every item's nearest neighbours as a table: query_id, rank, id, score.
 
-    rows = run(index, request, out, ClusterTable(address=address))
-    how = asked(out)
-    show({"out": str(out), "rows": rows, **how}, as_json, lambda: f"{out}: {rows} rows ({described(how)})")
+    With --filter, --box or --near: of the items that pass, among themselves.
+    """
+    from crater_ray.config import ClusterTable
+    from crater_ray.jobs.neighbours import run
+
+    report = run(index, request, out, ClusterTable(address=address))
+    show(report.as_dict(), as_json, report.as_text)
 
 
 @click.command()
 @job_argument
 @search_options("exact")
+@filter_options
 @click.option("--run", "run_file", type=file_path, help="Write the rankings as a TREC run.")
 @click.option("--qrels", type=file_path, help="Write the relevance as TREC qrels.")
 @click.option(

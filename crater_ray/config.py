@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,12 +14,13 @@ from crater_ray.plugins.paths import absolute
 from crater_ray.plugins.registry import explain, registry
 from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
-from crater_ray.request import Mode, SearchRequest
+from crater_ray.request import Box, Filter, Mode, Near, SearchRequest
 from crater_ray.types import MAX_PIXELS, candidates_in
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 WHITENED = "whitened_tokens"
+UNNAMED = "the job"  # of a dict: what messages call it
 GPU_BATCH, GPU_DECODERS = 64, 8  # where a job does not say: a GPU takes what eight threads decode
 
 
@@ -95,12 +96,13 @@ class NeighboursTable(Table):
     mode: Mode = "shortlist"
     candidates: int | None = Field(default=None, ge=1)  # that mode shortlist reranks; None: 200
     expand: int = Field(default=0, ge=0)  # first hits that join an item, which is then asked again
+    filters: tuple[Filter, ...] = ()  # only items that pass, as {column = "diameter_km", min = 20}
+    box: Box | None = None  # only items inside, as {west = 0, south = 20, east = 50, north = 40}, in degrees
+    near: Near | None = None  # only items near a place, as {lat = -43.3, lon = -11.4, km = 200}
 
     def request(self, version: int | None = None) -> SearchRequest:
         """How the neighbours of every item of a version are searched."""
-        return SearchRequest(
-            top=self.top, mode=self.mode, candidates=self.candidates, expand=self.expand, version=version
-        )
+        return SearchRequest(**dict(self), version=version)
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -206,21 +208,22 @@ class Job(Table):
             self.consumer_ref(name)
 
 
-def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
-    """The job of a TOML file, with `a.b=value` overrides applied.
+def load_job(job: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
+    """The job of a TOML file, or of its tables as a dict, with `a.b=value` overrides applied.
 
+    Paths are relative to the file; in a dict to the current folder.
     Raises ConfigError for a missing or malformed file, an unknown key, or an override that does not parse.
     """
-    path = Path(path)
-    raw = read(path, overrides)
+    path = Path.cwd() / UNNAMED if isinstance(job, Mapping) else Path(job)
+    raw = read(job if isinstance(job, Mapping) else path, overrides)
     if "path" in raw:  # the model has a field of this name, and it is not the user's to set
         raise ConfigError(f"{path.name}: unknown option 'path'; paths stand in the tables of what reads them")
     try:
-        job = Job(**raw, path=path.resolve())
+        found = Job(**raw, path=path.resolve())
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {explain(error, Job)}") from None
-    base = job.path.parent
-    backbone, serve = job.backbone, job.serve
+    base = found.path.parent
+    backbone, serve = found.backbone, found.serve
     if backbone.cache is not None:
         if url_of(backbone.cache) is not None:
             raise ConfigError(f"{path.name}: [backbone] cache must be a folder, not {told(backbone.cache)}")
@@ -230,7 +233,7 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
         serve = serve.model_copy(update={"basemap": images})
     elif serve.basemap is not None:
         serve = serve.model_copy(update={"basemap": absolute(serve.basemap, base)})
-    out = absolute(job.out, base) if url_of(job.out) is None else job.out
-    job = job.model_copy(update={"out": out, "backbone": backbone, "serve": serve})
-    job.check()
-    return job
+    out = absolute(found.out, base) if url_of(found.out) is None else found.out
+    found = found.model_copy(update={"out": out, "backbone": backbone, "serve": serve})
+    found.check()
+    return found

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from crater_ray.bodies import distance_km, radius_km
 from crater_ray.errors import QueryError
-from crater_ray.request import Box, Filter
+from crater_ray.request import Box, Filter, Near
 
-LAT, LON = "lat", "lon"
+LAT, LON, BODY = "lat", "lon", "body"
 HIDDEN = ("uri", "stamp")  # the reader's own affair
+FIXED = ("id", "group", *HIDDEN)
 Array = np.ndarray[Any, Any]
 
 
-def mask(table: pa.Table, filters: Sequence[Filter], box: Box | None) -> Array | None:
+def own_columns(names: Iterable[str]) -> list[str]:
+    """The columns that the reader gave its items."""
+    return [name for name in names if name not in FIXED]
+
+
+def mask(
+    table: pa.Table, filters: Sequence[Filter], box: Box | None, near: Near | None = None
+) -> Array | None:
     """(N,) bool, which items pass; None: all of them. An item without a value passes no filter over it.
 
-    Raises QueryError for a column that is not there, or a value of another type than the column's.
+    Raises QueryError for a column that is not there, a value of another type than the column's, and with
+    `near` for items of no body whose size is known.
     """
     kept: Array | None = None
     for one in filters:
@@ -32,7 +42,24 @@ def mask(table: pa.Table, filters: Sequence[Filter], box: Box | None) -> Array |
         if box.east - box.west < 360:
             inside &= (lon - box.west) % 360 <= (box.east - box.west) % 360
         kept = _and(kept, inside & np.isfinite(lat) & np.isfinite(lon))
+    if near is not None:
+        lat, lon = (_numbers(_column(table, name), name) for name in (LAT, LON))
+        away = distance_km(near.lat, near.lon, lat, lon, _radii(table))
+        kept = _and(kept, away <= near.km)  # False for NaN
     return kept
+
+
+def _radii(table: pa.Table) -> Array:
+    """(N,) kilometres, of each item's body; NaN where the IAU has none of its name."""
+    if BODY not in table.column_names:
+        raise QueryError("near is in kilometres, and no column 'body' says of which body; use box")
+    found = table.column(BODY).cast(pa.string()).combine_chunks().dictionary_encode()
+    bodies = found.dictionary.to_pylist()
+    known = [radius_km(body) for body in bodies]
+    if bodies and not any(known):
+        raise QueryError(f"near is in kilometres, and the IAU knows no body {bodies[0]!r}; use box")
+    radii = np.array([np.nan if radius is None else radius for radius in [*known, None]])
+    return radii[np.asarray(found.indices.fill_null(len(bodies)).to_numpy(zero_copy_only=False), np.int64)]
 
 
 def _and(first: Array | None, second: Array) -> Array:

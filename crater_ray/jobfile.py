@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import ConfigDict
@@ -55,18 +55,29 @@ def told(path: Path) -> str:
     return url_of(path) or str(path)
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a TOML file says, with `a.b=value` overrides applied; a number steps into a list of tables.
+def read(source: Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a TOML file says, or its tables as a dict, with `a.b=value` overrides applied.
+
+    In an override a number steps into a list of tables.
 
     A file with `base = "other.toml"`, beside it, says what that says but for its own keys, table by table;
     `[scenes.1]` is the second of the base's `[[scenes]]`, or one more.
 
     Raises ConfigError for a missing or malformed file or base, and for an override that does not parse.
     """
-    raw = _with_base(path, ())
+    raw = _plain(source) if isinstance(source, Mapping) else _with_base(source, ())
     for text in overrides:
         _override(raw, text)
     return raw
+
+
+def _plain(value: Any) -> Any:
+    """A copy as TOML would have it: paths are text, sequences lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _with_base(path: Path, above: tuple[str, ...]) -> dict[str, Any]:

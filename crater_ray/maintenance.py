@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,22 +26,28 @@ from crater_ray.options import (
 
 @click.command()
 @index_argument
+@click.option("--skipped", is_flag=True, help="List the items that were skipped, with the reasons.")
+@click.option("--schema", is_flag=True, help="List the items' columns, with what each holds.")
 @json_option
-def info(index: Path, as_json: bool) -> None:
-    """What an index holds: its version, parts, index config, bytes an image, skipped items."""
+def info(index: Path, skipped: bool, schema: bool, as_json: bool) -> None:
+    """What an index holds: version, views by body, parts, tokens, bytes a view, skipped items."""
+    from crater_ray.index.info import facts, skipped_items
     from crater_ray.index.info import info as describe
+    from crater_ray.index.snapshot import Snapshot
 
-    found = describe(store_at(index))
-    show(
-        found,
-        as_json,
-        lambda: "\n".join(
-            f"{key}: {json.dumps(value, ensure_ascii=False, default=str)}"
-            if not isinstance(value, str)
-            else f"{key}: {value}"
-            for key, value in found.items()
-        ),
-    )
+    if skipped and schema:
+        raise click.UsageError("--skipped and --schema are two lists: ask for one")
+    store = store_at(index)
+    if not (skipped or schema):
+        if as_json:
+            show(describe(store), True, str)
+        else:
+            click.echo(f"{said(index)}\n{columns(facts(Snapshot(store)))}")
+        return
+    snapshot = Snapshot(store)
+    found = skipped_items(snapshot) if skipped else snapshot.columns
+    rows = [("id", "reason") if skipped else ("column", "type"), *found.items()]
+    show(found, as_json, lambda: columns(rows) if found else f"{said(index)}: no item is skipped")
 
 
 @click.command()

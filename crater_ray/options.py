@@ -95,15 +95,19 @@ top_option = click.option("--top", type=click.IntRange(1), default=10, show_defa
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--filter and --box."""
+    """--filter, --box and --near."""
     for option in (
+        click.option(
+            "--near", metavar="LAT,LON,KM", help="Only items at most so many kilometres from that place."
+        ),
         click.option("--box", metavar="W,S,E,N", help="Only items whose lat and lon lie inside, in degrees."),
         click.option(
             "--filter",
             "filters",
             multiple=True,
             metavar="COLUMN=VALUES",
-            help="Only items of values, body=moon,mars, or a range, diameter_km=5:20; may be given again.",
+            help="Only items of values, body=moon,mars, or of a range, diameter_km=5:20 or 'diameter_km>=5'; "
+            "may be given again.",
         ),
     ):
         command = option(command)
@@ -116,14 +120,15 @@ def _request_options(*options: Callable[..., Any]) -> Callable[[Callable[..., An
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def checked(*args: Any, **given: Any) -> Any:
-            from crater_ray.request import SearchRequest, parse_box, parse_filter
+            from crater_ray.request import SearchRequest, parse_box, parse_filter, parse_near
 
-            names = ("top", "mode", "candidates", "expand", "filters", "box", "explain", "version")
+            names = ("top", "mode", "candidates", "expand", "filters", "box", "near", "explain", "version")
             how = {name: given.pop(name) for name in names if name in given}
             try:
                 if "filters" in how:
                     how["filters"] = tuple(parse_filter(text) for text in how["filters"])
                     how["box"] = None if how["box"] is None else parse_box(how["box"])
+                    how["near"] = None if how["near"] is None else parse_near(how["near"])
                 request = SearchRequest(**how)
             except QueryError as error:
                 raise click.UsageError(f"--{error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self, TypedDict
@@ -35,6 +36,13 @@ class Filter(BaseModel):
             raise ValueError("min lies above max")
         return self
 
+    def in_words(self) -> str:
+        """As the command line takes it."""
+        if self.any_of is not None:
+            return f"{self.column}={','.join(map(str, self.any_of))}"
+        low, high = ("" if end is None else f"{end:g}" for end in (self.min, self.max))
+        return f"{self.column}={low}:{high}"
+
 
 class Box(BaseModel):
     """Keeps the items whose lat and lon, in degrees, lie inside; across 180° west is the greater."""
@@ -53,13 +61,32 @@ class Box(BaseModel):
         return self
 
 
+class Near(BaseModel):
+    """Keeps the items within some kilometres of a place, on the ground of their own body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    lon: Annotated[float, Field(ge=-360, le=360)]
+    km: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+_BOUND = re.compile(r"([^=<>]+)(<=|>=)([^=<>]+)")
+
+
 def parse_filter(text: str) -> Filter:
-    """`column=a,b` or `column=min:max`, either end left out. Raises QueryError."""
+    """`column=a,b`, `column=min:max` with either end left out, `column>=min`, `column<=max`.
+
+    Raises QueryError.
+    """
     column, equals, values = text.partition("=")
-    low, colon, high = values.partition(":")
     try:
+        if (bound := _BOUND.fullmatch(text)) is not None:
+            name, end = bound[1].strip(), float(bound[3])
+            return Filter(column=name, min=end) if bound[2] == ">=" else Filter(column=name, max=end)
+        low, colon, high = values.partition(":")
         if not equals or not values.strip(":"):
-            raise ValueError("write column=value,value or column=min:max")
+            raise ValueError("write column=value,value or column=min:max or column>=min")
         try:
             ends = [float(end) if end else None for end in (low, high)] if colon else None
         except ValueError:  # a text with a colon
@@ -81,10 +108,24 @@ def parse_box(text: str) -> Box:
         raise QueryError(f"box {text!r}: {reason}") from None
 
 
+def parse_near(text: str) -> Near:
+    """`lat,lon,km`, degrees and kilometres. Raises QueryError."""
+    try:
+        lat, lon, km = (float(number) for number in text.split(","))
+        return Near(lat=lat, lon=lon, km=km)
+    except ValueError as error:
+        reason = _first_line(error) if isinstance(error, ValidationError) else "write lat,lon,km"
+        raise QueryError(f"near {text!r}: {reason}") from None
+
+
 def _first_line(error: ValueError) -> str:
     from crater_ray.plugins.registry import in_words
 
-    return in_words(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    field = ".".join(str(step) for step in problem["loc"])
+    return f"{field}: {in_words(problem)}" if field else in_words(problem)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -96,6 +137,7 @@ class SearchOptions(TypedDict, total=False):
     expand: int
     filters: tuple[Filter, ...]
     box: Box | None
+    near: Near | None
     explain: bool
     version: int | None
 
@@ -115,6 +157,7 @@ class SearchRequest:
     expand: int = 0  # first hits that join the query, which is then searched again
     filters: tuple[Filter, ...] = ()
     box: Box | None = None
+    near: Near | None = None
     explain: bool = False  # fill Hit.explanation
     version: int | None = None  # of the index; None: the one that is open
 
@@ -128,6 +171,8 @@ class SearchRequest:
             )
         if self.box is not None and not isinstance(self.box, Box):
             raise QueryError("box is a crater_ray.Box, such as Box(west=0, south=20, east=50, north=40)")
+        if self.near is not None and not isinstance(self.near, Near):
+            raise QueryError("near is a crater_ray.Near, such as Near(lat=-43.3, lon=-11.4, km=200)")
         if self.image is not None and self.id is not None:
             raise QueryError("a query is one image or one id")
         if self.top < 1 or (self.candidates is not None and self.candidates < 1):
@@ -140,14 +185,45 @@ class SearchRequest:
             raise QueryError(str(error)) from None
 
     @property
+    def deep(self) -> int | None:
+        """Images that are reranked, as asked; None in mode exact."""
+        return candidates_in(self.mode, self.candidates)
+
+    @property
     def shortlisted(self) -> int | None:
         """Images that are reranked, at least `top`; None in mode exact, which scores all."""
-        candidates = candidates_in(self.mode, self.candidates)
-        return None if candidates is None else max(candidates, self.top)
+        return None if self.deep is None else max(self.deep, self.top)
 
     def described(self) -> Mapping[str, Any]:
         """How it is searched, for answers, tables and reports."""
-        return {"mode": self.mode, "candidates": self.shortlisted, "expand": self.expand, "top": self.top}
+        return {
+            "mode": self.mode,
+            "candidates": self.shortlisted,
+            "expand": self.expand,
+            "top": self.top,
+            "filters": [one.model_dump(exclude_none=True) for one in self.filters],
+            "box": None if self.box is None else self.box.model_dump(),
+            "near": None if self.near is None else self.near.model_dump(),
+        }
+
+    def in_words(self) -> str:
+        """How it is searched, in one line."""
+        told = [self.mode]
+        if self.shortlisted is not None:
+            told.append(f"{self.shortlisted} candidates")
+        if self.expand:
+            told.append(f"expanded by {self.expand}")
+        told += [one.in_words() for one in self.filters]
+        if self.box is not None:
+            told.append("box " + ",".join(f"{side:g}" for side in self.box.model_dump().values()))
+        if self.near is not None:
+            told.append(f"within {self.near.km:g} km of {self.near.lat:g},{self.near.lon:g}")
+        return ", ".join(told)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether not every item may answer."""
+        return bool(self.filters) or self.box is not None or self.near is not None
 
     def first_pass(self) -> SearchRequest:
         """The search for the hits that join the query."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+import pyarrow as pa
 
 from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, IndexMismatch, QueryError
+from crater_ray.filters import own_columns
 from crater_ray.filters import mask as filter_mask
+from crater_ray.hits import Hits
+from crater_ray.index.info import facts
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.jobfile import told
@@ -22,8 +27,6 @@ from crater_ray.request import SearchOptions, SearchRequest
 from crater_ray.types import Hit, Side, TokenPair
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from crater_ray.encode.encoder import Encoder, Rows
     from crater_ray.search.codecs import Codec
     from crater_ray.shard import Queries, Ranking, Shard
@@ -55,6 +58,17 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.snapshot)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [f"Index {told(self.root)}", *(f"  {name:<10} {fact}" for name, fact in facts(self.snapshot))]
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(fact)}</td></tr>" for name, fact in facts(self.snapshot)
+        )
+        return f"<p>Index {escape(told(self.root))}</p><table><tbody>{rows}</tbody></table>"
 
     @cached_property
     def ids(self) -> list[str]:
@@ -101,7 +115,7 @@ class Index:
         *,
         id: str | None = None,
         **options: Unpack[SearchOptions],
-    ) -> list[Hit]:
+    ) -> Hits:
         """The best hits of one image (encoded, or (H, W, 3) uint8), of an item, or of a SearchRequest.
 
         Options are the fields of SearchRequest. Raises QueryError for one out of bounds, an image that cannot
@@ -113,7 +127,7 @@ class Index:
             known = ", ".join(SearchOptions.__annotations__)
             raise QueryError(f"a search has no option {unknown[0]!r}; {hint}known: {known}")
         request = image if isinstance(image, SearchRequest) else SearchRequest(image, id, **options)
-        return self.local.search(request)
+        return Hits(self.local.search(request), self, request)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
         """(len(pairs),) float32 late-interaction scores; the first of a pair is the query."""
@@ -180,7 +194,19 @@ class LocalSearch:
 
     @cached_property
     def _items(self) -> pa.Table:
-        return self.index.items()
+        """What filters and hits read: all columns but the reader's own affair."""
+        snapshot = self.index.snapshot
+        own = snapshot.items(own_columns(snapshot.columns)).combine_chunks()
+        named = dict(zip(own.column_names, own.columns, strict=True))
+        return pa.table({"id": snapshot.ids, "group": snapshot.groups, **named})
+
+    def columns(self, rows: Array) -> list[dict[str, Any]]:
+        """The reader's columns of those rows; None for a number that is none."""
+        own = self._items.select(own_columns(self._items.column_names))
+        if not own.column_names:
+            return [{} for _ in rows]
+        found: list[dict[str, Any]] = own.take(pa.array(rows.tolist(), pa.int64())).to_pylist()
+        return [{name: None if value != value else value for name, value in one.items()} for one in found]
 
     def search(self, request: SearchRequest) -> list[Hit]:
         """The hits of the request's image or id. Raises QueryError as `Index.search`."""
@@ -220,9 +246,9 @@ class LocalSearch:
         # Arrow's: a million strings of Python's are 0.1 GB
         ids, groups = self.index.snapshot.ids, self.index.snapshot.groups
         return [
-            Hit(rank, ids[int(row)].as_py(), groups[int(row)].as_py(), float(score), explanation)
-            for rank, (row, score, explanation) in enumerate(
-                zip(rows, ranking.scores, explanations, strict=True), 1
+            Hit(rank, ids[int(row)].as_py(), groups[int(row)].as_py(), float(score), explanation, columns)
+            for rank, (row, score, explanation, columns) in enumerate(
+                zip(rows, ranking.scores, explanations, self.columns(rows), strict=True), 1
             )
         ]
 
@@ -234,9 +260,7 @@ class LocalSearch:
         number = self.index.snapshot.version.number
         if request.version not in (None, number):
             raise QueryError(f"version {request.version} is asked for, and version {number} is open")
-        mask = (
-            filter_mask(self._items, request.filters, request.box) if request.filters or request.box else None
-        )
+        mask = self.mask(request)
         if request.image is not None:
             rows = self.encode(request.image)
             return Queries(rows.vectors, rows.tokens, mask=mask)
@@ -246,6 +270,12 @@ class LocalSearch:
         mask = np.ones(len(self.index), bool) if mask is None else mask
         mask[own] = False
         return Queries(*self.index.stored(np.array([own])), mask=mask)
+
+    def mask(self, request: SearchRequest) -> Array | None:
+        """(N,) bool, which rows pass the request's filters, box and near; None: all. Raises QueryError."""
+        if not request.narrowed:
+            return None
+        return filter_mask(self._items, request.filters, request.box, request.near)
 
     async def rank_queries(self, queries: Queries, request: SearchRequest) -> list[Ranking]:
         return self.shard.rank(queries, request)

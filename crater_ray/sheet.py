@@ -62,10 +62,20 @@ class SheetRow:
 
 
 def draw(rows: Sequence[SheetRow], path: str | Path, *, title: str) -> Path:
-    """The path of a PNG with a row a query: hits in rank order, framed green or red where the truth is known.
+    """The path of a file that holds `png` of the same rows. Raises UserError when it cannot be written."""
+    drawn, path = png(rows, title=title), Path(path)
+    try:
+        path.write_bytes(drawn)
+    except OSError as error:
+        raise UserError(f"cannot write the sheet {path}: {error.strerror or error}") from error
+    return path
+
+
+def png(rows: Sequence[SheetRow], *, title: str) -> bytes:
+    """A PNG with a row a query: hits in rank order, framed green or red where the truth is known.
 
     Lines join the strongest pairs of tokens; a query token has the same colour and number in every hit.
-    Raises UserError when the file cannot be written, ValueError for an image that is not (H, W, 3) uint8.
+    Raises ValueError for an image that is not (H, W, 3) uint8.
     """
     columns = max((len(row.hits) for row in rows), default=0)
     width = 2 * MARGIN + CELL + LINK + max(columns, 2) * (CELL + GAP) - GAP
@@ -84,14 +94,9 @@ def draw(rows: Sequence[SheetRow], path: str | Path, *, title: str) -> Path:
     )
     for place, row in enumerate(rows):
         _draw_row(figure, row, MARGIN + HEADER + place * (CELL + CAPTION), width, height)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=min(DPI, LONGEST / height), metadata={"Software": None})
-    path = Path(path)
-    try:
-        path.write_bytes(png.getvalue())
-    except OSError as error:
-        raise UserError(f"cannot write the sheet {path}: {error.strerror or error}") from error
-    return path
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=min(DPI, LONGEST / height), metadata={"Software": None})
+    return drawn.getvalue()
 
 
 def _draw_row(figure: Figure, row: SheetRow, top: float, width: float, height: float) -> None:

@@ -111,3 +111,17 @@ class Hit:
     group: str
     score: float
     explanation: tuple[TokenPair, ...] = ()  # with explain: the largest contribution first
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)  # the reader's, as body, lat, lon
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees; None for an item without them."""
+        return place_of(self.columns)
+
+
+def place_of(columns: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The numbers `lat` and `lon` of an item's columns; None where one is missing or no number."""
+    place = columns.get("lat"), columns.get("lon")
+    if not all(isinstance(value, int | float) and value - value == 0 for value in place):  # finite
+        return None
+    return float(place[0] or 0), float(place[1] or 0)

@@ -12,6 +12,7 @@ from crater_ray.plugins.public import PUBLIC
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "crater_ray"
 WORDS = {
+    "bodies",
     "errors",
     "types",
     "config",
@@ -37,9 +38,11 @@ MAY: dict[str, set[str]] = {
     **dict.fromkeys(("encode", "index", "search", "sheet"), NOTHING),
     "encoders": {"encode", "index"},
     "filters": NOTHING,
+    "hits": {"retrieve", "sheet", "tables"},
     "pipeline": NOTHING,
-    "retrieve": {"encode", "encoders", "filters", "index", "pipeline", "search", "shard"},
+    "retrieve": {"encode", "encoders", "filters", "hits", "index", "pipeline", "search", "shard"},
     "shard": {"index", "retrieve", "search"},
+    "tables": NOTHING,
     "testing": {"encode"},
 }
 NEVER: dict[str, set[str]] = {

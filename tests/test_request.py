@@ -33,6 +33,9 @@ def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
         "candidates": 300,
         "expand": 0,
         "top": 300,
+        "filters": [],
+        "box": None,
+        "near": None,
     }
     first = SearchRequest(top=3, candidates=4, expand=7, explain=True).first_pass()
     assert (first.top, first.candidates, first.expand, first.explain) == (7, 7, 0, False)

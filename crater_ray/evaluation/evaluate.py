@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 
 from crater_ray.config import Job
+from crater_ray.errors import QueryError
 from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.evaluation.own import nothing_relevant, own
 from crater_ray.evaluation.trec import write_qrels, write_run
+from crater_ray.hits import SHEET_HITS, sheet_row
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
 from crater_ray.jobs import index as index_job
 from crater_ray.jobs.progress import Counter
 from crater_ray.plugins import Reader, registry
-from crater_ray.query import SHEET_HITS, sheet_row
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.shard import Queries
-from crater_ray.types import Item, candidates_in
+from crater_ray.types import Item
 
 Array = np.ndarray[Any, Any]
 TOGETHER = 8  # queries scored in one call
@@ -35,11 +36,9 @@ SHEET_ROWS = 6
 class EvaluationReport:
     """What an evaluation found: means over the queries that have a relevant image in the gallery."""
 
-    mode: str
-    candidates: int | None
-    expand: int
+    request: SearchRequest  # how the queries were searched
     version: int  # of the index
-    gallery: int
+    gallery: int  # images, or those that pass the filters
     queries: int
     without_relevant: int
     own: int  # queries that are in the gallery too: their images are left out of their own rankings
@@ -50,10 +49,10 @@ class EvaluationReport:
     seconds_per_query: float
 
     def as_dict(self) -> dict[str, Any]:
+        how = self.request.described()
         return {
-            "mode": self.mode,
-            "candidates": self.candidates,
-            "expand": self.expand,
+            **{name: how[name] for name in ("mode", "expand", "filters", "box", "near")},
+            "candidates": self.request.deep,
             "version": self.version,
             "gallery": self.gallery,
             "queries": self.queries,
@@ -68,10 +67,10 @@ class EvaluationReport:
         }
 
     def as_text(self) -> str:
-        what = self.mode if self.candidates is None else f"{self.mode}, S = {self.candidates}"
-        if self.expand:
-            what += f", joined by {self.expand} first hit{'s' if self.expand > 1 else ''}"
-        lines = [f"{what}: {self.queries} queries against {self.gallery} images, version {self.version}"]
+        lines = [
+            f"{self.request.in_words()}: {self.queries} queries against {self.gallery} images, "
+            f"version {self.version}"
+        ]
         if self.without_relevant:
             lines.append(
                 f"{self.without_relevant} queries have no relevant image in the gallery and are left out"
@@ -109,7 +108,7 @@ def run(
     does one that the shortlist missed. An image that is asked and lies in the gallery is left out of its own
     ranking (own.py).
     Raises ConfigError without [queries], for candidates in mode exact, where nothing is relevant but the
-    queries themselves, and as the index job.
+    queries themselves, QueryError for filters that nothing passes, and as the index job.
     """
     job.queries_ref()  # said before any work
     request = request or SearchRequest(mode="exact")
@@ -122,8 +121,12 @@ def run(
     wanted = [item.relevant or {item.group: 1.0} for item in asked]
     codes, names = group_codes(gallery.groups)
     itself = own(gallery, queries)
-    every = len(gallery) if depth is None else min(depth, len(gallery))
-    deep = candidates_in(request.mode, request.candidates)
+    passing = gallery.local.mask(request)
+    images = len(gallery) if passing is None else int(passing.sum())
+    if not images:
+        raise QueryError(f"no image of {gallery.root} passes: {request.in_words()}")
+    every = images if depth is None else min(depth, images)
+    deep = request.deep
     request = replace(request, top=every if deep is None else min(every, deep))  # no more are reranked
     scores: list[dict[str, Any]] = []
     best: list[tuple[Array, Array]] = []  # of each query, for the sheet
@@ -136,13 +139,15 @@ def run(
             rows = np.arange(start, min(start + TOGETHER, len(asked)))
             vectors, tokens = queries.stored(rows)
             begin = time.perf_counter()
-            asked_now = Queries(vectors, tokens, itself.rows[rows[0] : rows[-1] + 1])
+            asked_now = Queries(vectors, tokens, itself.rows[rows[0] : rows[-1] + 1], mask=passing)
             found = gallery.local.rank(asked_now, request)
             seconds += time.perf_counter() - begin
             counter.update(int(rows[-1]) + 1)
             relevant = relevance(codes, names, wanted[start : start + TOGETHER])
             for one, row in zip(relevant, rows.tolist(), strict=True):
                 one[itself.rows[row]] = False
+                if passing is not None:
+                    one &= passing
             scores.append(score_queries(_padded([one.rows for one in found]), relevant, codes))
             best.extend((one.rows[:SHEET_HITS], one.scores[:SHEET_HITS]) for one in found)
             for item, ranking in zip(asked[start : start + TOGETHER], found, strict=True):
@@ -164,18 +169,19 @@ def run(
         else:
             deque(rankings(), maxlen=0)
     if qrels is not None:
-        write_qrels(qrels, _judgements(gallery, asked, wanted, itself.rows))
+        gone = itself.rows
+        if passing is not None:
+            gone = [np.union1d(rows, np.flatnonzero(~passing)) for rows in gone]
+        write_qrels(qrels, _judgements(gallery, asked, wanted, gone))
     if sheet is not None:
         _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {request.mode}")
     summary = summarise(concatenate(scores))
     if not summary.queries:
         raise nothing_relevant(job, itself.queries, len(asked))
     return EvaluationReport(
-        request.mode,
-        deep,
-        request.expand,
+        request,
         gallery.snapshot.version.number,
-        len(gallery),
+        images,
         summary.queries,
         summary.excluded,
         itself.queries,

@@ -70,14 +70,23 @@ class Snapshot:
         """(N,) in row order."""
         return self._column("group")
 
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The names of the items' columns, and what each holds."""
+        return {field.name: str(field.type) for field in self._schema}
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        if not self.parts:
+            return pa.schema([(name, pa.string()) for name in BASE_COLUMNS])
+        return union_schema((part.entry.name, part.schema) for part in self.parts)
+
     def items(self, columns: Iterable[str] | None = None) -> pa.Table:
         """id, group, uri, stamp and the readers' columns, in row order; null where a part's reader has none.
 
         Raises ValueError for a column that no part has.
         """
-        schema = union_schema((part.entry.name, part.schema) for part in self.parts)
-        if not self.parts:
-            schema = pa.schema([(name, pa.string()) for name in BASE_COLUMNS])
+        schema = self._schema
         wanted = schema.names if columns is None else list(columns)
         for name in wanted:
             if name not in schema.names:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.dataset as ds
-import xxhash
 
 from crater_ray.config import Job
 from crater_ray.index.store import store_at
@@ -34,9 +33,8 @@ def _table(ref: PluginRef, job: Job, index: Index, quiet: bool) -> ds.Dataset:
     """One for every consumer of this version and these settings; empty for one that does without."""
     if not registry().spec(ref).reads_neighbours:
         return ds.dataset(neighbours.SCHEMA.empty_table())
-    settings = xxhash.xxh64_hexdigest(job.neighbours.model_dump_json().encode())
-    table = job.out / "neighbours" / f"{index.snapshot.version.number}.{settings}.parquet"
+    request = job.neighbours.request(index.snapshot.version.number)
+    table = neighbours.beside(job.out, request)
     if not table.exists():
-        request = job.neighbours.request(index.snapshot.version.number)
         neighbours.run(job.out, request, table, job.cluster, quiet=quiet)
     return ds.dataset(table)

@@ -31,7 +31,7 @@ from crater_ray.types import Side
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class IndexReport:
     """What an index job did."""
 
     out: str
@@ -100,7 +100,7 @@ def run(
     drop: Sequence[str] = (),
     allow_missing: bool = False,
     quiet: bool = False,
-) -> Report:
+) -> IndexReport:
     """Encode what the job's reader lists (its [queries] for side "query") and publish a version of it.
 
     In mode "add" and "replace" the version also has what was current; only the `parts` named are read then,
@@ -142,7 +142,7 @@ def run(
         _refuse_nothing_but_bad(store, outcome)
         changed = _publish(store, work, outcome, reader_ref, job, mode, drop)
         version = changed.version
-        return Report(
+        return IndexReport(
             store.url,
             version.number,
             len(version.parts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+import xxhash
 
 from crater_ray.config import ClusterTable
-from crater_ray.errors import UserError
+from crater_ray.errors import QueryError, UserError
 from crater_ray.files import new_folder, remove_folder, whole_file, writing
+from crater_ray.index.snapshot import Snapshot
+from crater_ray.index.store import store_at
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.progress import Counter
 from crater_ray.jobs.ray_errors import answer
@@ -31,6 +34,24 @@ SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class NeighboursReport:
+    """What a table of neighbours holds."""
+
+    out: Path
+    rows: int
+    items: int  # that were searched for: all, or those that pass the filters
+    request: SearchRequest
+    index: str  # its name
+    version: int  # of the index
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"out": str(self.out), "rows": self.rows, "items": self.items, **asked(self.out)}
+
+    def as_text(self) -> str:
+        return f"{self.out}: {self.rows} rows ({self.request.in_words()}, version {self.version})"
+
+
 def run(
     root: Path,
     request: SearchRequest,
@@ -38,14 +59,18 @@ def run(
     resources: ClusterTable,
     *,
     quiet: bool = False,
-) -> int:
-    """Write (query_id, rank, id, score), every item searched as the request says, never its own; how many.
+) -> NeighboursReport:
+    """Write (query_id, rank, id, score), every item searched as the request says, never its own.
 
-    The file's metadata says how it was asked for: see `asked`.
+    With filters only items that pass are searched for, among themselves. The file's metadata says how it was
+    asked for: see `asked`.
     Raises UserError when `out` is a folder, is named as another format or its folder cannot be made,
-    StorageFull, ClusterError, and what opening the index raises.
+    QueryError for filters that nothing passes, StorageFull, ClusterError, and what opening the index raises.
     """
     index = Index(root, request.version)
+    items = len(index) if (passing := index.local.mask(request)) is None else int(passing.sum())
+    if not items:
+        raise QueryError(f"no item of {root} passes: {request.in_words()}")
     if out.is_dir():
         raise UserError(f"{out} is a folder; name a .parquet file")
     if out.suffix.lower() not in SUFFIXES:
@@ -56,7 +81,7 @@ def run(
         **request.described(),
         "index": {"name": root.name, "version": pinned},
     }
-    starts = list(range(0, len(index), ROWS))
+    starts = list(range(0, items, ROWS))
     attempt = new_folder(out.parent, f".{out.name}")
     try:
         with cluster(resources), Counter("neighbours", len(starts), quiet) as counter:
@@ -67,13 +92,23 @@ def run(
                 counter.update(done, rows)
         with whole_file(out, attempt) as joined:
             pieces = [attempt / f"{start:012d}.parquet" for start in starts]
-            return _join(pieces, joined, SCHEMA.with_metadata({ASKED: json.dumps(how)}))
+            rows = _join(pieces, joined, SCHEMA.with_metadata({ASKED: json.dumps(how)}))
+        return NeighboursReport(out, rows, items, request, root.name, pinned)
     finally:
         remove_folder(attempt)
 
 
+def beside(root: Path, request: SearchRequest) -> Path:
+    """Where a table lies in the folder of its index: one of each version and way to ask. Raises UserError."""
+    store = store_at(root)
+    folder = store.as_folder("a table of neighbours lies beside the index, in a folder; name another file")
+    version = request.version or Snapshot(store).version.number
+    how = xxhash.xxh64_hexdigest(json.dumps(request.described(), sort_keys=True).encode())
+    return folder / "neighbours" / f"{version}.{how}.parquet"
+
+
 def asked(table: Path) -> dict[str, Any]:
-    """How a table was asked for, by its own metadata: top, mode, candidates, expand, and of which version."""
+    """How a table was asked for, by its own metadata: the request, and of which version."""
     found: dict[str, Any] = json.loads(pq.read_schema(table).metadata[ASKED])
     return found
 
@@ -104,12 +139,13 @@ def _search(start: int, root: str, request: SearchRequest, attempt: str, threads
     torch.set_num_threads(threads)
     assert request.version is not None  # pinned by the driver
     index = _opened(root, request.version)
-    rows = np.arange(start, min(start + ROWS, len(index)))
+    mask = index.local.mask(request)
+    rows = (np.arange(len(index)) if mask is None else np.flatnonzero(mask))[start : start + ROWS]
     found: list[pa.Table] = []
     for first in range(0, len(rows), QUERIES):
         block = rows[first : first + QUERIES]
         vectors, tokens = index.stored(block)
-        queries = Queries(vectors, tokens, without=[np.array([row]) for row in block])
+        queries = Queries(vectors, tokens, without=[np.array([row]) for row in block], mask=mask)
         answers = index.local.rank(queries, request)
         for row, ranking in zip(block, answers, strict=True):
             found.append(

@@ -9,21 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crater_ray.filters import HIDDEN, numeric
+from crater_ray.filters import numeric, own_columns
 from crater_ray.serve.models import Column, Value
 
 FEW = 64  # values of a text column that are worth listing
-FIXED = ("id", "group", *HIDDEN)
-
-
-def own_columns(table: pa.Table) -> list[str]:
-    """The columns that the reader gave its items."""
-    return [name for name in table.column_names if name not in FIXED]
 
 
 def described(table: pa.Table) -> list[Column]:
     """The items' own columns, with what they hold."""
-    return [_described(name, table.column(name)) for name in own_columns(table)]
+    return [_described(name, table.column(name)) for name in own_columns(table.column_names)]
 
 
 def _described(name: str, column: pa.ChunkedArray) -> Column:

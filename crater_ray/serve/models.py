@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crater_ray.request import Box, Filter, Mode, SearchRequest
+from crater_ray.request import Box, Filter, Mode, Near, SearchRequest
 from crater_ray.types import candidates_in
 
 MOST_TOP = 1_000
@@ -43,6 +43,7 @@ class Options(_Asked):
     explain: bool = False  # the pairs of tokens behind each score
     filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
     box: Box | None = None
+    near: Near | None = None
 
     @model_validator(mode="after")
     def _used(self) -> Self:
@@ -60,6 +61,7 @@ class Options(_Asked):
             expand=self.expand,
             filters=tuple(self.filters),
             box=self.box,
+            near=self.near,
             explain=self.explain,
         )
 
@@ -145,6 +147,7 @@ class SearchReply(_Told):
     top: int
     filters: list[Filter]
     box: Box | None
+    near: Near | None
     query: Query
     hits: list[SearchHit]
     shards: Shards

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from crater_ray.request import Box, Filter, SearchRequest
+from crater_ray.request import Box, Filter, Near, SearchRequest
 from crater_ray.serve.models import (
     MOST_BATCH,
     MOST_FILTERS,
@@ -55,8 +55,8 @@ async def body(request: Request, model: type[Model]) -> Model:
 
 
 def page(
-    cursor: str | None, filters: str | None, box: str | None
-) -> tuple[tuple[int, int], list[Filter], Box | None]:
+    cursor: str | None, filters: str | None, box: str | None, near: str | None
+) -> tuple[tuple[int, int], list[Filter], Box | None, Near | None]:
     """Where a page begins, and what it is narrowed by."""
     place = _CURSOR.fullmatch(cursor or "0.0")
     if place is None:
@@ -65,17 +65,21 @@ def page(
         listed = _FILTERS.validate_json(filters) if filters else []
         if len(listed) > MOST_FILTERS:
             raise Refused(422, f"filters: at most {MOST_FILTERS}")
-        inside = _box(box) if box else None
+        inside = _sides(Box, "box", "west,south,east,north in degrees", box)
+        around = _sides(Near, "near", "lat,lon,km in degrees and kilometres", near)
     except ValidationError as error:
         raise Refused(422, mistakes(error.errors())) from None
-    return (int(place[1]), int(place[2])), listed, inside
+    return (int(place[1]), int(place[2])), listed, inside, around
 
 
-def _box(text: str) -> Box:
-    sides = text.split(",")
-    if len(sides) != 4:
-        raise Refused(422, "box: west,south,east,north in degrees")
-    return Box.model_validate(dict(zip(("west", "south", "east", "north"), sides, strict=True)))
+def _sides(model: type[Model], name: str, how: str, text: str | None) -> Model | None:
+    """The model whose fields, in their order, are the numbers of a text with commas between."""
+    if not text:
+        return None
+    numbers = text.split(",")
+    if len(numbers) != len(model.model_fields):
+        raise Refused(422, f"{name}: {how}")
+    return model.model_validate(dict(zip(model.model_fields, numbers, strict=True)))
 
 
 def _media_type(request: Request) -> str:

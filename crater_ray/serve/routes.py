@@ -117,10 +117,11 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
         ] = None,
         filters: Annotated[str | None, Query(max_length=65536, description="A JSON list of Filter")] = None,
         box: Annotated[str | None, Query(max_length=128, description="west,south,east,north")] = None,
+        near: Annotated[str | None, Query(max_length=128, description="lat,lon,km")] = None,
     ) -> Items:
-        place, listed, inside = requests.page(cursor, filters, box)
+        place, listed, inside, around = requests.page(cursor, filters, box, near)
         wanted = [name for name in columns.split(",") if name] if columns is not None else None
-        return await service.items(place, limit, wanted, listed, inside)
+        return await service.items(place, limit, wanted, listed, inside, around)
 
     @api.get(
         "/items/{id:path}/image",

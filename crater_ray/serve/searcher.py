@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from crater_ray.errors import QueryError
 from crater_ray.filters import mask as filter_mask
-from crater_ray.request import Box, Filter, SearchRequest
+from crater_ray.filters import own_columns
+from crater_ray.request import Box, Filter, Near, SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.search.expand import Joined
-from crater_ray.serve.columns import described, own_columns, plain
+from crater_ray.serve.columns import described, plain
 from crater_ray.serve.models import Column, Value
 from crater_ray.serve.shards import spread
 from crater_ray.types import TokenPair
@@ -114,13 +115,15 @@ class Share:
 
     def open(self) -> None:
         """Checks every file and reads what queries need, so that none of them waits. Raises DamagedIndex."""
+        from crater_ray.shard import Queries
+
         snapshot = self.index.snapshot
         snapshot.check()
         _ = snapshot.scales, snapshot.id_ranks, snapshot.ids, snapshot.groups, self.index.codec
         _ = self.items, self.segment_of_row
         self.shard.warm()
         if len(snapshot):  # what is set up by the first search is set up now
-            self.index.search(id=snapshot.ids[0].as_py(), top=1)
+            self.shard.rank(Queries(*self.index.stored(np.array([0]))), SearchRequest(top=1))
 
     @cached_property
     def items(self) -> pa.Table:
@@ -147,7 +150,7 @@ class Share:
 
         request, index = query.request, self.index
         own = self.find(request.id) if request.id is not None else None
-        mask = filter_mask(self.items, request.filters, request.box)
+        mask = filter_mask(self.items, request.filters, request.box, request.near)
         if own is not None:
             mask = np.ones(len(index), bool) if mask is None else mask
             mask[own] = False
@@ -169,7 +172,7 @@ class Share:
 
     def detail(self, row: int, explanation: tuple[TokenPair, ...] = ()) -> Detail:
         values = self.items.slice(row, 1).to_pylist()[0]
-        own = {name: plain(values[name]) for name in own_columns(self.items)}
+        own = {name: plain(values[name]) for name in own_columns(self.items.column_names)}
         return Detail(values["group"], own, explanation)
 
 
@@ -267,15 +270,16 @@ class Searcher:
         columns: Sequence[str] | None,
         filters: Sequence[Filter],
         box: Box | None,
+        near: Near | None,
     ) -> Page:
         """Up to `limit` items of this shard that pass, from row `first` on. Raises QueryError, NotHeld."""
         table = self.share(version).items
-        there = own_columns(table)
+        there = own_columns(table.column_names)
         for name in columns or ():
             if name not in (*there, "id", "group"):
                 raise QueryError(f"no column {name!r}; there are: {', '.join(['id', 'group', *there])}")
         own = there if columns is None else [name for name in columns if name in there]
-        passing = filter_mask(table, filters, box)
+        passing = filter_mask(table, filters, box, near)
         rows = np.arange(len(table)) if passing is None else np.flatnonzero(passing)
         some = rows[rows >= first][: limit + 1]
         following = int(some[limit]) if len(some) > limit else None

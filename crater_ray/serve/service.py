@@ -13,7 +13,7 @@ from crater_ray.index.config import IndexConfig
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import Version, read
 from crater_ray.pipeline import SearchPipeline
-from crater_ray.request import Box, Filter, SearchRequest
+from crater_ray.request import Box, Filter, Near, SearchRequest
 from crater_ray.serve.columns import together
 from crater_ray.serve.models import (
     Column,
@@ -76,8 +76,6 @@ class Service:
         return SearchReply(
             request_id=request_id,
             index=IndexVersion(name=self.name, version=version),
-            filters=list(request.filters),
-            box=request.box,
             query=Query(
                 id=request.id,
                 group=item.group if item else None,
@@ -127,6 +125,7 @@ class Service:
         columns: Sequence[str] | None,
         filters: Sequence[Filter],
         box: Box | None,
+        near: Near | None,
     ) -> Items:
         """One page, shard after shard. Raises QueryError, NoAnswer."""
         version, (at, row) = self.pin.version, cursor
@@ -136,7 +135,9 @@ class Service:
         for shard in range(len(self.replicas.searchers)):  # one after another: few, and rows in order
             here = shard >= at and following is None
             first, room = row if shard == at else 0, limit - len(rows) if here else 0
-            page: Page = await self.replicas.shard(shard, "page", version, first, room, columns, filters, box)
+            page: Page = await self.replicas.shard(
+                shard, "page", version, first, room, columns, filters, box, near
+            )
             total, shown = total + page.total, page.columns
             if here:
                 rows += page.rows

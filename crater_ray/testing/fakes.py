@@ -198,9 +198,10 @@ class FakeIndex:
         others = [other for other in self.ids if other != id]
         scores = self.score([(id, other) for other in others])
         order = sorted(range(len(others)), key=lambda at: (-scores[at], others[at]))[:top]
+        best = [(self._items[self._row[others[at]]], float(scores[at])) for at in order]
         return [
-            Hit(rank, others[at], self._items[self._row[others[at]]].group, float(scores[at]))
-            for rank, at in enumerate(order, 1)
+            Hit(rank, found.id, found.group, score, columns=found.columns)
+            for rank, (found, score) in enumerate(best, 1)
         ]
 
     def image(self, id: str) -> Array:

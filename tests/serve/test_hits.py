@@ -1,0 +1,195 @@
+"""Hits in a scientist's hands, on the index of places that these tests have: tables, maps, files, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pandas as pd
+import pyarrow.parquet as pq
+import pyogrio
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from crater_ray import Filter, Hits, Near
+from crater_ray.cli import app
+from crater_ray.errors import QueryError
+from crater_ray.retrieve import Index
+
+MOON = (Filter(column="body", any_of=["moon"]),)
+
+
+def query(index: Index, *words: str) -> None:
+    app(["query", str(index.root), *words], standalone_mode=False)
+
+
+@pytest.fixture
+def hits(index: Index) -> Hits:
+    return index.search(id="i0010", top=4, filters=MOON)
+
+
+def test_hits_are_a_list_that_knows_columns_and_places(hits: Hits, index: Index) -> None:
+    assert isinstance(hits, list)
+    assert len(hits) == 4
+    assert hits.index(hits[2]) == 2
+    assert isinstance(hits[:2], Hits)
+    assert hits[:2] == list(hits)[:2]
+    assert len({*hits}) == 4
+    first = hits[0]
+    row = index.items().to_pylist()[index.row(first.id)]
+    assert first.columns == {name: row[name] for name in row if name not in ("id", "group", "uri", "stamp")}
+    assert first.place == (row["lat"], row["lon"])
+    [unknown] = index.search(id="i0010", filters=(Filter(column="id", any_of=["i0005"]),))
+    assert unknown.columns["diameter_km"] is None
+
+
+def test_distances_are_from_the_query_s_place_on_its_body(index: Index) -> None:
+    hits = index.search(id="i0010", top=42)
+    assert {hit.columns["body"] for hit in hits} == {"moon", "mars"}
+    away = {hit.id: hits.distance_km(hit) for hit in hits}
+    assert away["i0011"] == pytest.approx(0.0, abs=500) and away["i0011"]
+    assert away["i0009"] is None  # on Mars
+    near = Near(lat=-30.0, lon=-30.0, km=900)
+    close = index.search(id="i0010", top=42, near=near, filters=MOON)
+    assert {hit.id for hit in close} == {id for id, km in away.items() if km is not None and km <= 900}
+
+
+def test_hits_as_frames_and_as_points(hits: Hits, index: Index) -> None:
+    frame = hits.to_pandas()
+    assert list(frame.columns) == [
+        *("rank", "score", "id", "group", "body", "lat", "lon", "diameter_km", "seen", "fresh", "distance_km")
+    ]
+    assert frame["id"].tolist() == [hit.id for hit in hits]
+    points = hits.to_geodataframe()
+    assert points.crs == "IAU_2015:30100"
+    assert [(point.y, point.x) for point in points.geometry] == [hit.place for hit in hits]
+    assert index.search(id="i0010", top=9).to_geodataframe().crs is None  # the Moon and Mars
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "geojson", "gpkg"])
+def test_a_file_by_its_suffix(index: Index, tmp_path: Path, suffix: str, capsys: Any) -> None:
+    out = tmp_path / f"hits.{suffix}"
+    query(index, "--id", "i0010", "--id", "i0011", "--top", "3", "--filter", "body=moon", "--out", str(out))
+    rows: Sequence[Any]
+    if suffix == "csv":
+        rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    elif suffix == "parquet":
+        rows = pq.read_table(out).to_pylist()
+    else:
+        found = geopandas.read_file(out)
+        assert "Moon (2015) - Sphere / Ocentric" in found.crs.name
+        assert found.geometry.iloc[0].x == found["lon"].iloc[0]
+        rows = found.to_dict("records")
+        assert pyogrio.list_layers(out)[0][0] == "hits"
+    assert [(row["query"], int(row["rank"])) for row in rows] == [
+        (id, rank) for id in ("i0010", "i0011") for rank in (1, 2, 3)
+    ]
+    assert rows[0]["id"] == "i0011"
+    assert float(rows[0]["distance_km"]) > 0
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_two_bodies_are_two_layers_and_no_geojson(index: Index, tmp_path: Path, capsys: Any) -> None:
+    query(index, "--id", "i0010", "--out", str(tmp_path / "hits.gpkg"))
+    layers = {name for name, _ in pyogrio.list_layers(tmp_path / "hits.gpkg")}
+    assert layers == {"hits_moon", "hits_mars"}
+    with pytest.raises(QueryError, match=r"these lie on several bodies; name a \.gpkg file"):
+        query(index, "--id", "i0010", "--out", str(tmp_path / "hits.geojson"))
+    with pytest.raises(QueryError, match=r"hits\.xlsx: name a file that ends in \.csv, \.parquet, "):
+        query(index, "--id", "i0010", "--out", str(tmp_path / "hits.xlsx"))
+    with pytest.raises(QueryError, match="is a folder; name a file"):
+        query(index, "--id", "i0010", "--out", str(tmp_path))
+
+
+def test_no_hits_are_a_table_too(index: Index, tmp_path: Path, capsys: Any) -> None:
+    for suffix in ("csv", "parquet", "geojson", "gpkg"):
+        query(index, "--id", "i0010", "--filter", "seen>=900", "--out", str(tmp_path / f"none.{suffix}"))
+        assert "no hits: the index has no other item, or none passes" in capsys.readouterr().out
+    assert (tmp_path / "none.csv").read_text() == '"rank","score","id","group"\n'
+    assert len(pd.read_parquet(tmp_path / "none.parquet")) == 0
+    assert len(geopandas.read_file(tmp_path / "none.gpkg")) == 0
+
+
+def test_the_command_prints_a_table_a_query(index: Index, capsys: Any) -> None:
+    query(index, "--id", "i0010", "--id", "i0012", "--top", "2", "--near", "-29,-15,900")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "i0010 (shortlist, 200 candidates, within 900 km of -29,-15, version 2)"
+    assert told[1].split() == ["rank", "score", "id", "body", "lat", "lon", "diameter_km", "distance_km"]
+    assert told[2].split()[0] == "1"
+    assert told[4].startswith("i0012 (")
+    widths = {len(line) for line in told[1:4]}
+    assert len(widths) == 1
+
+
+def test_json_says_how_it_was_asked(index: Index, capsys: Any) -> None:
+    query(index, "--id", "i0010", "--top", "2", "--json", "--filter", "seen>=3", "--near", "-29,-15,900")
+    [told] = json.loads(capsys.readouterr().out)
+    assert told["filters"] == [{"column": "seen", "min": 3.0}]
+    assert told["near"] == {"lat": -29.0, "lon": -15.0, "km": 900.0}
+    assert (told["box"], told["mode"], told["top"]) == (None, "shortlist", 2)
+    assert told["index"] == {"name": index.root.name, "version": 2}
+    assert told["hits"][0]["columns"]["body"] == "moon"
+    assert told["hits"][0]["distance_km"] > 0
+
+
+def test_text_rich_and_html(hits: Hits, index: Index) -> None:
+    assert repr(hits).splitlines()[0] == "Hits (shortlist, 200 candidates, body=moon, version 2)"
+    console = Console(width=120, file=io.StringIO())
+    console.print(hits)
+    assert hits[0].id in console.file.getvalue()  # type: ignore[attr-defined]
+    html = hits._repr_html_()
+    assert html.count("<img src=") == 1 + len(hits)
+    odd = index.search(id="i0002", top=42)
+    shown = odd._repr_html_()
+    assert "<b>" not in shown  # one of its ids is made of HTML
+    assert shown.count("<img src=") == 42  # the query's and the hits', but for the one that is lost
+    assert Hits()._repr_html_().count("no hits") == 1
+    assert repr(Hits([hits[0]])).splitlines()[1].split()[:3] == ["rank", "score", "id"]
+
+
+def test_the_sheet(hits: Hits, index: Index, tmp_path: Path) -> None:
+    sheet = hits.show(tmp_path / "sheet.png")
+    assert isinstance(sheet, Image.Image)
+    with Image.open(tmp_path / "sheet.png") as written:
+        assert written.size == sheet.size
+    picture = index.search(index.image("i0010"), top=2, explain=True)
+    assert picture.show().size[0] > 200
+    with pytest.raises(QueryError, match="do not say of which index"):
+        Hits().show()
+
+
+def test_an_index_says_what_it_holds(index: Index) -> None:
+    told = repr(index)
+    assert "version    2; published: 1, 2" in told
+    assert "views      43: moon 28, mars 15" in told
+    assert "tokens     instance_tokens: 6 × 16, int8, maxsim" in told
+    assert "<th>views</th>" in index._repr_html_()
+
+
+def test_the_core_does_without_geopandas(index: Index, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name in ('geopandas', 'pandas', 'pyogrio'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "from crater_ray import open_index\n"
+        "from crater_ray.errors import QueryError\n"
+        f"hits = open_index({str(index.root)!r}).search(id='i0010', top=3)\n"
+        f"hits.save({str(tmp_path / 'a.csv')!r})\n"
+        "for ask in (hits.to_pandas, hits.to_geodataframe, lambda: hits.save('a.gpkg')):\n"
+        "    try: ask()\n"
+        "    except QueryError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("pip install 'crater-ray[gis]'") == 3
+    assert (tmp_path / "a.csv").read_text().startswith('"rank","score"')
