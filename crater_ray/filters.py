@@ -105,7 +105,11 @@ def numeric(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _kind(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind):
         return "whole numbers"
-    return "numbers" if numeric(kind) else "text" if pa.types.is_string(kind) else str(kind)
+    return "numbers" if numeric(kind) else "text" if is_text(kind) else str(kind)

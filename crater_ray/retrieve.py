@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, IndexMismatch, QueryError
-from crater_ray.filters import own_columns
 from crater_ray.filters import mask as filter_mask
+from crater_ray.filters import own_columns
 from crater_ray.hits import Hits
 from crater_ray.index.info import facts
 from crater_ray.index.snapshot import Snapshot

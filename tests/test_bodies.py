@@ -33,7 +33,9 @@ def test_distances_are_those_of_a_sphere() -> None:
     sphere = Geod(a=1737400, b=1737400)
     _, _, expected = sphere.inv(np.full(50, 170.0), np.full(50, -43.0), lons, lats)
     np.testing.assert_allclose(distance_km(-43.0, 170.0, lats, lons, 1737.4), expected / 1000, rtol=1e-6)
-    assert distance_km(0, 179.9, np.array([0.0]), np.array([-179.9]), 1737.4)[0] == pytest.approx(6.0646, abs=1e-3)
+    assert distance_km(0, 179.9, np.array([0.0]), np.array([-179.9]), 1737.4)[0] == pytest.approx(
+        6.0646, abs=1e-3
+    )
 
 
 def test_near_is_measured_on_each_item_s_own_body() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from crater_ray import SearchRequest
 from crater_ray.errors import QueryError
-from crater_ray.request import Box, Filter, parse_box, parse_filter
+from crater_ray.request import Box, Filter, Near, parse_box, parse_filter, parse_near
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
         ("km=5:20", Filter(column="km", min=5, max=20)),
         ("km=:20.5", Filter(column="km", max=20.5)),
         ("km=5:", Filter(column="km", min=5)),
+        ("km>=5", Filter(column="km", min=5)),
+        ("km <= 20.5", Filter(column="km", max=20.5)),
         ("id=moon:a", Filter(column="id", any_of=["moon:a"])),
     ],
 )
@@ -56,19 +58,24 @@ def test_a_filter_of_the_command_line(text: str, found: Filter) -> None:
     assert parse_filter(text) == found
 
 
-def test_a_box_of_the_command_line() -> None:
+def test_a_box_and_a_place_of_the_command_line() -> None:
+    assert parse_near("-43.3,-11.4,200") == Near(lat=-43.3, lon=-11.4, km=200)
     assert parse_box("-30,-20,30.5,20") == Box(west=-30, south=-20, east=30.5, north=20)
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "reason"),
     [
-        (parse_filter, "body", "write column=value,value or column=min:max"),
+        (parse_filter, "body", "write column=value,value or column=min:max or column>=min"),
         (parse_filter, "km=:", "write column="),
         (parse_filter, "km=nan:", "finite"),
         (parse_box, "1,2,3", "write west,south,east,north"),
         (parse_box, "0,20,1,10", "south lies above north"),
-        (parse_box, "0,20,1,100", "less than or equal to 90"),
+        (parse_box, "0,20,1,100", "north: .* less than or equal to 90"),
+        (parse_near, "1,2", "write lat,lon,km"),
+        (parse_near, "91,0,5", "lat: .* less than or equal to 90"),
+        (parse_near, "9,0,0", "km: .* greater than 0"),
+        (parse_filter, "km>=x", "could not convert"),
     ],
 )
 def test_one_line_says_what_is_wrong(parse: Any, text: str, reason: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crater_ray.filters import numeric, own_columns
+from crater_ray.filters import is_text, numeric, own_columns
 from crater_ray.serve.models import Column, Value
 
 FEW = 64  # values of a text column that are worth listing
@@ -28,7 +28,7 @@ def _described(name: str, column: pa.ChunkedArray) -> Column:
         return Column(name=name, type="number", min=low, max=high)
     if pa.types.is_boolean(column.type):
         return Column(name=name, type="boolean")
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if is_text(column.type):
         distinct = sorted(value for value in pc.unique(column).to_pylist() if value is not None)
         return Column(name=name, type="text", values=distinct if len(distinct) <= FEW else None)
     return Column(name=name, type="other")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from ir_measures import AP, Success
 from pyarrow.dataset import Dataset
 
-from crater_ray import embed, open_index
+import crater_ray
+from crater_ray import Filter, embed, open_index
 from crater_ray.builtin.pairs import Pairs
 from crater_ray.cli import main
 from crater_ray.config import Job, NeighboursTable
@@ -103,8 +105,8 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
     for id in ("i00000", "i00021"):
         listed = [line["id"] for line in found if line["query_id"] == id]
         assert listed == [hit.id for hit in index.search(id=id, top=3, mode=mode, expand=1, **deep)]
-    how = {"top": 3, "mode": mode, "candidates": deep.get("candidates"), "expand": 1}
-    assert neighbours.asked(tmp_path / "n.parquet") == {**how, "index": {"name": "index", "version": 1}}
+    where = {"index": {"name": "index", "version": 1}}
+    assert neighbours.asked(tmp_path / "n.parquet") == {**request.described(), **where}
 
 
 @pytest.mark.parametrize("name", ["n.csv", "n.foo", "n"])
@@ -224,12 +226,61 @@ def test_neighbours_are_those_of_a_search_and_never_oneself(
     indexed: Job, index: Index, tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "table.parquet"
-    rows = neighbours.run(indexed.out, SearchRequest(top=3, mode="exact"), out, indexed.cluster, quiet=True)
+    report = crater_ray.neighbours(indexed, out, top=3, mode="exact", quiet=True)
     table = pq.read_table(out).to_pylist()
-    assert rows == len(table) == 40 * 3
+    assert (report.rows, report.items, report.as_dict()["mode"]) == (len(table), 40, "exact")
+    assert len(table) == 40 * 3
     for id in ("i00000", "i00039"):
         expected = [(hit.rank, hit.id) for hit in index.search(id=id, top=3, mode="exact")]
         assert [(row["rank"], row["id"]) for row in table if row["query_id"] == id] == expected
+
+
+def test_neighbours_among_the_items_that_pass(indexed: Job, index: Index) -> None:
+    few = Filter(column="radius", max=9)
+    report = crater_ray.neighbours(indexed, top=3, filters=(few,), quiet=True)
+    assert report.out.parent == indexed.out / "neighbours"
+    table = pq.read_table(report.out).to_pylist()
+    ids = {f"i{number:05d}" for number in range(10)}
+    assert {row["query_id"] for row in table} == ids
+    assert {row["id"] for row in table} <= ids
+    assert (report.items, report.rows) == (10, 30)
+    expected = [hit.id for hit in index.search(id="i00003", top=3, filters=(few,))]
+    assert [row["id"] for row in table if row["query_id"] == "i00003"] == expected
+    with pytest.raises(QueryError, match=r"no item of .* passes: shortlist, 200 candidates, radius=900:"):
+        crater_ray.neighbours(indexed, filters=(Filter(column="radius", min=900),), quiet=True)
+    narrowed = indexed.model_copy(update={"neighbours": NeighboursTable(top=3, filters=(few,))})
+    assert consume.run("pairs", narrowed, quiet=True).read_text().count("\n") <= 30
+
+
+def test_evaluation_against_the_images_that_pass(indexed: Job, here: None, tmp_path: Path) -> None:
+    """Queries whose crater is filtered away do not count; the others have fewer to be mistaken for."""
+    few = Filter(column="radius", max=9)
+    report = crater_ray.evaluate(indexed, filters=(few,), qrels=tmp_path / "qrels.txt", quiet=True)
+    assert (report.gallery, report.queries, report.without_relevant) == (10, 10, 10)
+    assert report.as_dict()["filters"] == [{"column": "radius", "max": 9.0}]
+    assert report.means["hit@1"] >= crater_ray.evaluate(indexed, quiet=True).means["hit@1"]
+    judged = {line.split()[2] for line in (tmp_path / "qrels.txt").read_text().splitlines()}
+    assert judged <= {f"i{number:05d}" for number in range(10)}
+    with pytest.raises(QueryError, match="no image of .* passes"):
+        crater_ray.evaluate(indexed, filters=(Filter(column="radius", min=900),), quiet=True)
+
+
+def test_a_job_is_a_file_or_a_dict(job_here: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_here("file", reader={"items": 12}, queries={"items": 4})
+    report = crater_ray.build_index(job.path, quiet=True)
+    assert (report.rows, report.version, report.out) == (12, 1, str(job.out))
+    monkeypatch.chdir(tmp_path)
+    with open(job.path, "rb") as file:
+        tables = tomllib.load(file)
+    again = crater_ray.build_index({**tables, "out": Path("other")}, quiet=True)
+    assert again.out == str(tmp_path / "other")
+    assert crater_ray.open_index("other").ids == crater_ray.open_index("file").ids
+    assert crater_ray.evaluate({**tables, "out": "other"}, quiet=True).request.mode == "exact"
+    tables["reader"]["itmes"] = 3
+    with pytest.raises(
+        ConfigError, match=r"\[reader\] in the job: unknown option 'itmes'; did you mean 'items'"
+    ):
+        crater_ray.build_index(tables, quiet=True)
 
 
 def test_every_road_from_a_file_gives_the_indexed_rows(indexed: Job, index: Index) -> None:

@@ -209,6 +209,7 @@ def test_an_unknown_id_is_only_ever_looked_up(rig: Rigs, id: str) -> None:
         {"limit": 0}, {"limit": 10**9}, {"limit": "x"}, {"cursor": "x"}, {"cursor": "-1.0"},
         {"cursor": "0.0.0"}, {"columns": "nothing"}, {"columns": "uri"}, {"filters": "{"},
         {"filters": '[{"column":"nope","min":1}]'}, {"box": "1,2,3"}, {"box": "a,b,c,d"}, {"box": "0,9,0,1"},
+        {"near": "1,2"}, {"near": "95,0,1"}, {"near": "0,0,0"}, {"near": "a,b,c"},
         {"filters": "[" + ",".join(['{"column":"lat","min":1}'] * 17) + "]"},
     ],
     ids=str,

@@ -100,6 +100,15 @@ def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int
     assert {"decode", "encode", "search", "total"} <= set(reply.json()["seconds"])
 
 
+def close(item: dict[str, Any]) -> bool:
+    """Whether it lies within 900 km of 30° south and west, on its own body."""
+    places = np.radians([[-30.0, -30.0], [item["lat"], item["lon"]]])
+    lat, lon = places.T
+    here, there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
+    radius = {"moon": 1737.4, "mars": 3396.19}[item["body"]]
+    return bool(radius * np.arccos(here @ there) <= 900)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("mode", ["exact", "shortlist"])
 @pytest.mark.parametrize(
@@ -117,6 +126,7 @@ def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int
             lambda c: abs(c["lon"]) >= 150 and c["lat"] <= 0,
         ),
         ({"box": {"west": -180, "south": -20, "east": 180, "north": -10}}, lambda c: -20 <= c["lat"] <= -10),
+        ({"near": {"lat": -30, "lon": -30, "km": 900}}, close),
     ],
 )
 def test_filters_go_into_the_shortlist(
@@ -138,6 +148,7 @@ def test_filters_go_into_the_shortlist(
     assert {name: told[name] for name in how} == how
     assert told["index"]["version"] == 2
     assert told["box"] == asked.get("box")
+    assert told["near"] == asked.get("near")
     assert [{k: v for k, v in one.items() if v is not None} for one in told["filters"]] == asked.get(
         "filters", []
     )
@@ -269,6 +280,7 @@ def test_the_command_line_filters_as_http_does(
     for options, asked in (
         (["--filter", "seen=1,2,30"], {"filters": [{"column": "seen", "any_of": [1, 2, 30]}]}),
         (["--filter", "seen=:7"], {"filters": [{"column": "seen", "max": 7}]}),
+        (["--near", "-30,-30,900"], {"near": {"lat": -30, "lon": -30, "km": 900}}),
         (["--box=-180,-20,180,-10"], {"box": {"west": -180, "south": -20, "east": 180, "north": -10}}),
     ):
         app(

@@ -180,4 +180,4 @@ def test_no_space_left_for_a_neighbour_table(disk: Disk, clean: Path, ray_cluste
         assert stage(error.value)
         assert not out.exists()
     disk.limit(size="4m")
-    assert neighbours.run(clean, request, out, ClusterTable(), quiet=True) == ITEMS * 5
+    assert neighbours.run(clean, request, out, ClusterTable(), quiet=True).rows == ITEMS * 5
