@@ -6,6 +6,8 @@
     def test_my_aggregator() -> None:
         check_aggregator(Spread, k=16)
 
+`check_plugin("crater-ray-mine")` tries all that a package registers, as a job would use it.
+
 Each check returns nothing, or raises ConformanceError with what was promised, where, and what came instead.
 Nothing here needs Ray, a network or real weights.
 """
@@ -18,6 +20,7 @@ from crater_ray.testing.checks import (
     check_reader,
 )
 from crater_ray.testing.fakes import FakeBackbone, FakeIndex, FakeReader, fake_tokens
+from crater_ray.testing.plugin import check_plugin
 
 __all__ = [
     "ConformanceError",
@@ -27,6 +30,7 @@ __all__ = [
     "check_aggregator",
     "check_backbone",
     "check_consumer",
+    "check_plugin",
     "check_reader",
     "fake_tokens",
 ]
