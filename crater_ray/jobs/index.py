@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,13 +22,15 @@ from crater_ray.index.versions import Version, latest
 from crater_ray.jobs.change import Changed, Held, Mode, put, refuse_clashes, without
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
 from crater_ray.jobs.fit import fit
-from crater_ray.jobs.part import Work
+from crater_ray.jobs.part import PartWorker, Work
 from crater_ray.jobs.pool import Outcome, work_through
 from crater_ray.jobs.preflight import Found, preflight, unfit
 from crater_ray.jobs.progress import Counter
-from crater_ray.jobs.segment import on_cluster, segments_for
+from crater_ray.jobs.segment import Build, on_cluster, segments_for
 from crater_ray.plugins import PluginRef, Reader, registry
-from crater_ray.types import Side
+from crater_ray.types import Side, TokenShape
+
+LISTED_HERE = 64  # parts at most that the driver reads to see whether there is anything to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,7 @@ class IndexReport:
         }
 
     def as_text(self) -> str:
-        lines = [
-            f"{self.out}: version {self.version}, {self.rows} rows in {self.parts} parts; "
-            f"{self.encoded} images encoded in {self.seconds:.1f} s"
-        ]
-        lines += [f"shortlist: {line}" for line in self.shortlist if ": " in line]  # Flat finds all
+        lines = [f"shortlist: {line}" for line in self.shortlist if ": " in line]  # Flat finds all
         if self.deaths:
             lines.append(f"{self.deaths} worker deaths, their parts done again")
         if self.halved:
@@ -86,8 +85,18 @@ class IndexReport:
             )
         lines += [f"skipped {id}: {reason}" for id, reason in list(self.skipped.items())[:10]]
         if len(self.skipped) > 10:
-            lines.append(f"skipped {len(self.skipped) - 10} more: `crater-ray info {self.out}` counts them")
+            lines.append(
+                f"skipped {len(self.skipped) - 10} more: `crater-ray info {self.out} --skipped` lists them"
+            )
         lines += [f"missing part {part}: {reason}" for part, reason in self.missing.items()]
+        told = f"{self.encoded:,} images encoded in {self.seconds:.1f} s"
+        if self.encoded and self.seconds:
+            told += f", {self.encoded / self.seconds:.1f} images/s"
+        lines.append(
+            f"{self.out}: version {self.version}, {self.rows:,} views in {self.parts} parts, "
+            f"{len(self.skipped)} skipped; {told if self.encoded else 'nothing was to be encoded'}; "
+            f"next: crater-ray query {self.out} IMAGE"
+        )
         return "\n".join(lines)
 
 
@@ -113,52 +122,123 @@ def run(
     """
     store = place_of(job, side)
     reader_ref = job.reader_ref() if side == "gallery" else job.queries_ref()
-    with DriverLock(store), cluster(job.cluster):
-        found = preflight(
-            store, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref(), job.path.name
-        )
-        work = Work(
-            store.url,
-            _config(job, side, found),
-            reader_ref,
-            str(job.backbone.cache) if job.backbone.cache else None,
-            job.cluster.decoders,
-            threads_per_encoder(job.cluster),
-            "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
-            tuple(sorted(unfit(job.cluster))),
-        )
-        work = _fitted(store, work, job, found, side, quiet)
-        reader: Reader = registry().build(reader_ref)
-        names = _wanted(reader, reader_ref, parts)
-        if mode != "all":
-            refuse_clashes(store, latest(store), reader, reader_ref, names, drop, mode)
-        start = time.monotonic()
-        what = "index" if side == "gallery" else "queries"
-        with Counter(what, len(names), quiet) as counter:
-            outcome = work_through(work, names, job.cluster, counter.update)
-        seconds = time.monotonic() - start
-        if outcome.failed and not allow_missing:
-            raise IncompleteJob(_missing(outcome, len(names), store))
-        _refuse_nothing_but_bad(store, outcome)
-        changed = _publish(store, work, outcome, reader_ref, job, mode, drop)
-        version = changed.version
-        return IndexReport(
-            store.url,
-            version.number,
-            len(version.parts),
-            sum(part.rows for part in version.parts),
-            sum(done.encoded for done in outcome.done.values()),
-            seconds,
-            {id: why for part in version.parts for id, why in skipped(store, part).items()},
-            outcome.failed,
-            outcome.deaths,
-            tuple(done.peak_bytes for done in outcome.done.values() if done.encoded),
-            changed.added,
-            changed.replaced,
-            changed.dropped,
-            sum(done.halved for done in outcome.done.values()),
-            tuple(read_segment(store, sha).told() for sha in version.segments),
-        )
+    with DriverLock(store):
+        if mode == "all" and (there := _all_there(store, job, side, reader_ref)) is not None:
+            config, outcome = there
+            with suppress(_WorkersNeeded):
+                changed = _publish(store, config, outcome, reader_ref, job, mode, drop, _no_workers)
+                return _report(store, outcome, changed, 0.0)
+        with cluster(job.cluster):
+            found = preflight(
+                store, reader_ref, job.backbone_ref(), job.shortlist_ref(), job.rerank_ref(), job.path.name
+            )
+            work = _work(store, _config(job, side, found), reader_ref, job)
+            work = _fitted(
+                store, replace(work, without=tuple(sorted(unfit(job.cluster)))), job, found, side, quiet
+            )
+            reader: Reader = registry().build(reader_ref)
+            names = _wanted(reader, reader_ref, parts)
+            if mode != "all":
+                refuse_clashes(store, latest(store), reader, reader_ref, names, drop, mode)
+            start = time.monotonic()
+            what = "index" if side == "gallery" else "queries"
+            with Counter(what, len(names), quiet) as counter:
+                outcome = work_through(work, names, job.cluster, counter.update)
+            seconds = time.monotonic() - start
+            if outcome.failed and not allow_missing:
+                raise IncompleteJob(_missing(outcome, len(names), store))
+            _refuse_nothing_but_bad(store, outcome)
+            changed = _publish(store, work.config, outcome, reader_ref, job, mode, drop, on_cluster)
+            return _report(store, outcome, changed, seconds)
+
+
+def _work(store: Store, config: IndexConfig, reader: PluginRef, job: Job) -> Work:
+    return Work(
+        store.url,
+        config,
+        reader,
+        str(job.backbone.cache) if job.backbone.cache else None,
+        job.cluster.decoders,
+        threads_per_encoder(job.cluster),
+        "cuda" if job.cluster.gpus_per_encoder > 0 else "cpu",
+    )
+
+
+def _report(store: Store, outcome: Outcome, changed: Changed, seconds: float) -> IndexReport:
+    version = changed.version
+    return IndexReport(
+        store.url,
+        version.number,
+        len(version.parts),
+        sum(part.rows for part in version.parts),
+        sum(done.encoded for done in outcome.done.values()),
+        seconds,
+        {id: why for part in version.parts for id, why in skipped(store, part).items()},
+        outcome.failed,
+        outcome.deaths,
+        tuple(done.peak_bytes for done in outcome.done.values() if done.encoded),
+        changed.added,
+        changed.replaced,
+        changed.dropped,
+        sum(done.halved for done in outcome.done.values()),
+        tuple(read_segment(store, sha).told() for sha in version.segments),
+    )
+
+
+class _WorkersNeeded(Exception):
+    """The shortlist is to be built, which is the work of a cluster."""
+
+
+def _no_workers(*asked: Any) -> tuple[str, ...]:
+    raise _WorkersNeeded
+
+
+def _all_there(store: Store, job: Job, side: Side, reader: PluginRef) -> tuple[IndexConfig, Outcome] | None:
+    """The index's config and all parts that the reader lists, where the index has them all: without Ray.
+
+    None where something is to be encoded, or only a look at the weights can tell whether they are the
+    index's. Raises IndexMismatch for a job that changes the index config, ReaderError for an id listed twice.
+    """
+    there = configs.find_config(store)
+    if there is None or latest(store) is None:
+        return None
+    config = _like(there, job, side)
+    if config.digest() != there.digest():
+        configs.create_or_check(store, config)  # which says how they differ
+    if "" in config.files.values() and any(map(job.backbone_ref().options.get, _files(job.backbone_ref()))):
+        return None  # of a file of weights only the backbone knows the digest
+    worker = PartWorker(_work(store, config, reader, job))
+    names = _wanted(worker.reader, reader, ())
+    if len(names) > LISTED_HERE:
+        return None
+    outcome = Outcome()
+    for name in reversed(names):  # what is still to be done comes last
+        done = worker.find(name)
+        if done is None:
+            return None
+        outcome.done[name] = done
+    return configs.create_or_check(store, config), outcome
+
+
+def _files(ref: PluginRef) -> Collection[str]:
+    return registry().spec(ref).options.files()
+
+
+def _like(there: IndexConfig, job: Job, side: Side) -> IndexConfig:
+    """The index config of a job whose plugins give what the index has."""
+    found = Found(
+        "",
+        there.backbone_digest,
+        TokenShape(0, there.grid, 0, False),
+        there.shortlist_dim,
+        there.shortlist_m,
+        there.k,
+        there.dim,
+        there.shortlist_m,
+        there.k,
+        tuple(there.fits),
+    )
+    return replace(_config(job, side, found), fits=there.fits)
 
 
 def _wanted(reader: Reader, ref: PluginRef, only: Sequence[str]) -> list[str]:
@@ -222,8 +302,6 @@ def batch_of(job: Job, side: Side) -> int:
 
 def _fitted(store: Store, work: Work, job: Job, found: Found, side: Side, quiet: bool) -> Work:
     """The work with its fits: the index's own where it has them, else learnt now, for a new index."""
-    from dataclasses import replace
-
     config = work.config
     learning = found.fitted
     if learning:
@@ -247,7 +325,14 @@ def _copy_fits(gallery: Store, queries: Store, fits: Mapping[str, str]) -> None:
 
 
 def _publish(
-    store: Store, work: Work, outcome: Outcome, reader: PluginRef, job: Job, mode: Mode, drop: Sequence[str]
+    store: Store,
+    config: IndexConfig,
+    outcome: Outcome,
+    reader: PluginRef,
+    job: Job,
+    mode: Mode,
+    drop: Sequence[str],
+    build: Build,
 ) -> Changed:
     def change(parent: Version | None, before: Held) -> tuple[Held, set[str]]:
         new = {part: (done.entry, reader) for part, done in outcome.done.items()}
@@ -258,12 +343,12 @@ def _publish(
         return {**stay, **new}, ({*parent.allow_missing, *failed} - stay.keys() - new.keys())
 
     def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
-        if work.config.side == "query":
+        if config.side == "query":
             return ()
         table = job.shortlist
-        return segments_for(store, work.config, parts, parent, table.index, table.whiten, on_cluster)
+        return segments_for(store, config, parts, parent, table.index, table.whiten, build)
 
-    return put(store, work.config, change, segments)
+    return put(store, config, change, segments)
 
 
 def _refuse_nothing_but_bad(store: Store, outcome: Outcome) -> None:

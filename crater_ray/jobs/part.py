@@ -101,18 +101,11 @@ class PartWorker:
         Raises ReaderError for an id listed twice, OSError when reading or writing fails, StorageFull,
         DeviceError when the device or memory fails.
         """
-        items = list(self.reader.read(part))
-        twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
-        if twice:
-            raise ReaderError(
-                f"reader {self.work.reader.name!r} lists the id {twice[0]!r} twice in part {part!r}; "
-                "ids must be unique: mend the catalogue, or give it an id column"
-            )
         config = self.work.config
-        digest = part_digest(config.digest(), items)
-        there = done(self.store, part, digest) or self._compacted(part, digest)
+        items, digest = self._listed(part)
+        there = self._find(part, digest)
         if there is not None:
-            return Done(there, 0, _peak())
+            return there
         before, halved = self.encoded, self._halved
         with (
             _journal(self.store, f"{part}.{digest}", careful) as journal,
@@ -126,6 +119,25 @@ class PartWorker:
             if journal:
                 journal.close()
         return Done(entry, self.encoded - before, _peak(), self._halved - halved)
+
+    def find(self, part: str) -> Done | None:
+        """The part where it is done already. Raises ReaderError for an id listed twice."""
+        return self._find(part, self._listed(part)[1])
+
+    def _find(self, part: str, digest: str) -> Done | None:
+        there = done(self.store, part, digest) or self._compacted(part, digest)
+        return None if there is None else Done(there, 0, _peak())
+
+    def _listed(self, part: str) -> tuple[list[Item], str]:
+        """What the reader lists of a part, and the digest that it has then."""
+        items = list(self.reader.read(part))
+        twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
+        if twice:
+            raise ReaderError(
+                f"reader {self.work.reader.name!r} lists the id {twice[0]!r} twice in part {part!r}; "
+                "ids must be unique: mend the catalogue, or give it an id column"
+            )
+        return items, part_digest(self.work.config.digest(), items)
 
     def _guarded(self) -> AbstractContextManager[None]:
         import torch
