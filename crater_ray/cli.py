@@ -211,9 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        from crater_ray.plugins.blame import blamed
+
+        by = blamed(error) or "this is a fault of crater-ray or of a plugin"
         click.echo(
-            f"Error: {type(error).__name__}: {error}; this is a fault of crater-ray or of a plugin: "
-            "run `crater-ray --debug …` for the traceback",
+            f"Error: {type(error).__name__}: {error}; {by}: run `crater-ray --debug …` for the traceback",
             err=True,
         )
         _say_log()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -16,16 +17,28 @@ from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
 from crater_ray.request import Box, Filter, Mode, Near, SearchRequest
 from crater_ray.types import MAX_PIXELS, candidates_in
+from crater_ray.used import Used
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
 Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
 WHITENED = "whitened_tokens"
+PLUGIN_TABLES: Mapping[str, Kind] = {
+    "reader": "reader",
+    "queries": "reader",
+    "backbone": "backbone",
+    "shortlist": "aggregator",
+    "rerank": "aggregator",
+}
 UNNAMED = "the job"  # of a dict: what messages call it
 GPU_BATCH, GPU_DECODERS = 64, 8  # where a job does not say: a GPU takes what eight threads decode
 
 
 class ReaderTable(PluginTable):
     """[reader] and [queries]"""
+
+
+class QueriesTable(ReaderTable):
+    """[queries]: a table without a `name` says what [reader] does, but for the keys given here."""
 
 
 class BackboneTable(PluginTable):
@@ -146,7 +159,7 @@ class Job(Table):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
     out: Path  # a folder, or s3://bucket/folder
     reader: ReaderTable
-    queries: ReaderTable | None = None
+    queries: QueriesTable | None = None
     backbone: BackboneTable
     shortlist: ShortlistTable = ShortlistTable()
     rerank: RerankTable = RerankTable()
@@ -165,7 +178,13 @@ class Job(Table):
             base=self.path.parent,
             where=f"[{table}] in {self.path.name}",
             words=type(part).model_fields,
+            elsewhere=partial(_places, self._plugins()),
         )
+
+    def _plugins(self) -> dict[str, str]:
+        """The plugins that its tables name."""
+        tables = {table: getattr(self, table) for table in PLUGIN_TABLES}
+        return {table: part.name for table, part in tables.items() if part is not None}
 
     def reader_ref(self) -> PluginRef:
         return self._ref("reader", "reader", self.reader)
@@ -208,6 +227,21 @@ class Job(Table):
             self.consumer_ref(name)
 
 
+def _places(plugins: Mapping[str, object], option: str) -> list[str]:
+    """Where in a job an option may stand, as table.option; `plugins` are those of the job, by table."""
+    found = []
+    for table, field in Job.model_fields.items():
+        kinds = (*get_args(field.annotation), field.annotation)
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Used)), None)
+        known = set() if model is None else set(model.model_fields) - {"name"}
+        named = plugins.get(table) or (None if field.is_required() else getattr(field.default, "name", None))
+        if table in PLUGIN_TABLES and (spec := registry().specs(PLUGIN_TABLES[table]).get(str(named))):
+            known |= set(spec.options.model_fields)
+        if option in known:
+            found.append(f"{table}.{option}")
+    return found
+
+
 def load_job(job: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Job:
     """The job of a TOML file, or of its tables as a dict, with `a.b=value` overrides applied.
 
@@ -218,10 +252,16 @@ def load_job(job: str | Path | Mapping[str, Any], overrides: Sequence[str] = ())
     raw = read(job if isinstance(job, Mapping) else path, overrides)
     if "path" in raw:  # the model has a field of this name, and it is not the user's to set
         raise ConfigError(f"{path.name}: unknown option 'path'; paths stand in the tables of what reads them")
+    reader, queries = raw.get("reader"), raw.get("queries")
+    if isinstance(reader, dict) and isinstance(queries, dict) and "name" not in queries:
+        raw["queries"] = {**reader, **queries}
     try:
         found = Job(**raw, path=path.resolve())
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {explain(error, Job)}") from None
+        named = {
+            table: part["name"] for table, part in raw.items() if isinstance(part, dict) and "name" in part
+        }
+        raise ConfigError(f"{path.name}: {explain(error, Job, elsewhere=partial(_places, named))}") from None
     base = found.path.parent
     backbone, serve = found.backbone, found.serve
     if backbone.cache is not None:

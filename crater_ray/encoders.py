@@ -73,14 +73,20 @@ def embed(
 ) -> tuple[Array, Array]:
     """Shortlist vectors (N, m, G) float16 and tokens (N, k, D) float32 of images, without an index.
 
-    Raises BadImage for an image that cannot be used, ConfigError when an aggregator must be fitted first.
+    Raises BadImage for an image that cannot be used, with its number from 0 on; ConfigError when an
+    aggregator must be fitted first.
     """
     backbone: Backbone = registry().build(job.backbone_ref())
     refs = job.shortlist_ref(), job.rerank_ref()
     encoder = _encoder(backbone, *refs, 1, job.backbone.precision, here(device), job.index.max_pixels)
     if learning := fitting(*refs):
         raise ConfigError(f"{', '.join(learning)} learns from a sample: index the job, then use open_index")
-    rows = [encoder.encode_one(image, side) for image in images]
+    rows = []
+    for number, image in enumerate(images):
+        try:
+            rows.append(encoder.encode_one(image, side))
+        except BadImage as error:
+            raise BadImage(f"images[{number}] cannot be used: {error.message}") from None
     if not rows:
         raise BadImage("there is no image to embed")
     return np.concatenate([row.vectors for row in rows]), np.concatenate([row.tokens for row in rows])

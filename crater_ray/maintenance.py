@@ -192,8 +192,14 @@ def gc(index: Path, keep: int, dry_run: bool, force: bool, grace: float | None, 
 
     hours = None if grace is None else timedelta(hours=grace)
     done = run(store_at(index), keep, force=force, dry=dry_run, grace=hours)
-    word = "would remove" if dry_run else "removed"
-    show(asdict(done), as_json, lambda: f"{said(index)}: {word} {done.as_text()}")
+
+    def text() -> str:
+        first, *kept = done.as_text().splitlines()
+        if not (done.versions or done.bytes or done.uploads):
+            return "\n".join([f"{said(index)}: nothing to remove", *kept])
+        return "\n".join([f"{said(index)}: {'would remove' if dry_run else 'removed'} {first}", *kept])
+
+    show(asdict(done), as_json, text)
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

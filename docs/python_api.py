@@ -11,6 +11,9 @@ from typing import Any
 
 import crater_ray
 from crater_ray import errors, plugins, testing, types
+from crater_ray.evaluation.evaluate import EvaluationReport
+from crater_ray.jobs.index import IndexReport
+from crater_ray.jobs.neighbours import NeighboursReport
 from crater_ray.retrieve import Index
 
 SPECIAL = {"__init__", "__call__", "__len__"}
@@ -18,8 +21,10 @@ SPECIAL = {"__init__", "__call__", "__len__"}
 
 def markdown() -> str:
     """Every public name: signature or fields, and docstring."""
-    requests = [crater_ray.SearchRequest, crater_ray.Filter, crater_ray.Box]
-    search = [crater_ray.open_index, Index, *requests, crater_ray.embed, crater_ray.load_job]
+    requests = [crater_ray.SearchRequest, crater_ray.Filter, crater_ray.Box, crater_ray.Near]
+    search = [crater_ray.open_index, Index, *requests, crater_ray.Hits, crater_ray.embed]
+    jobs = [crater_ray.load_job, crater_ray.build_index, crater_ray.evaluate, crater_ray.neighbours]
+    reports = [IndexReport, EvaluationReport, NeighboursReport]
     only = {Index: ("__init__", "__len__", "ids", "groups", "items", "vectors", "search", "score")}
     data = [types.Hit, types.TokenPair, types.Item, types.Tokens, types.TokenShape]
     return "".join(
@@ -28,6 +33,8 @@ def markdown() -> str:
             "public.\n",
             "\n## Search and encode\n\nAll but `Index` are names of `crater_ray`.\n",
             *(_block(one, only.get(one)) for one in search),
+            "\n## Jobs\n\nNames of `crater_ray`, and the reports that they return.\n",
+            *map(_block, [*jobs, *reports]),
             "\n## Data\n\n`crater_ray.types`\n",
             *map(_block, data),
             "\n## For plugins\n\n`crater_ray.plugins`\n",

@@ -15,12 +15,14 @@ from crater_ray.cli import app, main
 from crater_ray.config import NeighboursTable, ServeTable
 from crater_ray.errors import QueryError
 from crater_ray.filters import mask
+from crater_ray.hits import Hits
 from crater_ray.jobfile import Table
 from crater_ray.options import index_path
 from crater_ray.plugins.registry import explain
 from crater_ray.query import as_text
 from crater_ray.request import SearchRequest, parse_filter
 from crater_ray.serve.models import SearchBody
+from crater_ray.types import Hit, TokenPair
 
 FIXTURE = Path(__file__).parent / "fixtures" / "index_format_1"
 
@@ -199,12 +201,9 @@ def test_a_filter_that_does_not_suit_its_column_says_what_does(text: str, why: s
 
 
 def test_a_text_answer_says_how_many_pairs_it_does_not_show() -> None:
-    pair = {"query_token": 1, "gallery_token": 2, "similarity": 0.5}
-    how = {"mode": "exact", "candidates": None, "expand": 0, "index": {"version": 1}}
-
     def text(pairs: int) -> str:
-        hit = {"rank": 1, "score": 0.5, "id": "a", "group": "a", "explanation": [pair] * pairs}
-        return as_text([{"query": "q", **how, "hits": [hit]}])
+        hit = Hit(1, "a", "a", 0.5, (TokenPair(1, 2, 0.5, 0.05),) * pairs)
+        return as_text([("q", Hits([hit]))], explain=True)
 
     assert "the best 10 of 12 pairs; --json prints all" in text(12)
     assert "pairs" not in text(10)

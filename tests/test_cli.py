@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from crater_ray.builtin import COMMANDS
 from crater_ray.cli import _one_line_each, app, main
 from crater_ray.plugins import registry
 
+FIXTURE = Path(__file__).parent / "fixtures" / "index_format_1"
 HEAVY = ("torch", "ray", "pyarrow", "faiss", "numpy", "timm", "matplotlib")
 
 
@@ -83,6 +85,30 @@ def test_plugins_as_json_names_every_field(capsys: pytest.CaptureFixture[str]) -
 def test_plugins_as_text_has_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = call(capsys, "plugins")
     assert len(out.splitlines()) == len(registry().statuses()) + 1
+
+
+def test_info_is_a_table_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "info", str(FIXTURE))
+    assert code == 0
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines()[1:] if line[0] != " ")
+    assert facts["views"] == "24: test 24"
+    assert facts["version"] == "1; published: 1"
+    assert facts["tokens"] == "whitened_tokens: 6 × 16, int4, maxsim"
+    assert facts["bytes"] == "400 a view, 10 kB in all"
+    _, out, _ = call(capsys, "info", str(FIXTURE), "--schema")
+    assert out.splitlines()[0].split() == ["column", "type"]
+    assert ["radius", "float"] in [line.split() for line in out.splitlines()]
+    _, out, _ = call(capsys, "info", str(FIXTURE), "--schema", "--json")
+    assert json.loads(out)["body"] == "string"
+    code, _, err = call(capsys, "info", str(FIXTURE), "--schema", "--skipped")
+    assert (code, "ask for one" in err) == (2, True)
+
+
+def test_nothing_to_do_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    copy = str(shutil.copytree(FIXTURE, tmp_path / "index"))
+    assert call(capsys, "compact", copy, "--rows", "1")[1] == f"{copy}: nothing to compact: version 1 stays\n"
+    assert call(capsys, "gc", copy)[1] == f"{copy}: nothing to remove\n"
+    assert call(capsys, "gc", copy, "--dry-run")[1] == f"{copy}: nothing to remove\n"
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,32 @@ def test_a_base_that_does_not_hold_is_named(tmp_path: Path) -> None:
         job(tmp_path, f"base = 3\n{SMALL}")
 
 
+def test_queries_say_what_the_reader_does_but_for_their_own_keys(tmp_path: Path) -> None:
+    found = job(tmp_path, SMALL + '[queries]\nroot = "others"\n')
+    assert found.queries_ref().name == "folder"
+    assert found.queries_ref().options == {**found.reader_ref().options, "root": str(tmp_path / "others")}
+    assert found.reader_ref().options["root"] == str(tmp_path / "images")
+    assert job(tmp_path, SMALL, "queries.root=others").queries_ref() == found.queries_ref()
+    named = job(tmp_path, SMALL + '[queries]\nname = "manifest"\npath = "a.csv"\n')
+    assert named.queries_ref().name == "manifest"  # a table with a name starts from nothing
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("codec=int2", "rerank.codec"),
+        ("reader.batch=3", "backbone.batch"),
+        ("cluster.seed=3", "index.seed"),
+        ("rerank.root=images", "reader.root"),
+        ("of_options={}", "rerank.of_options"),
+        ("resize=crop", "backbone.resize"),
+    ],
+)
+def test_an_option_at_the_wrong_level_is_told_its_place(tmp_path: Path, override: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"unknown option .*; did you mean '{place}'\?"):
+        job(tmp_path, SMALL, override)
+
+
 def test_a_job_without_queries_says_how_to_name_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"moon.toml has no \[queries\] table"):
         job(tmp_path).queries_ref()

@@ -73,7 +73,7 @@ def facts(snapshot: Snapshot) -> list[tuple[str, str]]:
         *(("", segment.told()) for segment in snapshot.segments),
         ("tokens", f"{config.rerank.name}: {config.k} × {config.dim}, {config.codec}, {config.scoring}"),
         ("learnt", ", ".join([*config.fits, *_whitening(snapshot)]) or "nothing"),
-        ("bytes", f"{total:,.0f} a view, {total * len(snapshot) / 1e6:,.1f} MB in all"),
+        ("bytes", f"{total:,.0f} a view, {_size(total * len(snapshot))} in all"),
         ("", ", ".join(f"{stage} {size:,.0f}" for stage, size in sizes.items())),
         ("readers", ", ".join(dict.fromkeys(ref.name for ref in version.readers)) or "none"),
         ("columns", ", ".join(snapshot.columns)),
@@ -81,6 +81,13 @@ def facts(snapshot: Snapshot) -> list[tuple[str, str]]:
     if version.allow_missing:
         told.append(("missing", ", ".join(version.allow_missing)))
     return told
+
+
+def _size(count: float) -> str:
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def _several(count: int, what: str) -> str:

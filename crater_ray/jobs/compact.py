@@ -28,8 +28,11 @@ class Compacted:
     segments: tuple[int, int]
     masked: int  # rows of the shortlist that no version needs and that are searched no more
     shortlist: tuple[str, ...] = ()  # what each segment is, and how much it was measured to find
+    changed: bool = True  # False: the version was compact already, and stays
 
     def as_text(self) -> str:
+        if not self.changed:
+            return f"nothing to compact: version {self.version} stays"
         line = (
             f"version {self.version}: {self.parts[0]} parts are now {self.parts[1]}, "
             f"and {self.segments[0]} segments {self.segments[1]}; {self.masked} masked rows dropped"
@@ -55,7 +58,7 @@ def compact(store: Store, *, rows: int = ROWS, segments: int = 1) -> Compacted:
             shas, masked = _shortlist(snapshot, parts, segments)
             counts = (len(parent.parts), len(parts)), (len(parent.segments), len(shas))
             if (parts, shas) == (parent.parts, parent.segments):
-                return Compacted(parent.number, *counts, masked, _told(store, shas))
+                return Compacted(parent.number, *counts, masked, _told(store, shas), changed=False)
             version = Version(
                 parent.number + 1, parent.number, parts, shas, parent.readers, parent.allow_missing
             )

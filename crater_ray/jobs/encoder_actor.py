@@ -10,6 +10,7 @@ from crater_ray.errors import DeviceError
 from crater_ray.jobs.journal import Careful
 from crater_ray.jobs.nodes import Checked, here
 from crater_ray.jobs.part import Done, PartWorker, Work
+from crater_ray.plugins.blame import blaming
 from crater_ray.types import Item
 
 
@@ -23,9 +24,11 @@ class _Encoder:
         """Where it runs, and whether its device computes."""
         return Checked(here(), None if device == "cpu" else _fault(device))
 
+    @blaming
     def encode(self, work: Work, part: str, careful: Careful | None) -> Done:
         return self._at(work).encode(part, careful)
 
+    @blaming
     def fit(self, work: Work, role: str, items: list[Item], seed: int, careful: Careful | None) -> str:
         return self._at(work).fit(role, items, seed, careful)
 

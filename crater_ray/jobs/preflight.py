@@ -20,6 +20,7 @@ from crater_ray.jobs.encoder_actor import EncoderActor
 from crater_ray.jobs.nodes import Checked, roomy
 from crater_ray.jobs.ray_errors import DEATHS, answer, last_line, unable
 from crater_ray.plugins import Aggregator, Asymmetric, Backbone, PluginRef, registry
+from crater_ray.plugins.blame import blaming
 from crater_ray.types import TokenShape
 
 PATIENCE = 120.0  # seconds for all nodes to try their GPUs: torch may come from a slow disk
@@ -129,6 +130,7 @@ def _fault(look: Any) -> str | None:
 
 
 @ray.remote(num_cpus=0, max_retries=1)
+@blaming
 def _look(
     address: str,
     mark: str,

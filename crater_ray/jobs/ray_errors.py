@@ -16,6 +16,7 @@ from ray.exceptions import (
 )
 
 from crater_ray.errors import ClusterError
+from crater_ray.plugins.blame import blamed
 
 DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)  # begin again elsewhere
 ENDED = ("killed by `ray.kill`", "its node has died", "its owner has died")  # as Ray says it
@@ -52,4 +53,7 @@ def unable(error: RayError) -> ClusterError:
 
 def last_line(error: BaseException) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
+    by = blamed(error)
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}" + (
+        f", {by}" if by else ""
+    )

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
@@ -27,6 +27,14 @@ from crater_ray.plugins.specs import Kind, Options, PluginRef, PluginSpec
 from crater_ray.types import TokenShape
 
 __all__ = ["ALLOWLIST", "CORE", "PluginStatus", "Registry", "absolute", "explain", "registry"]
+
+
+Elsewhere = Callable[[str], Sequence[str]]  # an option's name to the places where it may stand
+
+
+def nowhere(option: str) -> Sequence[str]:
+    """The places of an option that no other table knows."""
+    return ()
 
 
 class Registry:
@@ -68,6 +76,17 @@ class Registry:
             if k == kind and len(claims) == 1
         }
 
+    def packages(self) -> dict[str, str]:
+        """The plugins, `name version`, by the top-level packages of their code; not the core."""
+        found: dict[str, str] = {}
+        for claims in self._entries.values():
+            for claim in claims:
+                for module in (claim.module, claim.spec.factory):
+                    package = module.partition(":")[0].partition(".")[0]
+                    if package != __name__.partition(".")[0]:
+                        found[package] = f"{claim.distribution} {claim.version}"
+        return found
+
     def find(self, kind: Kind, name: str, where: str = "") -> Entry:
         """The one claim on a name. Raises PluginError for none (closest match first) or several."""
         claims = self._entries.get((kind, name), [])
@@ -94,14 +113,18 @@ class Registry:
         base: Path | None = None,
         where: str = "",
         words: Iterable[str] = (),
+        elsewhere: Elsewhere = nowhere,
     ) -> PluginRef:
         """A PluginRef with validated options, paths made absolute against `base`.
 
         Raises PluginError for an unknown name, ConfigError for options that do not hold; `where` names the
-        place ("[reader] in moon.toml") and `words` the keys that the job file itself knows there.
+        place ("[reader] in moon.toml") and `words` the keys that the job file itself knows there; `elsewhere`
+        says in which places of the job an option may stand.
         """
         entry = self.find(kind, name, where)
-        model = _validated(entry.spec.options, dict(options or {}), f"{where or kind} {name!r}", words)
+        model = _validated(
+            entry.spec.options, dict(options or {}), f"{where or kind} {name!r}", words, elsewhere
+        )
         plain = model.model_dump(mode="json")
         for key in model.files():
             plain[key] = _absolute_all(plain[key], base or Path.cwd())
@@ -131,7 +154,7 @@ class Registry:
         _check_shape(entry, args)
         factory = self.factory(entry)
         built = factory(*args, **{key: getattr(model, key) for key in type(model).model_fields})
-        _check_promises(entry, built)
+        check_promises(entry, built)
         return built
 
     def spec(self, ref: PluginRef) -> PluginSpec:
@@ -228,7 +251,7 @@ def _check_shape(entry: Entry, args: tuple[Any, ...]) -> None:
         )
 
 
-def _check_promises(entry: Entry, built: Any) -> None:
+def check_promises(entry: Entry, built: Any) -> None:
     """Raises PluginError for an aggregator whose spec declares another set of promises than it has."""
     if entry.kind != "aggregator":
         return
@@ -251,18 +274,27 @@ def _absolute_all(value: Any, base: Path) -> Any:
 
 
 def _validated(
-    model: type[Options], options: dict[str, Any], where: str, words: Iterable[str] = ()
+    model: type[Options],
+    options: dict[str, Any],
+    where: str,
+    words: Iterable[str] = (),
+    elsewhere: Elsewhere = nowhere,
 ) -> Options:
     try:
         return model(**options)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error, model, words)}") from None
+        raise ConfigError(f"{where}: {explain(error, model, words, elsewhere)}") from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], words: Iterable[str] = ()) -> str:
-    """A pydantic error in one line, with the closest known key for an unknown one.
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    words: Iterable[str] = (),
+    elsewhere: Elsewhere = nowhere,
+) -> str:
+    """A pydantic error in one line, with the place or the closest known key for an unknown one.
 
-    `words` are keys that are allowed beside the model's own.
+    `words` are keys that are allowed beside the model's own; `elsewhere` says where a key may stand.
     """
     lines = []
     for problem in error.errors(include_url=False):
@@ -273,7 +305,8 @@ def explain(error: ValidationError, model: type[BaseModel], words: Iterable[str]
             owner = _owner(model, problem["loc"])
             known = [key for key, field in owner.model_fields.items() if not field.exclude]
             known += words if owner is model else ()
-            close = get_close_matches(str(problem["loc"][-1]), known, 1)
+            key = str(problem["loc"][-1])
+            close = elsewhere(key) or get_close_matches(key, known, 1)
             lines.append(
                 f"unknown option {place!r}; "
                 + (f"did you mean {close[0]!r}? " if close else "")

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError, IncompleteJob, IndexMismatch, PluginError, ReaderError
+from crater_ray.evaluation import evaluate
 from crater_ray.index.lock import DriverLock
 from crater_ray.index.store import store_at
 from crater_ray.index.verify import verify
+from crater_ray.jobs import index as jobs_index
 from crater_ray.jobs.index import place_of, run
+from crater_ray.plugins import registry
+from crater_ray.plugins.blame import blamed, blaming
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.shard import Queries
 
 Make = Callable[..., Job]
+PLACE = r"raised in plugin crater-ray-rig 1\.0, crater_ray_rig/disks\.py, line \d+"
+FAULT = rf"1 of 4 parts failed.*p0020.*RuntimeError: this part cannot be listed, {PLACE}"
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -49,7 +58,7 @@ def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: M
     resumed = make_job("resumed", reader={"broken_part": "p0020"})
     run(one, quiet=True)
     run(two, quiet=True)
-    with pytest.raises(IncompleteJob, match=r"1 of 4 parts failed.*p0020.*cannot be listed"):
+    with pytest.raises(IncompleteJob, match=FAULT):
         run(resumed, quiet=True)
     report = run(make_job("resumed"), quiet=True)
     assert report.encoded == 10  # the missing part alone
@@ -57,11 +66,39 @@ def test_the_same_bytes_with_one_encoder_with_two_and_after_a_resume(make_job: M
     audit(one.out, 40)
 
 
+def test_a_plugin_s_fault_is_named_by_file_and_line(job_here: Make) -> None:
+    reader = registry().build(job_here(reader={"broken_part": "p0020"}).reader_ref())
+    with pytest.raises(RuntimeError) as told:
+        blaming(list)(reader.read("p0020"))
+    assert re.fullmatch(PLACE, blamed(told.value))
+    assert blamed(pickle.loads(pickle.dumps(told.value))) == blamed(told.value)
+    assert told.value.__notes__ == [blamed(told.value)]
+
+
 def test_a_third_run_does_nothing(job_here: Make) -> None:
     job = job_here()
     first, again = run(job, quiet=True), run(job, quiet=True)
     assert (first.encoded, again.encoded) == (40, 0)
     assert again.version == first.version == 1
+
+
+def test_what_a_job_can_know_it_says_without_a_cluster(job_here: Make) -> None:
+    job = job_here()
+    run(job, quiet=True)
+    run(job, side="query", quiet=True)
+    with patch.object(jobs_index, "cluster", side_effect=AssertionError("no Ray is needed")):
+        assert run(job, quiet=True).encoded == run(job, side="query", quiet=True).encoded == 0
+        assert "nothing was to be encoded; next: crater-ray query" in run(job, quiet=True).as_text()
+        assert evaluate.run(job, quiet=True).queries == 20
+        for change in ({"rerank": {"k": 3}}, {"backbone": {"batch": 3}}, {"rerank": {"codec": "fp16"}}):
+            with pytest.raises(IndexMismatch, match="was made by another index config"):
+                run(job_here(**change), quiet=True)
+        for change in ({"reader": {"items": 50}}, {"shortlist": {"index": "IVF2,Flat"}}):
+            with pytest.raises(AssertionError, match="no Ray is needed"):
+                run(job_here(**change), quiet=True)
+        (place_of(job, "gallery").local / "versions" / "1.json").unlink()
+        with pytest.raises(AssertionError, match="no Ray is needed"):
+            run(job, quiet=True)
 
 
 def test_cached_tokens_give_the_same_bytes_as_fresh_ones(job_here: Make, tmp_path: Path) -> None:

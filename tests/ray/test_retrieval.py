@@ -248,7 +248,9 @@ def test_neighbours_among_the_items_that_pass(indexed: Job, index: Index) -> Non
     assert [row["id"] for row in table if row["query_id"] == "i00003"] == expected
     with pytest.raises(QueryError, match=r"no item of .* passes: shortlist, 200 candidates, radius=900:"):
         crater_ray.neighbours(indexed, filters=(Filter(column="radius", min=900),), quiet=True)
-    narrowed = indexed.model_copy(update={"neighbours": NeighboursTable(top=3, filters=(few,))})
+    narrowed = indexed.model_copy(
+        update={"neighbours": NeighboursTable(top=3, filters=(few,)), "consume": {"pairs": {"top": 3}}}
+    )
     assert consume.run("pairs", narrowed, quiet=True).read_text().count("\n") <= 30
 
 
@@ -261,7 +263,7 @@ def test_evaluation_against_the_images_that_pass(indexed: Job, here: None, tmp_p
     assert report.means["hit@1"] >= crater_ray.evaluate(indexed, quiet=True).means["hit@1"]
     judged = {line.split()[2] for line in (tmp_path / "qrels.txt").read_text().splitlines()}
     assert judged <= {f"i{number:05d}" for number in range(10)}
-    with pytest.raises(QueryError, match="no image of .* passes"):
+    with pytest.raises(QueryError, match=r"no image of .* passes"):
         crater_ray.evaluate(indexed, filters=(Filter(column="radius", min=900),), quiet=True)
 
 
@@ -278,7 +280,7 @@ def test_a_job_is_a_file_or_a_dict(job_here: Make, tmp_path: Path, monkeypatch: 
     assert crater_ray.evaluate({**tables, "out": "other"}, quiet=True).request.mode == "exact"
     tables["reader"]["itmes"] = 3
     with pytest.raises(
-        ConfigError, match=r"\[reader\] in the job: unknown option 'itmes'; did you mean 'items'"
+        ConfigError, match=r"\[reader\] in the job 'disks': unknown option 'itmes'; did you mean 'items'"
     ):
         crater_ray.build_index(tables, quiet=True)
 

@@ -1,4 +1,4 @@
-"""Hits in a scientist's hands, on the index of places that these tests have: tables, maps, files, pictures."""
+"""Hits on the index of places that these tests have: columns, tables, maps, files, pictures."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_distances_are_from_the_query_s_place_on_its_body(index: Index) -> None:
     hits = index.search(id="i0010", top=42)
     assert {hit.columns["body"] for hit in hits} == {"moon", "mars"}
     away = {hit.id: hits.distance_km(hit) for hit in hits}
-    assert away["i0011"] == pytest.approx(0.0, abs=500) and away["i0011"]
+    assert 0 < (away["i0011"] or 0) < 500
     assert away["i0009"] is None  # on Mars
     near = Near(lat=-30.0, lon=-30.0, km=900)
     close = index.search(id="i0010", top=42, near=near, filters=MOON)

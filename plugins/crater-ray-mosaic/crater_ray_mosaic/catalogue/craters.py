@@ -31,7 +31,7 @@ class Catalogue:
         return Catalogue(ids, self.lat[keep], self.lon[keep], self.diameter[keep], self.skipped)
 
     def inside(self, box: Box) -> NDArray[np.bool_]:
-        """(N,) whether a centre is in [lon_min, lat_min, lon_max, lat_max]; lon_min > lon_max: over ±180°."""
+        """(N,) whether a centre is in [west, south, east, north]; west > east: over ±180°."""
         west, south, east, north = box
         width = (east - west) % 360.0 or 360.0
         return ((self.lon - west) % 360.0 <= width) & (self.lat >= south) & (self.lat <= north)
