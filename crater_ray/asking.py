@@ -11,6 +11,7 @@ import click
 from crater_ray.options import (
     address_option,
     device_option,
+    examples,
     file_path,
     filter_options,
     index_argument,
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
     from crater_ray.request import SearchRequest
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "query moon.toml photo.png --sheet answer.png",
+        "query indexes/moon photo.png --near -43.3,-11.4,200 --filter 'diameter_km>=20'",
+        "query indexes/moon --id H00139_x3 --top 50 --out hits.gpkg",
+    )
+)
 @index_argument
 @click.argument("images", nargs=-1, type=file_path)
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
@@ -66,7 +73,7 @@ def query(
     show(plain(answers, request.explain), as_json, lambda: as_text(answers, request.explain))
 
 
-@click.command()
+@click.command(epilog=examples("neighbours indexes/moon --top 5 --filter body=moon --out near.parquet"))
 @index_argument
 @top_option
 @search_options("shortlist")
@@ -86,7 +93,11 @@ def neighbours(index: Path, request: SearchRequest, out: Path, address: str | No
     show(report.as_dict(), as_json, report.as_text)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "evaluate moon.toml", "evaluate moon.toml --mode shortlist --candidates 100 --sheet sheet.png"
+    )
+)
 @job_argument
 @search_options("exact")
 @filter_options

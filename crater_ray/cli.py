@@ -18,6 +18,7 @@ from crater_ray.errors import CraterRayError
 from crater_ray.maintenance import compact, gc, info, parts, plan, verify
 from crater_ray.options import (
     columns,
+    examples,
     job_argument,
     json_option,
     overrides_option,
@@ -107,7 +108,11 @@ def _job(path: Path, overrides: Sequence[str]) -> Job:
     return load_job(path, overrides)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "index moon.toml", "index mars.toml --add", "index moon.toml --set rerank.codec=int2 --set out=small"
+    )
+)
 @job_argument
 @click.option(
     "--add", is_flag=True, help="Keep the current version's parts, and add what the job lists to it."

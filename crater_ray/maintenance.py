@@ -14,6 +14,7 @@ from crater_ray.index.store import store_at
 from crater_ray.jobfile import told as said
 from crater_ray.options import (
     columns,
+    examples,
     index_argument,
     index_path,
     job_argument,
@@ -24,7 +25,7 @@ from crater_ray.options import (
 )
 
 
-@click.command()
+@click.command(epilog=examples("info moon.toml", "info indexes/moon --skipped"))
 @index_argument
 @click.option("--skipped", is_flag=True, help="List the items that were skipped, with the reasons.")
 @click.option("--schema", is_flag=True, help="List the items' columns, with what each holds.")

@@ -17,6 +17,11 @@ from crater_ray.jobfile import is_job
 from crater_ray.types import CANDIDATES
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: what is typed, a line each."""
+    return "\n".join(["\b", "Examples:", *(f"  crater-ray {line}" for line in lines)])
+
+
 class IndexPath(click.Path):
     """An index's folder or address; of a job file, its `out`."""
 

@@ -24,13 +24,17 @@ OPTIONS = (
     + ", ".join(f"[{name}](../../plugins/crater-ray-{name}/README.md)" for name in PACKAGES)
     + ".\n"
 )
+COMPLETION = (
+    'Completion by the tab key: `eval "$(_CRATER_RAY_COMPLETE=bash_source crater-ray)"` in `~/.bashrc`,\n'
+    'or `eval "$(_CRATER_RAY_COMPLETE=zsh_source crater-ray)"` in `~/.zshrc`.\n'
+)
 NOTE = "<!-- Written by `make fix` from the code; `make check` compares. -->\n"
 
 
 def commands() -> str:
     """Every command's help text."""
     context = click.Context(app, info_name="crater-ray", max_content_width=100)
-    pages = [f"# Commands\n\n{NOTE}\n```\n{app.get_help(context)}\n```\n"]
+    pages = [f"# Commands\n\n{NOTE}\n{COMPLETION}\n```\n{app.get_help(context)}\n```\n"]
     return "\n".join([*pages, *_pages(app, context, "")])
 
 

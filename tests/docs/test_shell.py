@@ -90,6 +90,16 @@ def test_a_block_s_commands_exist(block: Block) -> None:
             assert all((ROOT / folder / "pyproject.toml").is_file() for folder in folders), words
 
 
+def test_the_examples_of_help_are_commands() -> None:
+    context = click.Context(app, info_name="crater-ray")
+    shown = [line for command in every_command(app, context) for line in (command.epilog or "").splitlines()]
+    lines = [line.strip() for line in shown if line.startswith("  crater-ray ")]
+    assert len(lines) >= 5
+    for line in lines:
+        (words,) = commands(Block(Path(__file__), 1, "sh", line))
+        assert not refused(words[1:]), line
+
+
 def test_commands_and_options_within_the_text_exist() -> None:
     context = click.Context(app, info_name="crater-ray")
     known = {

@@ -16,10 +16,14 @@ from crater_ray_template.table import Table
 
 from crater_ray.errors import BadImage, ConfigError
 from crater_ray.plugins import registry
-from crater_ray.testing import check_aggregator, check_backbone, check_consumer, check_reader
+from crater_ray.testing import check_aggregator, check_backbone, check_consumer, check_plugin, check_reader
 from crater_ray.types import TokenShape
 
 torch.set_num_threads(1)
+
+
+def test_all_of_it_works_as_a_job_would_use_it() -> None:
+    check_plugin("crater_ray_template")
 
 
 def test_the_reader_keeps_its_promises() -> None:
