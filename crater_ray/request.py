@@ -40,8 +40,9 @@ class Filter(BaseModel):
         """As the command line takes it."""
         if self.any_of is not None:
             return f"{self.column}={','.join(map(str, self.any_of))}"
-        low, high = ("" if end is None else f"{end:g}" for end in (self.min, self.max))
-        return f"{self.column}={low}:{high}"
+        if self.min is None or self.max is None:
+            return f"{self.column}<={self.max:g}" if self.min is None else f"{self.column}>={self.min:g}"
+        return f"{self.column}={self.min:g}:{self.max:g}"
 
 
 class Box(BaseModel):

@@ -56,6 +56,7 @@ def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
 )
 def test_a_filter_of_the_command_line(text: str, found: Filter) -> None:
     assert parse_filter(text) == found
+    assert parse_filter(found.in_words()) == found
 
 
 def test_a_box_and_a_place_of_the_command_line() -> None:

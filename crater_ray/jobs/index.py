@@ -92,8 +92,9 @@ class IndexReport:
         told = f"{self.encoded:,} images encoded in {self.seconds:.1f} s"
         if self.encoded and self.seconds:
             told += f", {self.encoded / self.seconds:.1f} images/s"
+        parts = f"{self.parts} part{'s' * (self.parts != 1)}"
         lines.append(
-            f"{self.out}: version {self.version}, {self.rows:,} views in {self.parts} parts, "
+            f"{self.out}: version {self.version}, {self.rows:,} views in {parts}, "
             f"{len(self.skipped)} skipped; {told if self.encoded else 'nothing was to be encoded'}; "
             f"next: crater-ray query {self.out} IMAGE"
         )
