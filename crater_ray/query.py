@@ -38,7 +38,7 @@ def ask(
 
     if out is not None:
         refuse_suffix(out)
-    index = open_index(root, request.version, device=device)
+    index = open_index(root, request.version, device=device, download=request.mode == "exact")
     shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[tuple[str, Hits]] = []
     rows = []

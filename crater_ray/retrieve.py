@@ -37,7 +37,9 @@ Array = np.ndarray[Any, Any]
 class Index:
     """One pinned version of an index, as data. Satisfies crater_ray.plugins.Index.
 
-    With `segments`, only their rows: a searcher's share. Query images are encoded on `device`.
+    With `segments`, only their rows: a searcher's share. Query images are encoded on `device`. On object
+    storage all of it is copied here first; without `download` what a shortlist needs, and candidates are read
+    by ranges: less for a few queries, more for many.
     Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
     that is missing, ConfigError for a device that is not here.
     """
@@ -50,10 +52,11 @@ class Index:
         threads: int | None = None,
         segments: Collection[str] | None = None,
         device: str = "cpu",
+        download: bool = True,
     ) -> None:
         self.root, self.threads, self.device = Path(root), threads, here(device)
         self.snapshot = Snapshot(store_at(self.root), version, segments)
-        self.snapshot.download()
+        self.snapshot.download(tokens=download)
         self.config = self.snapshot.config
 
     def __len__(self) -> int:
@@ -289,6 +292,11 @@ class LocalSearch:
         return self._hits(ranking, query.tokens[0] if request.explain else None)
 
 
-def open_index(root: str | Path, version: int | None = None, *, device: str = "cpu") -> Index:
-    """The index at `root`, its current version or the one named; query images are encoded on `device`."""
-    return Index(root, version, device=device)
+def open_index(
+    root: str | Path, version: int | None = None, *, device: str = "cpu", download: bool = True
+) -> Index:
+    """The index at `root`, its current version or the one named; query images are encoded on `device`.
+
+    On object storage all of it is copied here first; without `download` only what a few queries need.
+    """
+    return Index(root, version, device=device, download=download)

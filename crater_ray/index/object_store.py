@@ -236,6 +236,14 @@ class ObjectStore:
             with self._downloading(), ThreadPoolExecutor(_AT_ONCE) as threads:
                 list(threads.map(self._download, absent))
 
+    def read(self, copy: Copy, first: int, stop: int) -> bytes | memoryview:
+        data = self.bucket.part(copy.key, first, stop)
+        if len(data) != stop - first:
+            raise DamagedIndex(
+                f"{self.url}/{copy.key} ends before byte {stop}; {self.bucket.repair_hint(copy.key)}"
+            )
+        return data
+
     def _download(self, copy: Copy) -> None:
         if copy.there:
             return  # another process was faster

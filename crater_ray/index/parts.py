@@ -20,6 +20,7 @@ from crater_ray.errors import DamagedIndex, IndexMismatch, ReaderError
 from crater_ray.files import Sum, sum_of
 from crater_ray.index.checksummed_json import canonical, read_checksummed
 from crater_ray.index.gather import ranges
+from crater_ray.index.ranged import Rows
 from crater_ray.index.store import PART, PARTS, Copy, Store
 from crater_ray.types import Item
 
@@ -215,6 +216,7 @@ class Part:
 
     def __init__(self, store: Store, folder: Path, entry: PartEntry, record: Record) -> None:
         self.store, self.folder, self.entry, self.record = store, folder, entry, record
+        self._here: set[str] = set()  # files that need not be looked for
 
     def __len__(self) -> int:
         return self.record.rows
@@ -223,6 +225,26 @@ class Part:
         """What of its files, or of those named, is copied from object storage; nothing of one on a disk."""
         every = copies(self.folder, self.record)
         return every if names is None else [copy for copy in every if copy.path.name in names]
+
+    def here(self, name: str) -> bool:
+        """Whether one of its files can be mapped; it stays on object storage until it is copied."""
+        if self.record.attempt and name not in self._here:
+            if not all(copy.there for copy in self.copies([name])):
+                return False
+            self._here.add(name)
+        return True
+
+    def array(self, name: str) -> Array:
+        """codes, scales or vectors, by the name of the file."""
+        found: Array = getattr(self, name.partition(".")[0])
+        return found
+
+    def rows_of(self, name: str, rows: Array) -> Rows:
+        """Rows of one of its files, to be read by ranges."""
+        record, (copy,) = self.record, self.copies([name])
+        m, dim = record.vectors
+        size = {CODES: record.record_bytes, SCALES: 4 * record.scales, VECTORS: 2 * m * dim}[name]
+        return Rows(copy, copy.told.bytes - size * len(self), size, rows)
 
     def path(self, name: str) -> Path:
         """Of one of its files, which is here then."""

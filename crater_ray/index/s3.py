@@ -60,23 +60,26 @@ class Bucket:
 
     def pieces(self, key: str, size: int) -> Iterator[memoryview]:
         """An object of `size` bytes, or what there is, in pieces. Raises DamagedIndex where there is none."""
+        for first in range(0, size, _PIECE):
+            stop = min(first + _PIECE, size)
+            yield (piece := self.part(key, first, stop))
+            if len(piece) != stop - first:
+                return
+
+    def part(self, key: str, first: int, stop: int) -> memoryview:
+        """Those bytes of an object, or what there is of them. Raises DamagedIndex where there is none."""
         import obstore
         from obstore.exceptions import BaseError
 
-        for first in range(0, size, _PIECE):
-            length = min(_PIECE, size - first)
-            with self._spoken(key):
-                try:
-                    piece = memoryview(obstore.get_range(self._store, key, start=first, length=length))
-                except FileNotFoundError:
-                    raise DamagedIndex(f"{self.url}/{key} is missing; {self.repair_hint(key)}") from None
-                except BaseError:
-                    if obstore.head(self._store, key)["size"] > first:
-                        raise
-                    return  # a range that would begin at its end
-            yield piece
-            if len(piece) != length:
-                return
+        with self._spoken(key):
+            try:
+                return memoryview(obstore.get_range(self._store, key, start=first, end=stop))
+            except FileNotFoundError:
+                raise DamagedIndex(f"{self.url}/{key} is missing; {self.repair_hint(key)}") from None
+            except BaseError:
+                if obstore.head(self._store, key)["size"] > first:
+                    raise
+                return memoryview(b"")  # a range that would begin at its end
 
     def put(self, key: str, data: bytes) -> None:
         import obstore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,18 @@ from crater_ray.index.config import read_config
 from crater_ray.index.fitted import Arrays, fitted_file, read_fitted
 from crater_ray.index.gather import gather
 from crater_ray.index.leases import Pin, VersionGone
-from crater_ray.index.parts import BASE_COLUMNS, Array, Part, check_part, open_parts
+from crater_ray.index.parts import (
+    BASE_COLUMNS,
+    CODES,
+    ITEMS,
+    SCALES,
+    VECTORS,
+    Array,
+    Part,
+    check_part,
+    open_parts,
+)
+from crater_ray.index.ranged import DENSE, Rows, read_rows
 from crater_ray.index.segments import Segment, check_segment, read_segment
 from crater_ray.index.store import Copy, Store
 from crater_ray.index.versions import Version, latest, read, union_schema
@@ -161,10 +172,16 @@ class Snapshot:
     def gather(self, rows: Array) -> tuple[Array, Array]:
         """codes (S, R) uint8 and scales (S, s) float32 of the given rows, in their order, repeats allowed.
 
-        The disk is asked for all of them first. Raises ValueError for a row outside 0 … N - 1.
+        The disk is asked for all of them first; object storage for ranges of the files that are not here.
+        Raises ValueError for a row outside 0 … N - 1.
         """
         rows = np.asarray(rows, np.int64)
         wanted = self._by_part(rows)
+        if not all(part.here(CODES) and part.here(SCALES) for part, _, _ in wanted):
+            codes = np.empty((len(rows), self.config.record_bytes), np.uint8)
+            scales = np.empty((len(rows), self.config.scales), np.float32)
+            self._read(wanted, {CODES: codes, SCALES: scales})
+            return codes, scales
         for part, _, own in wanted:
             part.read_ahead(own)
         if len(wanted) == 1:  # in order already: one copy will do
@@ -208,9 +225,29 @@ class Snapshot:
         wanted = self._by_part(np.arange(len(self)) if rows is None else rows)
         count = sum(len(at) for _, at, _ in wanted)
         found = np.empty((count, self.config.shortlist_m, self.config.shortlist_dim), np.float16)
-        for part, at, own in wanted:
-            found[at] = part.vectors[own]
+        self._read(wanted, {VECTORS: found})
         return found
+
+    def _read(self, wanted: Sequence[tuple[Part, Array, Array]], files: Mapping[str, Array]) -> None:
+        """Puts rows of each part's files, its `own`, at their places in the arrays.
+
+        A file of which much is wanted is copied first, and checked.
+        """
+        dense = [part.copies(files) for part, _, own in wanted if DENSE * len(own) >= len(part)]
+        self.store.download([copy for copies in dense for copy in copies])
+        far: list[tuple[Array, Array, Rows]] = []
+        for part, at, own in wanted:
+            for name, array in files.items():
+                if not array[:1].nbytes:
+                    continue
+                if part.here(name):
+                    array[at] = part.array(name)[own]
+                else:
+                    far.append((array, at, part.rows_of(name, own)))
+        for (array, at, _), rows in zip(
+            far, read_rows(self.store, [rows for _, _, rows in far]), strict=True
+        ):
+            array[at] = rows.view(array.dtype).reshape(len(at), *array.shape[1:])
 
     def segment_rows(self, segment: Segment) -> Array:
         """(segment.rows,) int64, the version's row of each of the segment's rows; -1: its part is gone."""
@@ -224,13 +261,18 @@ class Snapshot:
         ]
         return np.concatenate(runs).astype(np.int64) if runs else np.empty(0, np.int64)
 
-    def _copies(self) -> list[Copy]:
-        every = [part.copies() for part in self.parts] + [segment.copies() for segment in self.segments]
-        return [copy for copies in every for copy in copies]
+    def download(self, *, tokens: bool = True) -> None:
+        """All of it here, where it lies on object storage; without `tokens`, what a shortlist needs.
 
-    def download(self) -> None:
-        """All of it here, where it lies on object storage. Raises DamagedIndex, StorageError, StorageFull."""
-        self.store.download(self._copies())
+        `gather` then reads rows by ranges. Raises DamagedIndex, StorageError, StorageFull.
+        """
+        flat = {part for segment in self.segments if segment.file is None for part in segment.parts}
+        copies: list[Copy] = []
+        for part in self.parts:
+            entry = part.entry
+            compared = (entry.name, entry.digest, entry.rows) in flat
+            copies += part.copies(None if tokens else [ITEMS, VECTORS] if compared else [ITEMS])
+        self.store.download([*copies, *(copy for segment in self.segments for copy in segment.copies())])
 
     def check(self) -> None:
         """Reads every file of its parts and segments. Raises DamagedIndex naming the first bad one.

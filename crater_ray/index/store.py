@@ -110,6 +110,9 @@ class Store(Protocol):
         what was written.
         """
 
+    def read(self, copy: Copy, first: int, stop: int) -> bytes | memoryview:
+        """Bytes of a file, wherever it is. Raises DamagedIndex for one that is missing or has fewer."""
+
     def no_cache(self) -> AbstractContextManager[Store]:
         """The same place with no file copied yet; its copies go at the end."""
 
@@ -200,6 +203,10 @@ class FolderStore:
 
     def download(self, copies: Iterable[Copy], *, repair: bool = False) -> None:
         pass
+
+    def read(self, copy: Copy, first: int, stop: int) -> bytes | memoryview:
+        with open(copy.path, "rb") as file:
+            return os.pread(file.fileno(), stop - first, first)
 
     def no_cache(self) -> AbstractContextManager[Store]:
         return nullcontext(self)
