@@ -23,6 +23,7 @@ COMMANDS = {  # table: the command that prints it
     "memory": "benchmarks/embed.py --memory --images 20000 --threads 2",
     "rerank": "benchmarks/rerank.py",
     "store": "benchmarks/store.py",
+    "object_storage": "benchmarks/object_storage.py",
     "any_sun": f"benchmarks/any_sun.py benchmarks/moon_box.toml --sun 'any:{SMALL}' "
     f"--sun 'near:queries.query_azimuth=[225.0,315.0];{SMALL}' "
     "--backbone adapted=artefacts/moon/model --trained-alone --threads 2",

@@ -35,6 +35,7 @@ from crater_ray.files import (
     write_whole,
     writing,
 )
+from crater_ray.index.cache_size import cache_size, make_room
 from crater_ray.index.checksummed_json import checksummed, parse_checksummed
 from crater_ray.index.object_leases import ObjectLeases
 from crater_ray.index.s3 import Bucket
@@ -55,6 +56,7 @@ from crater_ray.index.store import (
 )
 
 CACHE = "CRATER_RAY_CACHE"
+_INDEXES = "indexes"  # in that folder
 _AT_ONCE = 8  # files that are downloaded
 _FEW_BYTES = 32  # records that are: nothing but waiting for answers
 _COLLECTED = "collected"  # in origin.json: an id that is another after each gc that removed something
@@ -114,7 +116,7 @@ class ObjectStore:
         name = re.sub(r"[^\w.-]+", "-", self.url.removeprefix("s3://").rpartition("/")[2])
         own = self.uuid()
         digest = xxhash.xxh3_64_hexdigest(f"{self.url} {own}".encode())
-        every = cache_folder() / "indexes"
+        every = cache_folder() / _INDEXES
         if own is None:
             return every / f"{name}-{digest}.none"
         try:
@@ -232,6 +234,12 @@ class ObjectStore:
             if copy.there and sum_of(copy.path) != copy.told:
                 copy.path.unlink()
         absent = [copy for copy in every if not copy.there]
+        if (size := cache_size()) is not None:
+            for copy in every:
+                with suppress(FileNotFoundError):
+                    os.utime(copy.path)  # used now
+            if absent:
+                make_room(cache_folder() / _INDEXES, sum(copy.told.bytes for copy in absent), size)
         if absent:
             with self._downloading(), ThreadPoolExecutor(_AT_ONCE) as threads:
                 list(threads.map(self._download, absent))

@@ -73,6 +73,16 @@ def test_a_job_gives_the_bytes_answers_and_numbers_of_one_in_a_folder(
     for mode in ("exact", "shortlist"):
         assert copied.search(picture, top=5, mode=mode) == plain.search(picture, top=5, mode=mode)
     assert open_index(told(there.out)).search(id="i00007") == plain.search(id="i00007")
+    with monkeypatch.context() as machine:
+        machine.setenv("CRATER_RAY_CACHE", str(tmp_path / "ranges"))
+        ranged = open_index(told(there.out), download=False)
+        for how in ({"explain": True}, {"expand": 2}, {}):
+            few = {"top": 3, "mode": "shortlist", "candidates": 3, **how}
+            assert ranged.search(picture, **few) == plain.search(picture, **few)
+            assert ranged.search(id="i00007", **few) == plain.search(id="i00007", **few)
+        copied_here = {path.name for path in store_at(there.out).local.glob("parts/*/*")}
+        assert copied_here == {"part.json", "items.parquet"}
+        assert ranged.search(picture, mode="exact") == plain.search(picture, mode="exact")
 
     scored = evaluate.run(there, quiet=True)
     assert (scored.gallery, scored.queries, numbers(store_at(there.out / "queries"))) == (40, 20, [1])
