@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,14 @@ def _commands(group: click.Group) -> dict[str, click.Command]:
 def test_a_command_takes_a_job_file_for_its_index(
     words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = tmp_path / "job.toml"
+    job, there = tmp_path / "job.toml", tmp_path / "index"
+    shutil.copytree(FIXTURE, there)  # gc takes a lock in it
     job.write_text(
-        f'out = "{FIXTURE}"\n[reader]\nname = "folder"\nroot = "."\n'
+        f'out = "{there}"\n[reader]\nname = "folder"\nroot = "."\n'
         '[backbone]\nname = "timm"\nmodel = "vit"\n'
     )
     printed = []
-    for index in (FIXTURE, job):
+    for index in (there, job):
         with pytest.raises(SystemExit) as end:
             main([*words.replace("JOB", str(job)).split(), str(index), "--json"])
         assert not end.value.code or words.startswith("plan")  # its index config is another
