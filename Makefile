@@ -60,7 +60,7 @@ fix: venv
 	$(BIN)/ruff format .
 	$(BIN)/python docs/generate.py
 
-# The Moon's weights, out of its DEM and DINOv2: an hour and a half on 2 cores, 3 GB in artefacts/frozen_features.
+# The Moon's weights, out of its DEM and DINOv2: two hours on 2 cores, 3 GB in artefacts/frozen_features.
 # Run it again to resume.
 moon: venv
 	$(BIN)/crater-ray train plugins/crater-ray-supscene/recipes/moon.toml
