@@ -160,8 +160,7 @@ def test_a_command_takes_a_job_file_for_its_index(
     job, there = tmp_path / "job.toml", tmp_path / "index"
     shutil.copytree(FIXTURE, there)  # gc takes a lock in it
     job.write_text(
-        f'out = "{there}"\n[reader]\nname = "folder"\nroot = "."\n'
-        '[backbone]\nname = "timm"\nmodel = "vit"\n'
+        f'out = "{there}"\n[reader]\nname = "folder"\nroot = "."\n[backbone]\nname = "timm"\nmodel = "vit"\n'
     )
     printed = []
     for index in (there, job):
