@@ -94,12 +94,12 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """A query token and a gallery token whose similarity is part of a score; all contributions sum to it."""
+    """A query token and a gallery token whose similarity is part of the score, by the index's scoring."""
 
     query_token: int
     gallery_token: int
     similarity: float  # their cosine
-    contribution: float  # to the score that the query's own tokens have, by the index's scoring
+    contribution: float  # to the score; all of a hit's sum to what the query's own tokens score
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 from crater_ray.config import ServeTable
 from crater_ray.serve.application import application
 from crater_ray.serve.bearer_tokens import BearerTokens
+from crater_ray.serve.metrics import Metrics
+from crater_ray.serve.routes import REASONS
 
 HEAD = """\
 The service answers at `http://127.0.0.1:8000` unless `crater-ray serve` is told otherwise. The OpenAPI
@@ -18,20 +20,12 @@ document is at `/openapi.json`, and readable at `/docs`. Everything below `/v1` 
 `Authorization: Bearer <token>`, unless the service runs with `--no-auth`. `/healthz` answers 200 while
 the process lives, `/readyz` 200 or 503.
 
-Every reply has `X-Request-ID`: the caller's, if it sent one. An error is a problem of RFC 9457:
+Every reply has `X-Request-ID`: the caller's, if it sent one. An error is a problem of RFC 9457;
+429 and 503 say in `Retry-After` when to try again:
 
 | status | why |
 |---|---|
-| 400 | the request does not parse |
-| 401 | no token, or a wrong one |
-| 404 | an unknown id, version or path |
-| 408 | the body did not arrive in time |
-| 413 | too many bytes |
-| 415 | another content type |
-| 422 | a value out of bounds, an unknown column, an image that cannot be used |
-| 429 | too many requests at once; see `Retry-After` |
-| 503 | no shard answered, or with `strict` not every one; see `Retry-After` |
-| 504 | no answer in time |
+{reasons}
 
 An image is sent as a form: a file `image` (or `images`), and the field `request`, which is the JSON of
 `SearchBody` without `id`, as text. [Examples](../how-to/serve.md).
@@ -41,7 +35,11 @@ An image is sent as a form: a file `image` (or `images`), and the field `request
 def markdown() -> str:
     """Routes, then models."""
     document = _document()
-    parts = [HEAD, "\n## Routes\n\n| route | | takes | answers |\n|---|---|---|---|\n"]
+    reasons = "\n".join(f"| {status} | {reason} |" for status, reason in REASONS.items())
+    parts = [
+        HEAD.format(reasons=reasons),
+        "\n## Routes\n\n| route | | takes | answers |\n|---|---|---|---|\n",
+    ]
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             cells = [f"`{method.upper()} {path}`", route.get("summary", ""), _asked(route), _answered(route)]
@@ -60,7 +58,7 @@ def markdown() -> str:
 
 def _document() -> dict[str, Any]:
     """The document of a service that answers nothing."""
-    service = cast(Any, SimpleNamespace(replicas=SimpleNamespace(table=ServeTable(), metrics=None)))
+    service = cast(Any, SimpleNamespace(replicas=SimpleNamespace(table=ServeTable(), metrics=Metrics())))
     app = application(service, tokens=BearerTokens(None), change=cast(Any, None))
     return cast(dict[str, Any], TestClient(app).get("/openapi.json").json())
 

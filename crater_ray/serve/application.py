@@ -7,24 +7,51 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 import crater_ray
-from crater_ray.serve.basemap import Map
-from crater_ray.serve.bearer_tokens import BearerTokens
-from crater_ray.serve.document import page
-from crater_ray.serve.gate import Gate
-from crater_ray.serve.guard import GUARDED, Bounds, Guard
+from crater_ray.index.config import read_config
+from crater_ray.index.store import store_at
+from crater_ray.serve.basemap import Map, read_maps
+from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
+from crater_ray.serve.calls import Target
+from crater_ray.serve.document import openapi, page
+from crater_ray.serve.gate import GUARDED, Bounds, Gate, Guard
+from crater_ray.serve.metrics import Metrics
 from crater_ray.serve.models import Ready
 from crater_ray.serve.problems import install
-from crater_ray.serve.routes import MODELS, Change, router
-from crater_ray.serve.service import Service
+from crater_ray.serve.replicas import Replicas
+from crater_ray.serve.routes import Change, router
+from crater_ray.serve.service import Pin, Service
+from crater_ray.serve.settings import LOOPBACK, Settings
 
 EXPLORER = Path(__file__).parent / "explorer"
+
+
+def open_service(
+    wanted: Settings, searchers: Sequence[Target], encoders: Target, metrics: Metrics | None = None
+) -> Service:
+    """What is served, by those replicas. Raises IndexMismatch."""
+    version = wanted.first_version()
+    replicas = Replicas(searchers, encoders, wanted.serve, metrics or Metrics())
+    config = read_config(store_at(wanted.index))
+    return Service(wanted.index, wanted.name, replicas, Pin(version, (version,)), config)
+
+
+def open_application(wanted: Settings, service: Service, change: Change, *, named: bool = False) -> Gate:
+    """The application as the settings say. Reads files. Raises ConfigError."""
+    file = wanted.token_file
+    return application(
+        service,
+        tokens=BearerTokens(None if file is None else read_tokens(file)),
+        change=change,
+        basemaps=read_maps(wanted.serve),
+        hosts=LOOPBACK if wanted.no_auth else None,
+        named=named,
+    )
 
 
 def application(
@@ -53,7 +80,7 @@ def application(
     api = router(service, change, basemaps)
     guard = Guard(api, bounds, tokens, metrics)
     app.router.routes.append(Mount(GUARDED, guard, name="api"))
-    document = _document(app, api)
+    document = openapi(app, api)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
@@ -65,7 +92,7 @@ def application(
         return JSONResponse(ready.model_dump(), 200 if ready.ready else 503)
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def openapi(request: Request) -> Response:
+    async def openapi_json(request: Request) -> Response:
         prefix = request.scope["crater_ray.prefix"]
         return JSONResponse(document | {"servers": [{"url": quote(prefix)}]} if prefix else document)
 
@@ -90,19 +117,3 @@ class _Explorer(StaticFiles):
         answer = super().file_response(*arguments, **more)
         answer.headers["cache-control"] = "no-cache"
         return answer
-
-
-def _document(app: FastAPI, api: APIRouter) -> dict[str, Any]:
-    """The OpenAPI document, with the models that routes read by themselves, and the token."""
-    document = get_openapi(title=app.title, version=app.version, routes=api.routes)
-    document["paths"] = {GUARDED + path: routes for path, routes in document["paths"].items()}
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in MODELS:
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.pop("$defs", {})
-        schemas[model.__name__] = schema
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{"token": []}]
-    return document

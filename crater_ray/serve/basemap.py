@@ -26,7 +26,7 @@ class Map:
 
     path: Path
     media_type: str
-    told: BaseMap
+    reply: BaseMap
 
 
 def read_maps(table: ServeTable) -> tuple[Map, ...]:
@@ -45,7 +45,7 @@ def read_maps(table: ServeTable) -> tuple[Map, ...]:
 
 def of_body(maps: Sequence[Map], body: str | None) -> Map | None:
     """The map of a body; without one the first there is."""
-    return next((one for one in maps if body is None or one.told.body == body), None)
+    return next((one for one in maps if body is None or one.reply.body == body), None)
 
 
 def _read(table: ServeTable, path: Path, body: str | None, url: str) -> Map:
@@ -59,25 +59,16 @@ def _read(table: ServeTable, path: Path, body: str | None, url: str) -> Map:
     west, south, east, north = table.basemap_box
     stretched = (width / height) / ((east - west) / (north - south))
     if not 1 / SQUARE < stretched < SQUARE:
-        _tell(
+        _warn(
             f"[serve] basemap {path.name} is {width} by {height} pixels, and basemap_box spans "
             f"{east - west:g} by {north - south:g} degrees: its pixels are not square; if that is not "
             "meant, correct basemap_box"
         )
-    told = BaseMap(
-        url=url,
-        body=body,
-        width=width,
-        height=height,
-        west=west,
-        east=east,
-        south=south,
-        north=north,
-    )
-    return Map(path, MEDIA_TYPES[kind], told)
+    box = {"west": west, "east": east, "south": south, "north": north}
+    return Map(path, MEDIA_TYPES[kind], BaseMap(url=url, body=body, width=width, height=height, **box))
 
 
 @cache
-def _tell(text: str) -> None:
+def _warn(text: str) -> None:
     """Once a process."""
     logger.warning(text)

@@ -21,14 +21,14 @@ class BearerTokens:
     def __init__(self, tokens: Sequence[str] | None) -> None:
         self._digests = None if tokens is None else [_digest(token.encode()) for token in tokens]
 
-    def allow(self, authorization: bytes) -> bool:
+    def allow(self, authorization: str) -> bool:
         """Whether an Authorization header carries one of them. As long for a wrong one as for a right one."""
         if self._digests is None:
             return True
-        scheme, _, given = authorization.partition(b" ")
-        asked = _digest(given.strip())
-        same = [hmac.compare_digest(asked, digest) for digest in self._digests]  # every one, whatever comes
-        return any(same) and scheme.lower() == b"bearer"
+        scheme, _, token = authorization.partition(" ")
+        given = _digest(token.strip().encode("latin-1"))
+        same = [hmac.compare_digest(given, digest) for digest in self._digests]  # every one, whatever comes
+        return any(same) and scheme.lower() == "bearer"
 
 
 def read_tokens(path: Path) -> list[str]:

@@ -1,23 +1,48 @@
-"""Calls to replicas: each has all the time that is left, and is repeated only where a replica died."""
+"""Calls to replicas: what time a request has left goes along; one is retried only where a replica died."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from crater_ray.errors import CraterRayError, UserError
-from crater_ray.serve.deadline import left, within
 from crater_ray.serve.searcher import NotHeld
 
 logger = logging.getLogger("ray.serve")
 Value = TypeVar("Value")
+Methods = Mapping[str, Callable[..., Awaitable[Any]]]
+_END: ContextVar[float] = ContextVar("crater_ray_deadline", default=math.inf)  # of time.monotonic()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is done inside has `seconds`, or less where less was left."""
+    token = _END.set(min(_END.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _END.reset(token)
+
+
+def end() -> float:
+    """When the time is over, by this process's monotonic clock; infinite outside of a request."""
+    return _END.get()
+
+
+def left() -> float:
+    """Seconds that are left, 0 at least; infinite outside of a request."""
+    return max(0.0, _END.get() - time.monotonic())
 
 
 class Target(Protocol):
-    """A group of equal replicas: one of them answers. The time that is left travels with it (deadline.py).
+    """A group of equal replicas: one of them answers. The time that is left travels with it.
 
     Raises ConnectionError for a replica that died, is stopping or is not reached, NotHeld, Busy, and what the
     work itself raised.
@@ -31,11 +56,11 @@ class Busy(Exception):
 
 
 class NoAnswer(CraterRayError):
-    """A group of replicas that did not answer, however often it was asked."""
+    """A group of replicas that did not answer, whatever the retries."""
 
 
 class Late(NoAnswer):
-    """No answer within the time there was; or work that was not begun, for its caller no longer waits."""
+    """No answer within the time there was; or work that did not start, for its caller no longer waits."""
 
 
 class Fault(NoAnswer):
@@ -99,6 +124,33 @@ async def _or_no_answer(answer: Awaitable[Any]) -> Any:
         return await answer
     except NoAnswer as error:
         return error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A replica's answer to one call: a value, or an error that the caller may see."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+async def answered(methods: Methods, method: str, seconds: float, arguments: tuple[Any, ...]) -> Answer:
+    """A call whose caller waits so long, seen from the replica. Never raises but when it is cancelled."""
+    try:
+        with within(seconds):
+            return Answer(await methods[method](*arguments))
+    except (CraterRayError, NotHeld) as error:
+        return Answer(error=error)
+    except Exception as error:  # its class may not be known elsewhere, nor survive the trip
+        logger.exception("%s failed", method)
+        return Answer(error=Fault(f"{method} failed: {type(error).__name__}: {error}"))
+
+
+def opened(answer: Answer) -> Any:
+    """The value. Raises the error."""
+    if answer.error is not None:
+        raise answer.error
+    return answer.value
 
 
 def _line(error: BaseException) -> str:

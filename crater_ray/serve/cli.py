@@ -56,7 +56,7 @@ def serve(
         unused("--no-auth asks for no token", "token_file")
     if address is not None:
         unused("the Ray cluster at --address has a port for its metrics already", "metrics_port")
-    told = {
+    changes = {
         "shards": shards,
         "replicas": replicas,
         "encoders": encoders,
@@ -69,7 +69,7 @@ def serve(
         no_auth=no_auth,
         version=version,
         logs=logs,
-        changes={name: value for name, value in told.items() if value is not None},
+        changes={name: value for name, value in changes.items() if value is not None},
         overrides=overrides,
     )
     run(

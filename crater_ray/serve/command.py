@@ -1,4 +1,4 @@
-"""What `crater-ray serve` does: a service here or on a running cluster, until it is told to stop."""
+"""What `crater-ray serve` does: a service here or on a running cluster, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def environment() -> dict[str, str]:
     HAProxy in front: a killed proxy or ingress is not noticed, and a request takes one hop less. What it
     listens on besides the service itself is moved to free ports. Loops are shared: threads cost latency.
     """
-    told = {
+    variables = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # Ray's own 15 is for work that nobody waits for
         "RAY_SERVE_LOG_TO_STDERR": "0",
@@ -150,7 +150,7 @@ def environment() -> dict[str, str]:
         "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # a call of a replica takes 2 ms less than by an actor's task
     }
     if sys.platform == "linux":
-        told |= {
+        variables |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(_any_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(_any_port()),
@@ -159,10 +159,10 @@ def environment() -> dict[str, str]:
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-            # every request of ours may be asked twice: one that an ingress took into its death is
+            # every request of ours may be repeated: one that an ingress took into its death is
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         }
-    return told
+    return variables
 
 
 def _deploy(wanted: Settings, application: Any, prefix: str) -> None:
@@ -173,8 +173,8 @@ def _deploy(wanted: Settings, application: Any, prefix: str) -> None:
         serve.run(application, name=wanted.app, route_prefix=prefix, logging_config=wanted.logging())
     except RuntimeError as error:  # what a replica died of stands with its deployment
         there = serve.status().applications.get(wanted.app)
-        said = [one.message for one in there.deployments.values()] if there else []
-        raise _reason("\n".join([str(error), *said])) from error
+        messages = [one.message for one in there.deployments.values()] if there else []
+        raise _reason("\n".join([str(error), *messages])) from error
 
 
 def _reason(text: str) -> CraterRayError:

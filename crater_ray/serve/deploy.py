@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,60 +22,12 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 import crater_ray
-from crater_ray.index.store import store_at
-from crater_ray.serve.calls import Busy, Late
-from crater_ray.serve.deadline import end, left
-from crater_ray.serve.off_loop import off_loop
-from crater_ray.serve.replica import Answer, Methods, Turns, answered, opened
+from crater_ray.serve.calls import Answer, Busy, Late, Methods, answered, end, left, opened
 from crater_ray.serve.settings import Settings, settings
+from crater_ray.serve.threads import CoreTurns, lower_priority, off_loop
 
 HANGS = 4.0  # times as long as a request may take: a call that runs for longer never ends
 TURNS = ("search", "describe", "stored", "place", "page", "summary")  # of a searcher, one at a time
-BUILDING = 0.5  # seconds that a replica which starts waits for a core
-
-
-class _Turns(Turns):
-    """The one thread of a replica that computes, on cores that no other replica uses meanwhile.
-
-    Its team of threads is the only one: a second team in a process makes every pass slower. So what it runs
-    is built without one, or by a thread that ends.
-    """
-
-    def __init__(self, threads: int) -> None:
-        from crater_ray.serve.cores import Cores
-
-        _brief_spin()
-        super().__init__()
-        self._cores, self._threads = Cores(), threads
-
-    def first(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What `work` gives with all threads, waited for; several replicas may build at once."""
-        return self._thread.submit(self._whole, work, *arguments).result()
-
-    def _whole(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        import torch
-
-        torch.set_num_threads(self._threads)
-        return work(*arguments)
-
-    def behind(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What `work` gives, made behind all that is answered meanwhile: at low priority, and on one core.
-
-        It may not start a team of its own: torch has one thread there.
-        """
-        with ThreadPoolExecutor(1, initializer=_lower_priority) as waiting:
-            return waiting.submit(self._aside, work, *arguments).result()
-
-    def _aside(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        with self._cores.lent(1, BUILDING, left=1):
-            return work(*arguments)
-
-    def _call(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        import torch
-
-        with self._cores.lent(self._threads) as cores:
-            torch.set_num_threads(max(1, cores))
-            return work(*arguments)
 
 
 @dataclass(slots=True)
@@ -96,7 +46,7 @@ class Encoders:
     def __init__(self, plain: dict[str, Any]) -> None:
         table = settings(plain).serve
         self._hangs = HANGS * table.timeout_s
-        self._turns = _Turns(_threads(table.threads))
+        self._turns = CoreTurns(_threads(table.threads))
         self._encoder = self._turns.behind(self._built, settings(plain))
         self._turns.first(self._encoder.warm)
         self._batch.set_max_batch_size(table.batch)
@@ -124,21 +74,21 @@ class Encoders:
         return await answered(methods, method, seconds, arguments)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.0)
-    async def _batch(self, asked: list[_Image]) -> list[Any]:
-        answers: list[Any] = await self._turns.run(self._encoded, asked)
+    async def _batch(self, images: list[_Image]) -> list[Any]:
+        answers: list[Any] = await self._turns.run(self._encoded, images)
         return answers
 
-    def _encoded(self, asked: list[_Image]) -> list[Any]:
-        """In its turn: what nobody waits for any more is left out."""
+    def _encoded(self, images: list[_Image]) -> list[Any]:
+        """In its turn: what nobody waits for any more is skipped."""
         now = time.monotonic()
-        wanted = [one for one in asked if now < one.until and not one.gone]
+        wanted = [one for one in images if now < one.until and not one.gone]
         answers = (
             self._encoder.encode([one.image for one in wanted], [one.places for one in wanted])
             if wanted
             else []
         )
         found = dict(zip(map(id, wanted), answers, strict=True))
-        return [found.get(id(one)) for one in asked]
+        return [found.get(id(one)) for one in images]
 
     async def encode(self, image: bytes, places: bool) -> Any:
         waiting = _Image(image, places, end())
@@ -159,12 +109,12 @@ class Encoders:
 
 
 class Searchers:
-    """A searcher replica. Not ready, and asked nothing, until its files are checked and opened."""
+    """A searcher replica. Not ready, and without requests, until its files are checked and opened."""
 
     def __init__(self, plain: dict[str, Any], shard: int) -> None:
         wanted = settings(plain)
         self._hangs = HANGS * wanted.serve.timeout_s
-        self._turns = _Turns(_threads(wanted.serve.threads))
+        self._turns = CoreTurns(_threads(wanted.serve.threads))
         self._opening = asyncio.Lock()
         self._searcher = self._turns.behind(self._built, wanted, shard)
         self._serves = False
@@ -175,14 +125,14 @@ class Searchers:
 
         return Searcher(wanted.index, shard, wanted.serve.shards, _threads(wanted.serve.threads))
 
-    async def reconfigure(self, told: dict[str, Any]) -> None:
+    async def reconfigure(self, config: dict[str, Any]) -> None:
         """Holds just these versions; searches go on while a new one is checked."""
         loop = asyncio.get_running_loop()
         async with self._opening:
             # low only at first: a thread that seldom runs but has the GIL would hold answers up
-            priority = None if self._serves else _lower_priority
+            priority = None if self._serves else lower_priority
             with ThreadPoolExecutor(1, initializer=priority) as opening:  # it ends, and its team with it
-                await loop.run_in_executor(opening, self._searcher.hold, told["versions"])
+                await loop.run_in_executor(opening, self._searcher.hold, config["versions"])
             self._serves = True
 
     def check_health(self) -> None:
@@ -206,44 +156,23 @@ class Ingress:
     def __init__(
         self, plain: dict[str, Any], encoder: DeploymentHandle, searchers: Sequence[DeploymentHandle]
     ) -> None:
-        from crater_ray.index.config import read_config
+        from crater_ray.serve.application import open_service
         from crater_ray.serve.metrics import RayMetrics
-        from crater_ray.serve.replicas import Replicas
-        from crater_ray.serve.service import Pin, Service
 
         self._settings = settings(plain)
-        version = self._settings.first_version()
-        self._service = Service(
-            self._settings.index,
-            self._settings.name,
-            Replicas(
-                [_Group(handle) for handle in searchers], _Group(encoder), self._settings.serve, RayMetrics()
-            ),
-            Pin(version, (version,)),
-            read_config(store_at(self._settings.index)),
-        )
+        groups = [_Group(handle) for handle in searchers]
+        self._service = open_service(self._settings, groups, _Group(encoder), RayMetrics())
 
     async def __serve_build_asgi_app__(self) -> Any:
-        from crater_ray.serve.application import application
-        from crater_ray.serve.basemap import read_maps
-        from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
-        from crater_ray.serve.settings import LOOPBACK
+        from crater_ray.serve.application import open_application
 
-        wanted, file = self._settings, self._settings.token_file
-        return application(
-            self._service,
-            tokens=BearerTokens(None if file is None else await off_loop(read_tokens, file)),
-            change=self._change,
-            basemaps=await off_loop(read_maps, wanted.serve),
-            hosts=LOOPBACK if wanted.no_auth else None,
-            named=True,
-        )
+        return await off_loop(open_application, self._settings, self._service, self._change, named=True)
 
-    async def reconfigure(self, told: dict[str, Any]) -> None:
+    async def reconfigure(self, config: dict[str, Any]) -> None:
         from crater_ray.serve.service import Pin
 
-        await off_loop(self._service.described, told["version"])
-        self._service.put(Pin(told["version"], tuple(told["held"])))
+        await off_loop(self._service.listed, config["version"])
+        self._service.put(Pin(config["version"], tuple(config["held"])))
 
     async def _change(self, version: int | None) -> None:
         from crater_ray.serve.reload import begin
@@ -345,8 +274,8 @@ def running(app: str) -> tuple[str, int, tuple[int, ...]]:
     from ray.serve.context import _get_global_client
 
     found, _ = _get_global_client().get_deployment_info("ingress", app)
-    told = found.deployment_config.user_config
-    return str(found.version), int(told["version"]), tuple(told["held"])
+    config = found.deployment_config.user_config
+    return str(found.version), int(config["version"]), tuple(config["held"])
 
 
 def prefix(app: str) -> str:
@@ -357,21 +286,5 @@ def prefix(app: str) -> str:
     return route or "/"
 
 
-def _lower_priority() -> None:
-    if sys.platform == "linux":  # elsewhere it would be that of the process, for good
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def _threads(told: int | None) -> int:
-    return told or os.cpu_count() or 1
-
-
-def _brief_spin() -> None:
-    """Lets a thread that waits for its team spin for a tenth of a millisecond before it sleeps.
-
-    Replicas share the cores, so it must not spin for long; asleep at once, a pass of many small steps takes
-    twice as long. With a second team in the process libgomp hardly spins at all. Called before torch is
-    imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+def _threads(wanted: int | None) -> int:
+    return wanted or os.cpu_count() or 1

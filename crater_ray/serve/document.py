@@ -1,4 +1,4 @@
-"""/docs: the OpenAPI document as one plain page, without a script and without another host."""
+"""The OpenAPI document, and /docs: the same as one plain page, without a script and without another host."""
 
 from __future__ import annotations
 
@@ -6,15 +6,37 @@ import json
 from html import escape
 from typing import Any
 
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from crater_ray.serve.gate import GUARDED
+from crater_ray.serve.routes import MODELS
+
+
+def openapi(app: FastAPI, api: APIRouter) -> dict[str, Any]:
+    """The OpenAPI document, with the models that routes read by themselves, and the token."""
+    document = get_openapi(title=app.title, version=app.version, routes=api.routes)
+    document["paths"] = {GUARDED + path: routes for path, routes in document["paths"].items()}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in MODELS:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}]
+    return document
+
 
 def page(document: dict[str, Any]) -> str:
     """HTML of every route, what it takes and what it answers."""
-    told = document["info"]
+    info = document["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',
-        f"<title>{escape(told['title'])} API</title>",
-        f"<h1>{escape(told['title'])} {escape(told['version'])}</h1>",
+        f"<title>{escape(info['title'])} API</title>",
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         '<p>The same as <a href="openapi.json">openapi.json</a>. Below /v1 every request carries '
         "<code>Authorization: Bearer …</code>, unless the service runs without a token.</p>",
     ]
@@ -22,8 +44,8 @@ def page(document: dict[str, Any]) -> str:
         for method, route in methods.items():
             parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2>")
             parts.append(f"<p>{escape(route.get('summary', ''))}</p>")
-            parts.append(_rows("asks", _asked(route)))
-            parts.append(_rows("answers", _answered(route)))
+            parts.append(_rows("takes", _takes(route)))
+            parts.append(_rows("answers", _answers(route)))
     parts.append("<h2>Models</h2>")
     for name, schema in sorted(document["components"]["schemas"].items()):
         shown = escape(json.dumps(schema, indent=1, ensure_ascii=False))
@@ -34,7 +56,7 @@ def page(document: dict[str, Any]) -> str:
     return "\n".join(parts) + "</html>"
 
 
-def _asked(route: dict[str, Any]) -> list[tuple[str, str]]:
+def _takes(route: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for one in route.get("parameters", []):
         needed = ", required" if one.get("required") else ""
@@ -46,7 +68,7 @@ def _asked(route: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _answered(route: dict[str, Any]) -> list[tuple[str, str]]:
+def _answers(route: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for status, answer in route["responses"].items():
         models = [

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from crater_ray.index.versions import read
 from crater_ray.plugins import Reader, registry
 from crater_ray.serve.models import Grid, Places
 from crater_ray.types import Tokens
-
-if TYPE_CHECKING:
-    pass
 
 Array = np.ndarray[Any, Any]
 READERS = 8  # versions whose readers stay open

@@ -9,19 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from crater_ray.index.config import read_config
-from crater_ray.index.store import store_at
-from crater_ray.serve.application import application
-from crater_ray.serve.basemap import read_maps
-from crater_ray.serve.bearer_tokens import BearerTokens, read_tokens
+from fastapi import HTTPException
+
+from crater_ray.serve.application import open_application, open_service
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.serve.gate import Gate
-from crater_ray.serve.problems import Refused
-from crater_ray.serve.replica import Turns
-from crater_ray.serve.replicas import Replicas
 from crater_ray.serve.searcher import Searcher
-from crater_ray.serve.service import Pin, Service
-from crater_ray.serve.settings import LOOPBACK, Settings
+from crater_ray.serve.settings import Settings
+from crater_ray.serve.threads import Turns
 
 
 class Here:
@@ -44,22 +39,12 @@ def local(wanted: Settings) -> Gate:
     for searcher in searchers:
         searcher.hold([version])
     encoder = QueryEncoder(wanted.index, max_pixels=table.max_pixels, threads=table.threads)
-    config = read_config(store_at(wanted.index))
-    targets = [Here(searcher) for searcher in searchers]
-    pin = Pin(version, (version,))
-    replicas = Replicas(targets, Here(encoder), table)
-    service = Service(wanted.index, wanted.name, replicas, pin, config)
 
     async def change(number: int | None) -> None:
-        raise Refused(409, "this service is one process: start it again for another version")
+        raise HTTPException(409, "this service is one process: start it again for another version")
 
-    return application(
-        service,
-        tokens=BearerTokens(None if wanted.token_file is None else read_tokens(wanted.token_file)),
-        change=change,
-        basemaps=read_maps(table),
-        hosts=LOOPBACK if wanted.no_auth else None,
-    )
+    service = open_service(wanted, [Here(searcher) for searcher in searchers], Here(encoder))
+    return open_application(wanted, service, change)
 
 
 def main() -> None:

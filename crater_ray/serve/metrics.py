@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]  # histogram bounds
 
 
-class Metrics(Protocol):
-    """Where an ingress notes what it does."""
+class Metrics:
+    """Where an ingress notes what it does: here, nowhere."""
 
     def request(self, route: str, status: int, seconds: float) -> None: ...
 
@@ -21,21 +21,7 @@ class Metrics(Protocol):
     def version(self, number: int, skipped: int) -> None: ...
 
 
-class NoMetrics:
-    """Notes nothing."""
-
-    def request(self, route: str, status: int, seconds: float) -> None: ...
-
-    def stage(self, stage: str, seconds: float) -> None: ...
-
-    def in_flight(self, count: int) -> None: ...
-
-    def shards(self, answered: int, total: int) -> None: ...
-
-    def version(self, number: int, skipped: int) -> None: ...
-
-
-class RayMetrics:
+class RayMetrics(Metrics):
     """Named crater_ray_…, exported where Ray exports its own."""
 
     def __init__(self) -> None:

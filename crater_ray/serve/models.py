@@ -1,4 +1,4 @@
-"""What is asked over HTTP and what is answered: the OpenAPI document is made of these."""
+"""Requests and replies over HTTP: the OpenAPI document is made of these."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crater_ray.request import Box, Filter, Mode, Near, SearchRequest
-from crater_ray.types import candidates_in
+from crater_ray.request import Box, Filter, Mode, Near, SearchOptions, SearchRequest
+from crater_ray.types import TokenPair, candidates_in
 
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
@@ -20,28 +20,24 @@ Id = Annotated[str, Field(min_length=1, max_length=512)]
 Value = str | int | float | bool | None  # of a column; dates and the like are given as text
 
 
-class _Asked(BaseModel):
+class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Told(BaseModel):
+class _Output(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Options(_Asked):
+class Options(_Input):
     """How a query is answered, whatever it is."""
 
     top: Annotated[int, Field(ge=1, le=MOST_TOP)] = 10
     mode: Mode = "shortlist"
-    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] | None = (
-        None  # reranked in mode shortlist: 200
-    )
-    expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = (
-        0  # first hits that join the query, which is searched again
-    )
+    candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] | None = None  # mode shortlist: 200
+    expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query
     strict: bool = False  # 503 rather than an answer that lacks a shard
     explain: bool = False  # the pairs of tokens behind each score
-    filters: Annotated[list[Filter], Field(max_length=MOST_FILTERS)] = Field(default_factory=list)
+    filters: Annotated[tuple[Filter, ...], Field(max_length=MOST_FILTERS)] = Field(default_factory=tuple)
     box: Box | None = None
     near: Near | None = None
 
@@ -52,18 +48,8 @@ class Options(_Asked):
 
     def request(self, image: bytes | None = None, id: str | None = None) -> SearchRequest:
         """The request of one query under these options."""
-        return SearchRequest(
-            image,
-            id,
-            top=self.top,
-            mode=self.mode,
-            candidates=self.candidates,
-            expand=self.expand,
-            filters=tuple(self.filters),
-            box=self.box,
-            near=self.near,
-            explain=self.explain,
-        )
+        options = {name: value for name, value in self if name in SearchOptions.__annotations__}
+        return SearchRequest(image, id, **options)
 
 
 class SearchBody(Options):
@@ -78,36 +64,27 @@ class BatchBody(Options):
     ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_BATCH)]
 
 
-class VersionBody(_Asked):
+class VersionBody(_Input):
     """Which version becomes the current one: a number that the index has, or null for its newest."""
 
     version: Annotated[int, Field(ge=1, le=10**9)] | None = None
 
 
-class TokenPair(_Told):
-    """A query token and a gallery token whose similarity is part of the score, by the index's scoring."""
-
-    query_token: int
-    gallery_token: int
-    similarity: float  # their cosine
-    contribution: float  # to the score; all of a hit's sum to what the query's own tokens score
-
-
-class Grid(_Told):
+class Grid(_Output):
     """The patch tokens of one image: equal cells over the whole of it, row by row from the upper left."""
 
     rows: int
     columns: int
 
 
-class Places(_Told):
+class Places(_Output):
     """Where tokens lie: `places[token]` is x and y, 0 to 1 from the upper left; null: unknown."""
 
     grid: Grid
     places: list[tuple[float, float]] | None
 
 
-class SearchHit(_Told):
+class SearchHit(_Output):
     rank: int
     id: str
     group: str
@@ -116,19 +93,19 @@ class SearchHit(_Told):
     explanation: list[TokenPair] | None = None  # largest contribution first; only with explain
 
 
-class IndexVersion(_Told):
+class IndexVersion(_Output):
     name: str
     version: int
 
 
-class Shards(_Told):
+class Shards(_Output):
     """How many searchers the index is spread over, and how many had a part in this answer."""
 
     answered: int
     total: int
 
 
-class Query(_Told):
+class Query(_Output):
     """The query as it was understood."""
 
     id: str | None  # None: an image
@@ -138,7 +115,7 @@ class Query(_Told):
     where: Places | None = None  # of an image, only with explain; an item's: GET /v1/items/{id}/tokens
 
 
-class SearchReply(_Told):
+class SearchReply(_Output):
     request_id: str
     index: IndexVersion
     mode: Mode
@@ -166,14 +143,14 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-class BatchReply(_Told):
+class BatchReply(_Output):
     """An answer or a problem for each query, in the order asked."""
 
     request_id: str
     replies: list[SearchReply | Problem]
 
 
-class Item(_Told):
+class Item(_Output):
     id: str
     group: str
     columns: dict[str, Value]
@@ -181,14 +158,14 @@ class Item(_Told):
     image: str  # where its image is
 
 
-class ItemTokens(_Told):
+class ItemTokens(_Output):
     """Where the tokens that the index keeps of an item lie in its image."""
 
     id: str
     where: Places
 
 
-class Items(_Told):
+class Items(_Output):
     """One page of items, as a table: `rows[i][j]` is the value of `columns[j]`."""
 
     index: IndexVersion
@@ -198,7 +175,7 @@ class Items(_Told):
     next: str | None  # the next page's cursor; null: this was the last
 
 
-class Column(_Told):
+class Column(_Output):
     """One of the items' own columns, with what a filter over it may name."""
 
     name: str
@@ -208,7 +185,7 @@ class Column(_Told):
     values: list[str] | None = None  # of text, where there are few
 
 
-class BaseMap(_Told):
+class BaseMap(_Output):
     """A simple-cylindrical image of the body: the whole globe unless [serve] says otherwise."""
 
     url: str
@@ -221,7 +198,7 @@ class BaseMap(_Told):
     north: float
 
 
-class Limits(_Told):
+class Limits(_Output):
     bytes: int  # of a request's body
     pixels: int  # of a query image
     top: int = MOST_TOP
@@ -230,7 +207,7 @@ class Limits(_Told):
     timeout_s: float  # of a request
 
 
-class IndexConfig(_Told):
+class IndexConfig(_Output):
     """How views became what is searched."""
 
     backbone: str
@@ -243,7 +220,7 @@ class IndexConfig(_Told):
     grid: Grid
 
 
-class IndexReply(_Told):
+class IndexReply(_Output):
     name: str
     version: int  # the current one: every answer is of one version
     held: list[int]  # open in every searcher; more than one while a version is being changed
@@ -258,7 +235,7 @@ class IndexReply(_Told):
     basemaps: list[BaseMap]  # one a body, or one alone
 
 
-class Ready(_Told):
+class Ready(_Output):
     ready: bool
     version: int | None = None
     shards: Shards | None = None

@@ -21,45 +21,45 @@ from crater_ray.serve.searcher import UnknownItem
 
 logger = logging.getLogger("ray.serve")
 MEDIA_TYPE = "application/problem+json"
-AFTER = {429: 1, 503: 2}  # seconds, of Retry-After
+HEADERS = {  # that go with a problem of a status
+    401: {"www-authenticate": 'Bearer realm="crater-ray"'},
+    429: {"retry-after": "1"},
+    503: {"retry-after": "2"},
+}
 SHOWN = 5  # mistakes of one request that are listed
 LONGEST = 500  # characters of a detail
 
 
-class Refused(Exception):
-    """A request that is not answered as asked: a status, words for the caller, and headers of the reply."""
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
-
-
-def problem(status: int, detail: str, request_id: str | None) -> Problem:
+def of_error(error: Exception, request_id: str | None) -> Problem:
+    """The problem of an error; of one that is not the caller's mistake only the log says more."""
+    status, detail = _of_error(error)
     title = HTTPStatus(status).phrase
     return Problem(title=title, status=status, detail=detail[:LONGEST], request_id=request_id)
 
 
-def of_error(error: Exception, request_id: str | None) -> Problem:
-    """What a caller is told of an error; one that is nobody's mistake is logged and not told."""
-    if isinstance(error, Refused):
-        return problem(error.status, error.detail, request_id)
-    if isinstance(error, UnknownItem):
-        return problem(404, error.message, request_id)
-    if isinstance(error, QueryError):
-        return problem(422, error.message, request_id)
-    if isinstance(error, Busy):
-        return problem(503, "every replica's queue is full; try again", request_id)
-    if isinstance(error, Late):
-        return problem(504, f"{error.message}; ask for less, or try again", request_id)
-    if isinstance(error, NoAnswer) and not isinstance(error, Fault):
-        return problem(503, error.message, request_id)
-    if isinstance(error, RequestValidationError | ValidationError):
-        return problem(422, mistakes(error.errors()), request_id)
-    if isinstance(error, HTTPException):
-        return problem(error.status_code, _no_route(error) or str(error.detail), request_id)
+def _of_error(error: Exception) -> tuple[int, str]:
+    match error:
+        case HTTPException(status_code=404, detail=HTTPStatus.NOT_FOUND.phrase):  # the router's own
+            return 404, "no such route; /docs lists every one"
+        case HTTPException(status_code=405, headers={"Allow": allowed}):
+            return 405, f"not by this method; allowed: {allowed}"
+        case HTTPException():
+            return error.status_code, str(error.detail)
+        case UnknownItem():
+            return 404, error.message
+        case QueryError():
+            return 422, error.message
+        case RequestValidationError() | ValidationError():
+            return 422, mistakes(error.errors())
+        case Busy():
+            return 503, "every replica's queue is full; try again"
+        case Late():
+            return 504, f"{error.message}; ask for less, or try again"
+        case NoAnswer() if not isinstance(error, Fault):
+            return 503, error.message
     kind = "" if isinstance(error, CraterRayError) else f"{type(error).__name__}: "
     logger.error("%s%s", kind, error, exc_info=error)
-    return problem(500, "this is a fault of the service; its log says more under the request_id", request_id)
+    return 500, "this is a fault of the service; its log says more under the request_id"
 
 
 def mistakes(errors: Iterable[Mapping[str, Any]]) -> str:
@@ -69,52 +69,21 @@ def mistakes(errors: Iterable[Mapping[str, Any]]) -> str:
     return "; ".join(lines) + (f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
 
-def _no_route(error: HTTPException) -> str | None:
-    """Where the router itself refuses, with no more than the status's name."""
-    if error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:
-        return "no such route; /docs lists every one"
-    allowed = (error.headers or {}).get("Allow")
-    return f"not by this method; allowed: {allowed}" if error.status_code == 405 and allowed else None
-
-
-def headers(status: int) -> dict[str, str]:
-    """What goes with a problem of that status."""
-    extra = {"cache-control": "no-store"}
-    if status in AFTER:
-        extra["retry-after"] = str(AFTER[status])
-    if status == 401:
-        extra["www-authenticate"] = 'Bearer realm="crater-ray"'
-    return extra
-
-
-def more(error: Exception) -> dict[str, str]:
-    """The headers that an error brings along, such as Allow."""
-    return dict(getattr(error, "headers", None) or {})
-
-
-def body(told: Problem) -> bytes:
-    return json.dumps(told.model_dump(exclude_none=True), ensure_ascii=False).encode()
-
-
-def answer(told: Problem, extra: Mapping[str, str]) -> Response:
-    return Response(
-        body(told), told.status, headers=headers(told.status) | dict(extra), media_type=MEDIA_TYPE
-    )
+def reply(error: Exception, request_id: str | None) -> Response:
+    """The reply to a request that ended with an error."""
+    problem = of_error(error, request_id)
+    body = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=False)
+    own = getattr(error, "headers", None) or {}  # such as Allow
+    headers = {"cache-control": "no-store", **HEADERS.get(problem.status, {}), **own}
+    return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
     """Every error of a route becomes a problem."""
 
-    async def told(request: Request, error: Exception) -> Response:
-        return answer(of_error(error, request.scope.get("crater_ray.request_id")), more(error))
+    async def handler(request: Request, error: Exception) -> Response:
+        return reply(error, request.scope.get("crater_ray.request_id"))
 
-    for kind in (
-        Refused,
-        CraterRayError,
-        Busy,
-        RequestValidationError,
-        ValidationError,
-        HTTPException,
-        Exception,
-    ):
-        app.add_exception_handler(kind, told)
+    # by ExceptionMiddleware, but for Exception, which is ServerErrorMiddleware's: it raises it again
+    for kind in (CraterRayError, Busy, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handler)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from crater_ray.index.store import store_at
-from crater_ray.index.versions import latest, read
-from crater_ray.serve.problems import Refused
+from fastapi import HTTPException
+
+from crater_ray.errors import CraterRayError
 from crater_ray.serve.service import Pin
 from crater_ray.serve.settings import Settings
 
@@ -22,11 +22,16 @@ NAME = "crater-ray-reload"  # of the actor that does it: there is one at a time
 def begin(wanted: Settings, pin: Pin, version: int | None) -> None:
     """Starts the change of version in an actor of its own, which outlives this replica.
 
-    Raises Refused for a version that is not there, or while another change is under way.
+    Raises HTTPException for a version that is not there, or while another change is under way.
     """
     import ray
 
-    number = _number(wanted, version)
+    try:
+        number = wanted.published(version)
+    except CraterRayError:
+        raise HTTPException(
+            404, f"no version {version or 'at all'}; see `published` of GET /v1/index"
+        ) from None
     if pin.version == number and pin.held == (number,):
         return
     plain = wanted.model_dump(mode="json")
@@ -36,19 +41,7 @@ def begin(wanted: Settings, pin: Pin, version: int | None) -> None:
         )
         actor.remote().run.remote(plain, pin.version, number)  # not waited for: its process takes a while
     except ValueError:  # the name is taken
-        raise Refused(409, "another change of version is under way; see GET /v1/index") from None
-
-
-def _number(wanted: Settings, version: int | None) -> int:
-    from crater_ray.errors import CraterRayError
-
-    try:
-        found = latest(store_at(wanted.index)) if version is None else read(store_at(wanted.index), version)
-    except CraterRayError:
-        found = None
-    if found is None:
-        raise Refused(404, f"no version {version or 'at all'}; see `published` of GET /v1/index")
-    return found.number
+        raise HTTPException(409, "another change of version is under way; see GET /v1/index") from None
 
 
 def change(

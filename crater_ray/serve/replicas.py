@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crater_ray.config import ServeTable
-from crater_ray.serve.calls import Fault, Late, NoAnswer, Target, call, call_all
-from crater_ray.serve.deadline import left
-from crater_ray.serve.metrics import Metrics, NoMetrics
+from crater_ray.serve.calls import Fault, Late, NoAnswer, Target, call, call_all, left
+from crater_ray.serve.metrics import Metrics
 from crater_ray.serve.models import Shards
 from crater_ray.serve.searcher import unknown
 
@@ -23,21 +22,19 @@ class Replicas:
     searchers: Sequence[Target]
     encoders: Target
     table: ServeTable
-    metrics: Metrics = field(default_factory=NoMetrics)
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def encoder(self, method: str, *arguments: Any) -> Any:
         """What an encoder answers. Raises as `call`."""
-        return await self._call(self.encoders, method, *arguments, name="encoder")
+        return await call(self.encoders, method, *arguments, name="encoder", **self._limits)
 
     async def shard(self, number: int, method: str, *arguments: Any) -> Any:
         """What one shard answers. Raises as `call`."""
-        return await self._call(self.searchers[number], method, *arguments, name="searcher")
+        return await call(self.searchers[number], method, *arguments, name="searcher", **self._limits)
 
-    async def _call(self, target: Target, method: str, *arguments: Any, name: str) -> Any:
-        table = self.table
-        return await call(
-            target, method, *arguments, name=name, retries=table.retries, timeout_s=table.timeout_s
-        )
+    @property
+    def _limits(self) -> dict[str, Any]:
+        return {"retries": self.table.retries, "timeout_s": self.table.timeout_s}
 
     async def every(self, method: str, *arguments: Any, strict: bool) -> tuple[list[Any], Shards]:
         """What each shard answers, None for one that does not, and how many do.
@@ -66,28 +63,17 @@ class Replicas:
         raise unknown(id, version)
 
     async def ready(self, version: int) -> Shards:
-        """How many shards hold the version, asked now."""
+        """How many shards hold the version now."""
+        patience = self.table.ready_timeout_s
         answers = await call_all(
-            self.searchers,
-            "holds",
-            version,
-            name="searcher",
-            retries=0,
-            timeout_s=self.table.ready_timeout_s,
+            self.searchers, "holds", version, name="searcher", retries=0, timeout_s=patience
         )
         return Shards(answered=sum(answer is True for answer in answers), total=len(answers))
 
     async def _all(self, method: str, *arguments: Any) -> list[Any]:
-        table = self.table
-        time = min(left(), table.timeout_s)
-        return await call_all(
-            self.searchers,
-            method,
-            *arguments,
-            name="searcher",
-            retries=table.retries,
-            timeout_s=time if len(self.searchers) == 1 else PATIENCE * time,
-        )
+        patience = min(left(), self.table.timeout_s) * (1 if len(self.searchers) == 1 else PATIENCE)
+        limits = {**self._limits, "timeout_s": patience}
+        return await call_all(self.searchers, method, *arguments, name="searcher", **limits)
 
 
 def _raise_common(answers: Sequence[Any]) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from crater_ray.request import SearchRequest
 from crater_ray.serve import requests
 from crater_ray.serve.basemap import Map, of_body
 from crater_ray.serve.calls import gathered
-from crater_ray.serve.describe import index_reply
 from crater_ray.serve.models import (
     MOST_ITEMS,
     BatchBody,
@@ -29,14 +28,14 @@ from crater_ray.serve.models import (
     SearchReply,
     VersionBody,
 )
-from crater_ray.serve.problems import MEDIA_TYPE, Refused, of_error
+from crater_ray.serve.problems import MEDIA_TYPE, of_error
 from crater_ray.serve.service import Service
 
 NO_MAP = "no base map is named in [serve]"
 Change = Callable[[int | None], Awaitable[None]]  # changes the current version; None: to the newest
 
 _PROBLEM = {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-_WORDS = {
+REASONS = {
     400: "A request that does not parse",
     401: "No token, or a wrong one",
     404: "No such item, version or path",
@@ -55,7 +54,7 @@ _WORDS = {
 
 def _may(*statuses: int) -> dict[int | str, dict[str, Any]]:
     common = (400, 401, 408, 413, 421, 422, 429, 500, 503, 504)
-    return {status: {**_PROBLEM, "description": _WORDS[status]} for status in sorted({*common, *statuses})}
+    return {status: {**_PROBLEM, "description": REASONS[status]} for status in sorted({*common, *statuses})}
 
 
 def _asks(model: str, field: str, several: bool) -> dict[str, Any]:
@@ -158,7 +157,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
 
     @api.get("/index", responses=_may(), summary="Version, columns, index config, limits and base map")
     async def index(request: Request) -> IndexReply:
-        return await index_reply(service, basemaps, _prefix(request))
+        return await service.describe([one.reply for one in basemaps], _prefix(request))
 
     @api.put(
         "/index/version",
@@ -174,7 +173,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     )
     async def version(request: Request) -> IndexReply:
         await change((await requests.body(request, VersionBody)).version)
-        return await index_reply(service, basemaps, _prefix(request))
+        return await service.describe([one.reply for one in basemaps], _prefix(request))
 
     @api.get(
         "/basemap",
@@ -188,7 +187,7 @@ def router(service: Service, change: Change, basemaps: Sequence[Map]) -> APIRout
     async def base(body: Annotated[str | None, Query(max_length=128)] = None) -> Response:
         found = of_body(basemaps, body)
         if found is None:
-            raise Refused(404, "no base map of that body is named in [serve]" if basemaps else NO_MAP)
+            raise HTTPException(404, "no base map of that body is named in [serve]" if basemaps else NO_MAP)
         return FileResponse(
             found.path, media_type=found.media_type, headers={"cache-control": "private, max-age=3600"}
         )

@@ -215,12 +215,12 @@ class Searcher:
         request = query.request
         assert request.version is not None  # the service pins one
         share = self.share(request.version)
-        asked, firsts = share.queries(query), None
+        queries, firsts = share.queries(query), None
         if request.shortlisted is None or query.whole:
-            (ranking,) = share.shard.rank(asked, request)
+            (ranking,) = share.shard.rank(queries, request)
             rows, scores = ranking.rows, ranking.scores
         else:
-            found = share.shard.candidates(asked, request.shortlisted)
+            found = share.shard.candidates(queries, request.shortlisted)
             there = found.rows[0] >= 0
             rows, scores, firsts = (
                 found.rows[0][there],
@@ -228,10 +228,10 @@ class Searcher:
                 found.shortlist_scores[0][there],
             )
         ids = [share.index.snapshot.ids[int(row)].as_py() for row in rows]
-        width = asked.tokens.shape[1]
+        width = queries.tokens.shape[1]
         if not query.whole:
             return ShardResult(rows, ids, scores, firsts, share.segment_of_row[rows], width=width)
-        details = self.describe(request.version, rows, asked.tokens[0] if request.explain else None)
+        details = self.describe(request.version, rows, queries.tokens[0] if request.explain else None)
         own = share.find(request.id) if request.id is not None else None
         item = share.detail(own) if own is not None else None
         return ShardResult(rows, ids, scores, details=details, query=item, width=width)

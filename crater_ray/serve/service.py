@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from crater_ray.index.config import IndexConfig
 from crater_ray.index.store import store_at
-from crater_ray.index.versions import Version, read
+from crater_ray.index.versions import Version, numbers, read
 from crater_ray.pipeline import SearchPipeline
 from crater_ray.request import Box, Filter, Near, SearchRequest
+from crater_ray.serve import models
 from crater_ray.serve.columns import together
 from crater_ray.serve.models import (
+    BaseMap,
     Column,
+    Grid,
+    IndexReply,
     IndexVersion,
     Item,
     Items,
     ItemTokens,
+    Limits,
     Places,
     Query,
     Ready,
     SearchHit,
     SearchReply,
     Shards,
-    TokenPair,
     Value,
 )
 from crater_ray.serve.replicas import Replicas
-from crater_ray.serve.searcher import Detail, Page, Place, Summary
-from crater_ray.serve.sharded import MergedHit, ShardedSource
+from crater_ray.serve.searcher import Page, Place, Summary
+from crater_ray.serve.sharded import ShardedSource
+from crater_ray.serve.threads import off_loop
 
 REMEMBERED = 512  # pictures' places
 Kind = TypeVar("Kind")
@@ -72,7 +78,18 @@ class Service:
         for stage, spent in seconds.items():
             self.replicas.metrics.stage(stage, spent)
         self.replicas.metrics.shards(shards.answered, shards.total)
-        item = source.item
+        item, shown = source.item, request.explain
+        hits = [
+            SearchHit(
+                rank=rank,
+                id=hit.id,
+                group=detail.group,
+                score=hit.score,
+                columns=detail.columns,
+                explanation=list(detail.explanation) if shown else None,
+            )
+            for rank, (hit, detail) in enumerate(zip(ranking, details, strict=True), 1)
+        ]
         return SearchReply(
             request_id=request_id,
             index=IndexVersion(name=self.name, version=version),
@@ -83,7 +100,7 @@ class Service:
                 tokens=source.width,
                 where=source.where,
             ),
-            hits=_hits(ranking, details, request.explain),
+            hits=hits,
             shards=shards,
             seconds={stage: round(spent, 6) for stage, spent in seconds.items()},
             **request.described(),
@@ -98,7 +115,7 @@ class Service:
             group=place.detail.group,
             columns=place.detail.columns,
             index=IndexVersion(name=self.name, version=version),
-            image=f"/v1/items/{_quoted(id)}/image",
+            image=f"/v1/items/{quote(id, safe='')}/image",
         )
 
     async def picture(self, id: str, size: int | None) -> bytes:
@@ -165,12 +182,47 @@ class Service:
         return pin, self._summaries[pin.version]
 
     async def ready(self) -> Ready:
-        """Whether every shard holds the current version, asked now."""
+        """Whether every shard holds the current version now."""
         version = self.pin.version
         shards = await self.replicas.ready(version)
         return Ready(ready=shards.answered == shards.total, version=version, shards=shards)
 
-    def described(self, number: int) -> Version:
+    async def describe(self, basemaps: Sequence[BaseMap], prefix: str) -> IndexReply:
+        """What is served; `prefix` stands before the service's own paths. Raises NoAnswer."""
+        pin, summary = await self.summary()
+        ready = await self.ready()
+        version = await off_loop(self.listed, pin.version)
+        table, config = self.replicas.table, self.config
+        rows, columns = config.grid
+        return IndexReply(
+            name=self.name,
+            version=pin.version,
+            held=list(pin.held),
+            published=await off_loop(numbers, store_at(self.root)),
+            items=summary.items,
+            parts=len(version.parts),
+            segments=len(version.segments),
+            shards=ready.shards or Shards(answered=0, total=len(self.replicas.searchers)),
+            columns=summary.columns,
+            config=models.IndexConfig(
+                backbone=config.backbone.name,
+                shortlist=config.shortlist.name,
+                rerank=config.rerank.name,
+                k=config.k,
+                dim=config.dim,
+                codec=config.codec,
+                scoring=config.scoring,
+                grid=Grid(rows=rows, columns=columns),
+            ),
+            limits=Limits(
+                bytes=table.max_bytes,
+                pixels=min(table.max_pixels, config.max_pixels),
+                timeout_s=table.timeout_s,
+            ),
+            basemaps=[one.model_copy(update={"url": prefix + one.url}) for one in basemaps],
+        )
+
+    def listed(self, number: int) -> Version:
         """What a version lists, read once: its file may go while its searchers still answer from it."""
         if number not in self._versions:
             _remember(self._versions, number, read(store_at(self.root), number))
@@ -178,32 +230,12 @@ class Service:
 
     def put(self, pin: Pin) -> None:
         """From now on new requests are answered from this version."""
-        found = self.described(pin.version)
+        found = self.listed(pin.version)
         self.pin = pin
         self.replicas.metrics.version(pin.version, sum(part.skipped for part in found.parts))
-
-
-def _hits(ranking: Sequence[MergedHit], details: Sequence[Detail], explain: bool) -> list[SearchHit]:
-    return [
-        SearchHit(
-            rank=rank,
-            id=hit.id,
-            group=detail.group,
-            score=hit.score,
-            columns=detail.columns,
-            explanation=[TokenPair(**asdict(pair)) for pair in detail.explanation] if explain else None,
-        )
-        for rank, (hit, detail) in enumerate(zip(ranking, details, strict=True), 1)
-    ]
 
 
 def _remember(known: dict[Any, Kind], key: Any, value: Kind) -> None:
     while len(known) >= REMEMBERED:
         known.pop(next(iter(known)))
     known[key] = value
-
-
-def _quoted(id: str) -> str:
-    from urllib.parse import quote
-
-    return quote(id, safe="")

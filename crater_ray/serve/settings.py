@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from crater_ray.config import ServeTable
-from crater_ray.errors import ConfigError
+from crater_ray.errors import ConfigError, IndexMismatch
 from crater_ray.index.config import read_config
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest, read
@@ -49,12 +49,13 @@ class Settings(BaseModel):
     def first_version(self) -> int:
         """Raises IndexMismatch when there is none, or not the one that is named."""
         read_config(store_at(self.index))
-        found = (
-            latest(store_at(self.index)) if self.version is None else read(store_at(self.index), self.version)
-        )
-        if found is None:
-            from crater_ray.errors import IndexMismatch
+        return self.published(self.version)
 
+    def published(self, version: int | None) -> int:
+        """The number of a version of the index, None: the newest. Raises IndexMismatch."""
+        store = store_at(self.index)
+        found = latest(store) if version is None else read(store, version)
+        if found is None:
             raise IndexMismatch(f"{self.index} has no version yet: run `crater-ray index JOB.toml`")
         return found.number
 

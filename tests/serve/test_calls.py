@@ -11,11 +11,24 @@ from typing import Any
 import pytest
 
 from crater_ray.errors import DamagedIndex, QueryError
-from crater_ray.serve.calls import Busy, Fault, Late, NoAnswer, call, call_all, gathered
-from crater_ray.serve.deadline import end, left, within
+from crater_ray.serve.calls import (
+    Answer,
+    Busy,
+    Fault,
+    Late,
+    NoAnswer,
+    answered,
+    call,
+    call_all,
+    end,
+    gathered,
+    left,
+    opened,
+    within,
+)
 from crater_ray.serve.local import Here
-from crater_ray.serve.replica import Answer, Turns, answered, opened
 from crater_ray.serve.searcher import NotHeld
+from crater_ray.serve.threads import Turns
 
 Rigs = Callable[..., Any]
 LONG = 30.0  # seconds that are never waited for
@@ -320,7 +333,7 @@ def test_a_caller_who_closes_the_connection_is_not_worked_for(rig: Rigs, image: 
             if messages:
                 return messages.pop()
             await under_way.wait()
-            assert made.client.app.working == 1
+            assert made.client.app.guard.working == 1
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -338,7 +351,7 @@ def test_a_caller_who_closes_the_connection_is_not_worked_for(rig: Rigs, image: 
     asyncio.run(main())
     assert cancelled == ["encode" if image else "search"]
     assert sent == []
-    assert made.client.app.working == 0
+    assert made.client.app.guard.working == 0
 
 
 def test_a_batch_takes_a_place_a_query(rig: Rigs) -> None:

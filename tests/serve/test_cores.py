@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from crater_ray.serve.cores import Cores
+from crater_ray.serve.threads import Cores
 
 HOLD = """
 import sys
 from pathlib import Path
-from crater_ray.serve.cores import Cores
+from crater_ray.serve.threads import Cores
 with Cores(Path(sys.argv[1]), cores=2).lent(2):
     print("held", flush=True)
     sys.stdin.read()

@@ -65,11 +65,11 @@ def test_no_route_touches_files_in_the_event_loop(
 
 
 def test_a_storage_that_hangs_holds_up_only_who_asks_it(rig: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crater_ray.serve import describe
+    from crater_ray.serve import service
 
     made = rig(timeout_s=0.3)
     go = threading.Event()
-    monkeypatch.setattr(describe, "numbers", lambda root: [1] if go.wait(30) else [])
+    monkeypatch.setattr(service, "numbers", lambda root: [1] if go.wait(30) else [])
 
     async def main() -> list[int]:
         async def status(path: str) -> int:
