@@ -124,10 +124,8 @@ def test_int_mm_is_used_where_it_is_right_and_the_quicker_road(monkeypatch: pyte
 
     assert tried(1e-4, 4e-4)
     assert not tried(2e-2, 4e-4)  # a plain loop, as where the CPU has no AVX-512
-    multiply = kernel._multiply_integers
-    monkeypatch.setattr(
-        kernel, "_multiply_integers", lambda a, b, out: multiply(a, b, out=out) or out.add_(1)
-    )
+    product = torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b, out: product(a, b, out=out).add_(1))  # wrong
     assert not tried(1e-4, 4e-4)
     monkeypatch.delattr(torch, "_int_mm")
     assert not tried(1e-4, 4e-4)
