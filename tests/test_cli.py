@@ -168,13 +168,13 @@ def test_a_fault_of_ours_is_exit_1_and_a_traceback_only_with_debug(
     def broken(_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("crater_ray.index.info.info", broken)
-    code, _, err = call(capsys, "info", ".")
+    monkeypatch.setattr("crater_ray.index.info.facts", broken)
+    code, _, err = call(capsys, "info", str(FIXTURE))
     assert code == 1
     assert err.startswith("Error: RuntimeError: a bug")
     assert "--debug" in err
     with pytest.raises(RuntimeError, match="a bug"):
-        main(["--debug", "info", "."])
+        main(["--debug", "info", str(FIXTURE)])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from crater_ray.errors import BadImage
 from crater_ray_mosaic import enough
-from crater_ray_mosaic.camera import drawn
+from crater_ray_mosaic.camera.drawn import drawn
 from crater_ray_mosaic.camera.photograph import photographed
 from crater_ray_mosaic.grid import orthographic
 from crater_ray_mosaic.pose import Pose, to_uri

@@ -14,9 +14,11 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 
-from crater_ray.errors import BadImage, ReaderError
-from crater_ray_mosaic.camera import Camera, CameraOptions, drawn
+from crater_ray.errors import BadImage, ConfigError, ReaderError
+from crater_ray.plugins import registry
+from crater_ray_mosaic.camera.drawn import Camera, drawn
 from crater_ray_mosaic.camera.oblique import oblique
+from crater_ray_mosaic.camera.options import CameraOptions
 from crater_ray_mosaic.camera.radiance import SUN_RADIUS, albedo, fractal, horizon, reflected, sunlit
 from crater_ray_mosaic.camera.sensor import taken
 from crater_ray_mosaic.mosaic import Mosaic
@@ -348,3 +350,10 @@ def test_an_albedo_of_another_body_is_refused(paint: Paint, bowl: Path) -> None:
     options = MosaicOptions(raster=bowl, catalogue=bowl, kind="dem", query_camera={}, query_albedo=mars)
     with pytest.raises(ReaderError, match=r"mars\.tif.*3396.*1737"):
         Mosaic(options)
+
+
+def test_a_misspelt_option_of_the_table_names_the_closest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"unknown option 'query_camera.shadow'; did you mean 'shadows'\? known: share"
+    ):
+        registry().ref("reader", "mosaic", {"query_camera": {"shadow": 1}})

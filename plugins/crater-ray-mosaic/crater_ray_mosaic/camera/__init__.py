@@ -3,8 +3,3 @@
 `options` says what may happen and `drawn` what happens to one view. `radiance` lights the ground, `oblique`
 looks at it from the side, `sensor` makes greys of it, and `photograph` does all of that to a pose.
 """
-
-from crater_ray_mosaic.camera.drawn import Camera, drawn
-from crater_ray_mosaic.camera.options import CameraOptions
-
-__all__ = ["Camera", "CameraOptions", "drawn"]
