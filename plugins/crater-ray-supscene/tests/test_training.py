@@ -355,11 +355,12 @@ def test_the_readme_s_job_and_the_recipe_are_jobs(tmp_path: Path) -> None:
     assert [table.names for table in loaded.held_out.scenes] == [("boruszyn",)]
     loaded.backbone_ref(), loaded.aggregator_ref()
     recipes = {path.stem: load_train(path) for path in (folder / "recipes").glob("*.toml")}
-    assert set(recipes) == {"moon", "optical", "optical_wac", "photos"}
+    assert set(recipes) == {"moon", "moon_camera", "optical", "optical_wac", "photos"}
     moon, photos = recipes["moon"], recipes["photos"]
     weights = Path(recipes["optical"].backbone_ref().options["path"])
     assert weights.resolve() == (moon.out / "model").resolve()
-    assert recipes["optical"].train.blocks == moon.train.blocks  # they share frozen features
+    for name in ("moon_camera", "optical"):
+        assert recipes[name].train.blocks == moon.train.blocks  # they share frozen features
     assert len(recipes["optical_wac"].scenes) == 3
     assert photos.aggregator_ref().name == "divlad"
     assert (moon.train.blocks, moon.sampling.subgraphs * moon.sampling.nodes) == (6, 126)
