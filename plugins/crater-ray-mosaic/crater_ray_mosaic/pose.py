@@ -63,7 +63,7 @@ def from_uri(uri: str) -> Pose:
     if missing:
         raise BadImage(f"uri {uri!r} has no {missing[0]}; write lat=..&lon=..&half_width_km=..")
     if (camera := values.get("camera")) is not None:
-        if not (camera >= 0 and camera == int(camera)):
+        if not (0 <= camera < 2**53 and camera == int(camera)):
             raise BadImage(f"uri {uri!r}: camera is not a whole number from 0")
         values["camera"] = int(camera)
     pose = Pose(**values)

@@ -219,7 +219,7 @@ def test_a_pose_names_its_camera() -> None:
     pose = Pose(1.0, 2.0, 30.0, 270.0, 30.0, camera=4294967295)
     assert from_uri(to_uri(pose)) == pose
     assert "camera" not in to_uri(Pose(1.0, 2.0, 30.0))
-    for wrong in ("-1", "1.5", "nan"):
+    for wrong in ("-1", "1.5", "nan", "inf", "1e300"):
         with pytest.raises(BadImage, match="camera is not a whole number"):
             from_uri(f"lat=0&lon=0&half_width_km=1&camera={wrong}")
 
@@ -320,7 +320,8 @@ def test_images_take_a_camera_too(paint: Paint) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"tilt": (0, 80)}, "60 degrees at most"),
+        ({"tilt": (0, 80)}, "50 degrees at most"),
+        ({"clipped": (0, 0.6)}, "0.4 at most"),
         ({"noise": 2}, "less than or equal to 1"),
         ({"gamma": (2.0, 1.0)}, "least, most"),
         ({"jpeg_quality": (0, 50)}, "1 to 100"),
@@ -350,6 +351,23 @@ def test_an_albedo_of_another_body_is_refused(paint: Paint, bowl: Path) -> None:
     options = MosaicOptions(raster=bowl, catalogue=bowl, kind="dem", query_camera={}, query_albedo=mars)
     with pytest.raises(ReaderError, match=r"mars\.tif.*3396.*1737"):
         Mosaic(options)
+
+
+def test_ground_in_shadow_and_images_of_one_grey_are_refused(paint: Paint) -> None:
+    wall = paint("wall.tif", lambda lat, lon: np.where(np.abs(lon + 19) < 0.4, 2e5, 0.0) + 0 * lat)
+    dark = Rendering("dem", 32, camera=CameraOptions(**{**OFF, "shadows": 1.0}))
+    with pytest.raises(BadImage, match="wholly in shadow"):
+        render(Raster(wall), Pose(0.0, -17.4, 20.0, 270.0, 5.0, camera=5), dark)
+    grey = paint("grey.tif", lambda lat, lon: 500 + 0 * lat * lon, dtype="uint16")
+    with pytest.raises(BadImage, match="flat"):
+        render(Raster(grey), Pose(0.0, 0.0, 100.0, camera=5), Rendering("image", 32, camera=CameraOptions()))
+
+
+def test_slopes_of_a_camera_are_those_of_the_gallery(bowl: Path) -> None:
+    off = CameraOptions(**OFF, contrast=(1.0, 1.0))
+    plain = render(Raster(bowl), Pose(10.0, 20.0, 30.0), Rendering("slope", 64)).astype(float)
+    seen = render(Raster(bowl), Pose(10.0, 20.0, 30.0, camera=5), Rendering("slope", 64, camera=off))
+    assert np.corrcoef(plain.ravel(), seen.ravel())[0, 1] > 0.999
 
 
 def test_a_misspelt_option_of_the_table_names_the_closest() -> None:

@@ -13,14 +13,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _range(pair: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= pair[0] <= pair[1]:
-        raise ValueError("write [least, most], neither negative")
+    if not 0 <= pair[0] <= pair[1] <= 100:
+        raise ValueError("write [least, most], neither negative, 100 at most")
     return pair
 
 
 def _tilt(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[1] > 60:
-        raise ValueError("a tilt is 60 degrees at most: beyond, a view shows the limb")
+    if pair[1] > 50:
+        raise ValueError("a tilt is 50 degrees at most: beyond, more ground is seen than is sampled")
+    return pair
+
+
+def _clipped(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] > 0.4:
+        raise ValueError("of the pixels 0.4 at most may be black, and as many white")
     return pair
 
 
@@ -52,7 +58,7 @@ class CameraOptions(Options):
     uneven_strength: Range = (0.1, 0.5)  # of the light, from middle to corner or side to side
     response: Share = 0.7  # another curve than a linear one, and clipped ends
     gamma: Range = (0.6, 1.7)
-    clipped: Range = (0.0, 0.1)  # of the pixels, black and white each
+    clipped: Annotated[Range, AfterValidator(_clipped)] = (0.0, 0.1)  # of the pixels, black and white each
     noise: Share = 0.6
     noise_strength: Range = (0.01, 0.08)  # of the range of greys
     grain: Share = 0.3  # noise of film: of several pixels' size, strongest in middle greys

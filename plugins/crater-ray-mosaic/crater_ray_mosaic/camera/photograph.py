@@ -52,10 +52,10 @@ def photographed(
         if height.ndim != 2:
             raise BadImage("a DEM has one band; choose it with option bands")
         height = height * np.float32(how.vertical * raster.frame.scale)
-        height = height - _drop(len(height), metres, 1000.0 * raster.frame.radius_km)
         if how.kind == "slope":
             light = steepness(height, metres)
         else:
+            height = height - _drop(len(height), metres, 1000.0 * raster.frame.radius_km)
             map_ = None if chart is None or not camera.albedo else _grey(sampled(chart, around)[0])
             light = _lit(height, metres, turned, how, camera, map_)
         height, outside = height[1:-1, 1:-1], outside[1:-1, 1:-1]
@@ -68,6 +68,8 @@ def photographed(
     enough.refuse_missing(off, outside, how.max_invalid, raster.no_measurement(undeclared))
     if how.kind == "image" and raster.frame.dtype == "uint8":
         enough.refuse_flat(light[~off], how.flat_below)
+    if np.ptp(light[~off]) < 1e-4 * max(1e-3, float(np.abs(light[~off]).max())):
+        raise BadImage("flat: its camera sees one grey, as of ground wholly in shadow")
     return np.ascontiguousarray(np.rot90(taken(light, off, camera), -aside))
 
 
