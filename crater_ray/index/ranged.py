@@ -15,7 +15,7 @@ import numpy as np
 
 from crater_ray.index.store import Copy, Store
 
-GAP = 16 << 10  # bytes that nobody wants are read too rather than asked around by one more request
+GAP = 16 << 10  # bytes not wanted are read too, where leaving them out would cost one more request
 DENSE = 2  # a file of whose rows one in so many is wanted is copied whole, and checked
 _AT_ONCE = 32  # requests: nothing but waiting for answers
 
