@@ -16,6 +16,7 @@ from crater_ray.types import candidates_in
 Mode = Literal["exact", "shortlist"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MOST_VALUES = 256  # of one filter's `any_of`
+MOST_EXPAND = 100  # hits that join a query
 
 
 class Filter(BaseModel):
@@ -176,10 +177,16 @@ class SearchRequest:
             raise QueryError("near is a crater_ray.Near, such as Near(lat=-43.3, lon=-11.4, km=200)")
         if self.image is not None and self.id is not None:
             raise QueryError("a query is one image or one id")
+        for name in ("top", "candidates", "expand", "version"):
+            number = getattr(self, name)
+            if number is None and name in ("candidates", "version"):
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise QueryError(f"{name} is a whole number, not {number!r}")
         if self.top < 1 or (self.candidates is not None and self.candidates < 1):
             raise QueryError(f"top and candidates must be 1 or more, not {self.top} and {self.candidates}")
-        if self.expand < 0:
-            raise QueryError(f"expand must be 0 or more, not {self.expand}")
+        if not 0 <= self.expand <= MOST_EXPAND:
+            raise QueryError(f"expand is 0 to {MOST_EXPAND} hits, not {self.expand}")
         try:
             candidates_in(self.mode, self.candidates)
         except ValueError as error:

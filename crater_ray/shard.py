@@ -186,7 +186,10 @@ class Shard:
     # scores
 
     def shortlist(self, vectors: Array, count: int, mask: Array | None = None) -> tuple[Array, Array]:
-        """The best rows (B, count) int64 by shortlist vectors, -1 where there are fewer, and their scores."""
+        """The best rows (B, count) int64 by shortlist vectors, -1 where there are fewer, and their scores.
+
+        Never more columns than there are rows, whatever is asked for.
+        """
         found_rows, found_scores = [], []
         for segment in self.segments:
             keep = segment.present
@@ -196,7 +199,7 @@ class Shard:
             found_rows.append(np.where(local >= 0, segment.rows[np.maximum(local, 0)], -1))
             found_scores.append(np.where(local >= 0, scores, -np.inf))
         if not found_rows:
-            return np.full((len(vectors), count), -1), np.full((len(vectors), count), -np.inf, np.float32)
+            return np.empty((len(vectors), 0), np.int64), np.empty((len(vectors), 0), np.float32)
         if len(found_rows) == 1:
             return found_rows[0], found_scores[0]
         all_rows, all_scores = np.concatenate(found_rows, 1), np.concatenate(found_scores, 1)

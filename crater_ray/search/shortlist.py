@@ -196,6 +196,7 @@ class Shortlist:
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The s best images of each query: rows (B, s) int64, -1 where there is none, and scores (B, s).
 
+        Of fewer than s images there are as many columns.
         Queries (B, m', G). Best first, ties by row; the score is -inf where the row is -1. Only rows where
         `mask` (N,) is true are searched, and as many are found as pass (filtered.py), but where all
         are searched without `widen`. Raises ValueError for queries that are not finite or of another width.
@@ -205,9 +206,9 @@ class Shortlist:
             raise ValueError(f"queries are {asked.shape}; (queries, vectors, {self.index.d}) are asked for")
         if not np.isfinite(asked).all():  # FAISS would answer -1 and say nothing
             raise ValueError("a shortlist query is not finite; refuse the image before it is searched for")
-        count = len(asked)
+        count, s = len(asked), min(s, len(self))
         rows, scores = np.full((count, s), -1, np.int64), np.full((count, s), -np.inf, np.float32)
-        wanted = min(s, len(self)) * self.m
+        wanted = s * self.m
         if wanted == 0 or count == 0:
             return rows, scores
         found, places = filtered.search(

@@ -157,7 +157,7 @@ def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
         ({}, "one image or one id"),
         ({"id": "i00000", "top": 0}, "1 or more"),
         ({"id": "i00000", "mode": "guess"}, "guess"),
-        ({"id": "i00000", "expand": -1}, "0 or more"),
+        ({"id": "i00000", "expand": -1}, "0 to 100"),
         ({"id": "i00000", "mode": "exact", "candidates": 30}, "mode exact scores every image"),
         ({"image": b""}, "cannot be used"),
         ({"image": b"\xff\xd8\xff\xe0 half a picture"}, "cannot be used"),
@@ -166,6 +166,14 @@ def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
 def test_a_query_that_cannot_be_answered_says_why(index: Index, asked: dict, said: str) -> None:
     with pytest.raises(QueryError, match=said):
         index.search(**asked)
+
+
+@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+def test_more_hits_than_there_are_images_cost_no_more_than_all(index: Index, mode: str) -> None:
+    """A shortlist of 10^12 would not fit into memory."""
+    every = index.search(id="i00000", top=len(index), mode=mode)
+    deep = {} if mode == "exact" else {"candidates": 10**12}
+    assert list(index.search(id="i00000", top=10**12, mode=mode, **deep)) == list(every)
 
 
 def test_it_is_what_consumers_are_promised(index: Index) -> None:

@@ -32,13 +32,13 @@ def slow_scores(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("m", "asked"), [(1, 1), (3, 1), (1, 2), (3, 2)])
-@pytest.mark.parametrize("s", [1, 10, 80, 200])
+@pytest.mark.parametrize("s", [1, 10, 80, 10**12])
 @pytest.mark.parametrize("masked", [False, True])
 def test_flat_is_brute_force(m: int, asked: int, s: int, masked: bool) -> None:
     vectors, queries = unit(80, m, 16), unit(4, asked, 16, seed=1)
     mask = np.random.default_rng(2).random(80) < 0.4 if masked else None
     rows, scores = Shortlist.build(vectors).search(queries, s, mask)
-    assert rows.shape == scores.shape == (4, s)
+    assert rows.shape == scores.shape == (4, min(s, 80))
     assert rows.dtype == np.int64
     expected = slow_scores(queries, vectors)
     if mask is not None:
@@ -118,8 +118,7 @@ def test_more_than_one_list_is_probed() -> None:
 def test_no_image_at_all(factory: str) -> None:
     empty = Shortlist.build(np.empty((0, 1, 8), np.float32), factory)
     rows, scores = empty.search(unit(2, 1, 8), 3)
-    assert (rows == -1).all()
-    assert (scores == -np.inf).all()
+    assert rows.shape == scores.shape == (2, 0)
     assert Shortlist.build(unit(4, 1, 8)).search(unit(0, 1, 8), 3)[0].shape == (0, 3)
 
 
