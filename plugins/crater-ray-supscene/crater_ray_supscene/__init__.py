@@ -49,12 +49,21 @@ class GemOptions(TrainedOptions):
     p: float | None = Field(None, gt=0)  # 3, where training starts
 
 
+class RmacOptions(Options):
+    levels: int = Field(3, ge=1, le=8)  # scales of regions
+
+
+class SpocOptions(Options):
+    prior: bool = True  # patches near the middle weigh more
+
+
 class BackboneOptions(Options):
     path: File  # the model folder of a training run
     attention_column: bool = False
 
 
-AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
+Named = dict[str, tuple[str, str, type[Options]]]  # summary, factory and options by name
+AGGREGATORS: Named = {  # that can be trained
     "divlad": ("gated VLAD weighted by attention (SupScene)", "learnt:divlad", DivladOptions),
     "netvlad": ("VLAD with soft, learnt assignment", "learnt:netvlad", NetvladOptions),
     "salad": ("optimal transport to learnt clusters, and the class token", "learnt:salad", SaladOptions),
@@ -64,10 +73,16 @@ AGGREGATORS: dict[str, tuple[str, str, type[Options]]] = {
     "cls_mean": ("class token and mean of patch tokens, side by side", "poolings:ClsMean", TrainedOptions),
 }
 
+POOLINGS: Named = {
+    "rmac": ("R-MAC: maxima of regions at several scales", "regional:RMac", RmacOptions),
+    "spoc": ("SPoC: the sum of the patches, the middle weighing more", "regional:Spoc", SpocOptions),
+    "crow": ("CroW: patches weighted by content, channels by rarity", "regional:Crow", Options),
+}
+
 
 @hookimpl
 def register_aggregators() -> Iterable[PluginSpec]:
-    for name, (summary, where, options) in AGGREGATORS.items():
+    for name, (summary, where, options) in (AGGREGATORS | POOLINGS).items():
         factory = f"crater_ray_supscene.aggregators.{where}"
         yield PluginSpec(name, summary, factory, options, needs_attention=name == "divlad")
 
