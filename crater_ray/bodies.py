@@ -113,15 +113,20 @@ SPHERES: dict[str, tuple[int, float]] = {
 }
 
 
+def body_name(body: object) -> str | None:
+    """In small letters, as `SPHERES` has it; None where nothing is named."""
+    return (None if body is None else str(body).strip().lower()) or None
+
+
 def radius_km(body: object) -> float | None:
     """Of a body's sphere; None where the IAU has no body of that name."""
-    found = SPHERES.get(str(body).strip().lower())
+    found = SPHERES.get(body_name(body) or "")
     return None if found is None else found[1]
 
 
 def crs_of(body: object) -> str | None:
     """The coordinate system of a body, as PROJ and GDAL take it: IAU_2015:30100 for the Moon."""
-    found = SPHERES.get(str(body).strip().lower())
+    found = SPHERES.get(body_name(body) or "")
     return None if found is None else f"IAU_2015:{found[0]}"
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +21,7 @@ from typing import Any
 
 import xxhash
 
-from crater_ray.errors import StorageFull
+from crater_ray.errors import StorageFull, UserError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _BUSY = {errno.EAGAIN, errno.EACCES}
@@ -162,6 +164,28 @@ def move_folder(source: Path, target: Path) -> bool:
 def remove_folder(own: Path) -> None:
     """Removes a folder of our own; what cannot be removed stays where it is."""
     shutil.rmtree(own, ignore_errors=True)
+
+
+def refuse_out(path: Path, *, parents: bool = False) -> None:
+    """Raises UserError where a user's file cannot be written: said before the work, not after it.
+
+    With `parents` its folder is made where there is none.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        url = re.sub(":/+", "://", str(path), count=1)
+        raise UserError(f"{url}: files are written on this machine, not to an address; name a file")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file")
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except (FileNotFoundError, FileExistsError, NotADirectoryError):
+        raise UserError(f"cannot write {path}: name a file in a folder that is there") from None
+    except OSError as error:
+        if error.errno in _FULL:
+            raise storage_full(path) from error
+        raise UserError(f"cannot write {path}: {error.strerror}; name a file in another folder") from None
 
 
 @contextmanager

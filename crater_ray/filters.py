@@ -86,7 +86,10 @@ def _passes(column: pa.ChunkedArray, one: Filter) -> Array:
 
 def _value(column: pa.ChunkedArray, name: str, value: str | int | float) -> pa.Scalar:
     try:
-        return pa.scalar(value).cast(column.type)
+        found = pa.scalar(value).cast(column.type)
+        if pa.types.is_floating(column.type) and math.isnan(found.as_py()):
+            raise TypeError("not a number")
+        return found
     except (pa.ArrowException, TypeError):
         ranged = f'; a range is min and max, as in --filter "{name}=5:20"' if numeric(column.type) else ""
         raise QueryError(f"column {name!r} holds {_kind(column.type)}, not {value!r}{ranged}") from None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
+import pyarrow as pa
 
-from crater_ray.bodies import distance_km, radius_km
+from crater_ray.bodies import body_name, distance_km, radius_km
 from crater_ray.errors import CraterRayError, QueryError
 from crater_ray.request import SearchRequest
 from crater_ray.types import Hit, TokenPair, place_of
@@ -40,12 +41,14 @@ class Hits(list[Hit]):
     ) -> None:
         super().__init__(hits)
         self.source, self.request = source, request or SearchRequest()
-        own = {}
+        own: Mapping[str, Any] = {}
         if source is not None and self.request.id is not None:
             (own,) = source.local.columns(np.array([source.row(self.request.id)]))
         near = self.request.near
-        self._place = place_of(own) or (None if near is None else (near.lat, near.lon))
-        self._body = own.get("body")
+        self._place, self._body = place_of(own), body_name(own.get("body"))
+        self._anywhere = self._place is None and near is not None  # `near` is a place of every body
+        if self._place is None and near is not None:
+            self._place = near.lat, near.lon
 
     @overload
     def __getitem__(self, at: SupportsIndex) -> Hit: ...
@@ -61,37 +64,60 @@ class Hits(list[Hit]):
     # places
 
     def distance_km(self, hit: Hit) -> float | None:
-        """From the place of the query (its item's, else that of `near`) on the ground; None where unknown."""
-        radius, place = radius_km(hit.columns.get("body")), hit.place
+        """On the ground from the query's own place, or without one from that of `near`; None where unknown.
+
+        Unknown too: from a query item on another body than the hit's, or on none that is named.
+        """
+        body, place = body_name(hit.columns.get("body")), hit.place
+        radius = radius_km(body)
         if self._place is None or place is None or radius is None:
             return None
-        if self._body not in (None, hit.columns.get("body")):
+        if not self._anywhere and self._body != body:
             return None
         lat, lon = np.array([place[0]]), np.array([place[1]])
         return float(distance_km(*self._place, lat, lon, radius)[0])
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Each hit as a row: rank, score, id, group, its columns, distance_km where the query has a place."""
-        rows = []
-        for hit in self:
-            row: dict[str, Any] = {
-                "rank": hit.rank,
-                "score": round(hit.score, 6),
-                "id": hit.id,
-                "group": hit.group,
-            }
-            row |= {f"item_{name}" if name in row else name: value for name, value in hit.columns.items()}
-            if self._place is not None:
-                away = self.distance_km(hit)
-                row["distance_km"] = None if away is None else round(away, 3)
-            rows.append(row)
-        return rows
+    def to_arrow(self) -> pa.Table:
+        """A row a hit: rank, score, id, group, the reader's columns; distance_km where the query has a place.
+
+        A reader's column that is called as one of these, but for its case, is `item_…` here.
+        """
+        from crater_ray.tables import renamed
+
+        names = list(dict.fromkeys(name for hit in self for name in hit.columns))
+        schema = None if self.source is None else self.source.local.schema
+        if schema is not None:
+            names = schema.names
+        columns: dict[str, pa.Array] = {
+            "rank": pa.array([hit.rank for hit in self], pa.int64()),
+            "score": pa.array([round(hit.score, 6) for hit in self], pa.float64()),
+            "id": pa.array([hit.id for hit in self], pa.string()),
+            "group": pa.array([hit.group for hit in self], pa.string()),
+        }
+        for name, shown in zip(names, renamed(names), strict=True):
+            kind = None if schema is None else schema.field(name).type
+            columns[shown] = pa.array([hit.columns.get(name) for hit in self], kind)
+        if self._place is not None:
+            away = (self.distance_km(hit) for hit in self)
+            columns["distance_km"] = pa.array(
+                [None if one is None else round(one, 3) for one in away], pa.float64()
+            )
+        return pa.table(columns)
+
+    @property
+    def bodies(self) -> list[str]:
+        """That they lie on, in small letters; without hits those that the filters let through."""
+        if self or self.source is None:
+            found = [body_name(hit.columns.get("body")) for hit in self]
+        else:
+            found = [body_name(body) for body in self.source.local.bodies(self.request)]
+        return list(dict.fromkeys(body for body in found if body is not None))
 
     def to_pandas(self) -> pd.DataFrame:
         """A row a hit. Raises QueryError without pandas."""
         from crater_ray.tables import frame
 
-        return frame(self.rows())
+        return frame(self.to_arrow())
 
     def to_geodataframe(self) -> GeoDataFrame:
         """As `to_pandas`, each hit a point of its body's IAU coordinates; of several bodies without a CRS.
@@ -100,13 +126,13 @@ class Hits(list[Hit]):
         """
         from crater_ray.tables import points
 
-        return points(self.rows())
+        return points(self.to_arrow(), self.bodies)
 
     def save(self, path: str | Path) -> Path:
-        """The path of a table of them: .csv, .parquet, .geojson or .gpkg. Raises QueryError."""
+        """The path of a table of them: .csv, .parquet, .geojson or .gpkg. Raises UserError."""
         from crater_ray.tables import write
 
-        return write(Path(path), self.rows())
+        return write(Path(path), self.to_arrow(), bodies=self.bodies)
 
     # pictures
 

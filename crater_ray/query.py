@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from crater_ray.errors import QueryError
+from crater_ray.files import refuse_out
 from crater_ray.hits import NONE, SHEET_LINES, Hits, sheet_row
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index, open_index
@@ -32,12 +34,15 @@ def ask(
 ) -> Answers:
     """The hits of each query in the order given, searched as `request` says; as a file of rows with `out`.
 
-    Raises QueryError for a file that cannot be read or is no image, and an `out` of an unknown suffix.
+    Raises QueryError for a file that cannot be read or is no image, and an `out` of an unknown suffix;
+    UserError for one that cannot be written.
     """
     from crater_ray.sheet import draw
 
     if out is not None:
         refuse_suffix(out)
+    if sheet is not None:
+        refuse_out(sheet)
     index = open_index(root, request.version, device=device, download=request.mode == "exact")
     shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[tuple[str, Hits]] = []
@@ -53,8 +58,17 @@ def ask(
     if sheet is not None:
         draw(rows, sheet, title=f"{root.name}, mode {request.mode}")
     if out is not None:
-        write(out, [{"query": name, **row} for name, hits in answers for row in hits.rows()])
+        _write(out, answers)
     return answers
+
+
+def _write(out: Path, answers: Answers) -> None:
+    tables = []
+    for name, hits in answers:
+        table = hits.to_arrow()
+        tables.append(table.add_column(0, "query", pa.array([name] * len(table), pa.string())))
+    bodies = {body: None for _, hits in answers for body in hits.bodies}
+    write(out, pa.concat_tables(tables, promote_options="default"), bodies=list(bodies))
 
 
 def as_json(answers: Answers, explain: bool) -> list[dict[str, Any]]:

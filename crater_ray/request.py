@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -73,7 +74,9 @@ class Near(BaseModel):
     km: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-_BOUND = re.compile(r"([^=<>]+)(<=|>=)([^=<>]+)")
+_FILTER = re.compile(r"([^=<>!]+?)\s*(<=|>=|=>|=<|!=|<>|==|=|<|>)(.*)", re.DOTALL)
+_MEANT = {"=>": ">=", ">": ">=", "=<": "<=", "<": "<=", "==": "="}
+_HOW = "write column=value,value or column=min:max or column>=min"
 
 
 def parse_filter(text: str) -> Filter:
@@ -81,23 +84,44 @@ def parse_filter(text: str) -> Filter:
 
     Raises QueryError.
     """
-    column, equals, values = text.partition("=")
     try:
-        if (bound := _BOUND.fullmatch(text)) is not None:
-            name, end = bound[1].strip(), float(bound[3])
-            return Filter(column=name, min=end) if bound[2] == ">=" else Filter(column=name, max=end)
-        low, colon, high = values.partition(":")
-        if not equals or not values.strip(":"):
-            raise ValueError("write column=value,value or column=min:max or column>=min")
-        try:
-            ends = [float(end) if end else None for end in (low, high)] if colon else None
-        except ValueError:  # a text with a colon
-            ends = None
+        if (found := _FILTER.fullmatch(text)) is None or not found[3].strip(" :"):
+            raise ValueError(_HOW)
+        column, sign, values = found[1].strip(), found[2], found[3]
+        if sign in ("!=", "<>"):
+            raise ValueError(f"a filter names what passes, and has no {sign}; {_HOW}")
+        if sign in _MEANT:
+            raise ValueError(f"write {column}{_MEANT[sign]}{values.strip()}; ends are included")
+        if sign != "=":
+            end = _end(values)
+            return Filter(column=column, min=end) if sign == ">=" else Filter(column=column, max=end)
+        ends = _range(values)
         if ends is not None:
             return Filter(column=column, min=ends[0], max=ends[1])
         return Filter(column=column, any_of=[*values.split(",")])
     except ValueError as error:
         raise QueryError(f"filter {text!r}: {_first_line(error)}") from None
+
+
+def _range(text: str) -> tuple[float | None, float | None] | None:
+    """Of `min:max`; None for a text, which may have a colon."""
+    low, colon, high = text.partition(":")
+    try:
+        for end in (low, high):
+            float(end or 0)
+    except ValueError:
+        return None
+    return (_end(low) if low else None, _end(high) if high else None) if colon else None
+
+
+def _end(text: str) -> float:
+    try:
+        end = float(text)
+    except ValueError:
+        raise ValueError(f"an end of a range is a number, not {text.strip()!r}; text is column=a,b") from None
+    if not math.isfinite(end):
+        raise ValueError(f"an end of a range is a finite number, not {text.strip()!r}; or leave it out")
+    return end
 
 
 def parse_box(text: str) -> Box:
@@ -106,7 +130,8 @@ def parse_box(text: str) -> Box:
         west, south, east, north = (float(side) for side in text.split(","))
         return Box(west=west, south=south, east=east, north=north)
     except ValueError as error:
-        reason = _first_line(error) if isinstance(error, ValidationError) else "write west,south,east,north"
+        how = "write west,south,east,north"
+        reason = f"{_first_line(error)}; {how}" if isinstance(error, ValidationError) else how
         raise QueryError(f"box {text!r}: {reason}") from None
 
 
@@ -116,7 +141,11 @@ def parse_near(text: str) -> Near:
         lat, lon, km = (float(number) for number in text.split(","))
         return Near(lat=lat, lon=lon, km=km)
     except ValueError as error:
-        reason = _first_line(error) if isinstance(error, ValidationError) else "write lat,lon,km"
+        reason = "write lat,lon,km"
+        if isinstance(error, ValidationError):
+            swapped = abs(lat) > 90 >= abs(lon)
+            hint = f"; latitude comes first: did you mean {lon:g},{lat:g},{km:g}?" if swapped else ""
+            reason = f"{_first_line(error)}{hint}"
         raise QueryError(f"near {text!r}: {reason}") from None
 
 

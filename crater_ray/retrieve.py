@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, IndexMismatch, QueryError
+from crater_ray.filters import BODY, own_columns
 from crater_ray.filters import mask as filter_mask
-from crater_ray.filters import own_columns
 from crater_ray.hits import Hits
 from crater_ray.index.info import facts
 from crater_ray.index.snapshot import Snapshot
@@ -202,6 +202,19 @@ class LocalSearch:
         own = snapshot.items(own_columns(snapshot.columns)).combine_chunks()
         named = dict(zip(own.column_names, own.columns, strict=True))
         return pa.table({"id": snapshot.ids, "group": snapshot.groups, **named})
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The reader's columns, typed."""
+        return self._items.select(own_columns(self._items.column_names)).schema
+
+    def bodies(self, request: SearchRequest) -> list[object]:
+        """The values of column `body` that the request's filters let through; [] without it."""
+        if BODY not in self._items.column_names:
+            return []
+        named = self._items.select([BODY]).group_by(BODY).aggregate([])
+        passing = filter_mask(named, [one for one in request.filters if one.column == BODY], None)
+        return list((named if passing is None else named.filter(pa.array(passing))).column(BODY).to_pylist())
 
     def columns(self, rows: Array) -> list[dict[str, Any]]:
         """The reader's columns of those rows; None for a number that is none."""

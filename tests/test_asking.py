@@ -190,6 +190,7 @@ def test_every_command_that_takes_an_index_takes_a_job_file_and_says_so() -> Non
     [
         ("d=large", "column 'd' holds numbers, not 'large'; a range is min and max, as in --filter"),
         ("n=1,5-20", "column 'n' holds whole numbers, not '5-20'; a range is min and max"),
+        ("d=nan", "column 'd' holds numbers, not 'nan'"),
         ("there=perhaps", "column 'there' holds bool, not 'perhaps'"),
         ("body=:9", "column 'body' holds text, so it has no min and max; name values by any_of"),
     ],

@@ -58,6 +58,7 @@ def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
         ("km>=5", Filter(column="km", min=5)),
         ("km <= 20.5", Filter(column="km", max=20.5)),
         ("id=moon:a", Filter(column="id", any_of=["moon:a"])),
+        ("id=a=b>c", Filter(column="id", any_of=["a=b>c"])),
     ],
 )
 def test_a_filter_of_the_command_line(text: str, found: Filter) -> None:
@@ -82,7 +83,18 @@ def test_a_box_and_a_place_of_the_command_line() -> None:
         (parse_near, "1,2", "write lat,lon,km"),
         (parse_near, "91,0,5", "lat: .* less than or equal to 90"),
         (parse_near, "9,0,0", "km: .* greater than 0"),
-        (parse_filter, "km>=x", "could not convert"),
+        (parse_filter, "body>=a", "an end of a range is a number, not 'a'; text is column=a,b"),
+        (parse_filter, "km>=nan", "an end of a range is a finite number, not 'nan'"),
+        (parse_filter, "km=5:inf", "an end of a range is a finite number, not 'inf'; or leave it out"),
+        (parse_filter, "body!=moon", "a filter names what passes, and has no !=; write column=value"),
+        (parse_filter, "km=>5", "write km>=5; ends are included"),
+        (parse_filter, "km=<5", "write km<=5; ends are included"),
+        (parse_filter, "km > 5", "write km>=5; ends are included"),
+        (parse_filter, "km<5", "write km<=5; ends are included"),
+        (parse_filter, "km==5", "write km=5; ends"),
+        (parse_filter, "=5", "write column="),
+        (parse_near, "-177.6,-21.4,500", "latitude comes first: did you mean -21.4,-177.6,500?"),
+        (parse_box, "-40,170,0,-170", "south: .*; write west,south,east,north"),
     ],
 )
 def test_one_line_says_what_is_wrong(parse: Any, text: str, reason: str) -> None:

@@ -16,6 +16,7 @@ from crater_ray.errors import QueryError
 from crater_ray.evaluation.metrics import concatenate, group_codes, relevance, score_queries, summarise
 from crater_ray.evaluation.own import nothing_relevant, own
 from crater_ray.evaluation.trec import write_qrels, write_run
+from crater_ray.files import refuse_out
 from crater_ray.hits import SHEET_HITS, sheet_row
 from crater_ray.index.store import store_at
 from crater_ray.index.versions import latest
@@ -111,6 +112,9 @@ def run(
     queries themselves, QueryError for filters that nothing passes, and as the index job.
     """
     job.queries_ref()  # said before any work
+    for out in (run_file, qrels, sheet):
+        if out is not None:
+            refuse_out(out)
     request = request or SearchRequest(mode="exact")
     if latest(store_at(job.out)) is None:
         index_job.run(job, quiet=quiet)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crater_ray.errors import UserError
-from crater_ray.files import whole_file
+from crater_ray.files import refuse_out, whole_file
 
 
 def write_run(
@@ -93,13 +93,7 @@ def _word(text: str, checked: set[str] | None = None) -> str:
 
 
 def _write(path: Path, lines: Iterator[str]) -> Path:
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"cannot write {path}: name a file in a folder that is there")
-    with whole_file(path) as own:
-        try:
-            file = own.open("w", encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-        with file:
-            file.writelines(lines)
+    refuse_out(path)
+    with whole_file(path) as own, own.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
     return path

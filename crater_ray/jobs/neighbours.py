@@ -16,7 +16,7 @@ import xxhash
 
 from crater_ray.config import ClusterTable
 from crater_ray.errors import QueryError, UserError
-from crater_ray.files import new_folder, remove_folder, whole_file, writing
+from crater_ray.files import make_folder, new_folder, refuse_out, remove_folder, whole_file, writing
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.jobs.cluster import cluster, threads_per_encoder
@@ -64,18 +64,16 @@ def run(
 
     With filters only items that pass are searched for, among themselves. The file's metadata says how it was
     asked for: see `asked`.
-    Raises UserError when `out` is a folder, is named as another format or its folder cannot be made,
-    QueryError for filters that nothing passes, StorageFull, ClusterError, and what opening the index raises.
+    Raises UserError when `out` cannot be written or is named as another format, QueryError for filters that
+    nothing passes, StorageFull, ClusterError, and what opening the index raises.
     """
     index = Index(root, request.version)
     items = len(index) if (passing := index.local.mask(request)) is None else int(passing.sum())
     if not items:
         raise QueryError(f"no item of {root} passes: {request.in_words()}")
-    if out.is_dir():
-        raise UserError(f"{out} is a folder; name a .parquet file")
-    if out.suffix.lower() not in SUFFIXES:
+    if not out.is_dir() and out.suffix.lower() not in SUFFIXES:
         raise UserError(f"{out}: the table is written as Parquet; name a .parquet file")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_out(out, parents=True)
     pinned = index.snapshot.version.number
     how = {
         **request.described(),
@@ -99,12 +97,15 @@ def run(
 
 
 def beside(root: Path, request: SearchRequest) -> Path:
-    """Where a table lies in the folder of its index: one of each version and way to ask. Raises UserError."""
+    """Where a table lies in the folder of its index: one of each version and way to ask.
+
+    Raises UserError for an index on object storage, StorageFull.
+    """
     store = store_at(root)
     folder = store.as_folder("a table of neighbours lies beside the index, in a folder; name another file")
     version = request.version or Snapshot(store).version.number
     how = xxhash.xxh64_hexdigest(json.dumps(request.described(), sort_keys=True).encode())
-    return folder / "neighbours" / f"{version}.{how}.parquet"
+    return make_folder(folder / "neighbours") / f"{version}.{how}.parquet"
 
 
 def asked(table: Path) -> dict[str, Any]:

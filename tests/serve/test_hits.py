@@ -19,10 +19,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from crater_ray import Filter, Hits, Near
-from crater_ray.cli import app
-from crater_ray.errors import QueryError
+from crater_ray import Filter, Hits, Near, SearchRequest
+from crater_ray.cli import app, main
+from crater_ray.errors import QueryError, UserError
 from crater_ray.retrieve import Index
+from crater_ray.types import Hit
 
 MOON = (Filter(column="body", any_of=["moon"]),)
 
@@ -105,7 +106,7 @@ def test_two_bodies_are_two_layers_and_no_geojson(index: Index, tmp_path: Path, 
         query(index, "--id", "i0010", "--out", str(tmp_path / "hits.geojson"))
     with pytest.raises(QueryError, match=r"hits\.xlsx: name a file that ends in \.csv, \.parquet, "):
         query(index, "--id", "i0010", "--out", str(tmp_path / "hits.xlsx"))
-    with pytest.raises(QueryError, match="is a folder; name a file"):
+    with pytest.raises(UserError, match="is a folder; name a file"):
         query(index, "--id", "i0010", "--out", str(tmp_path))
 
 
@@ -113,9 +114,129 @@ def test_no_hits_are_a_table_too(index: Index, tmp_path: Path, capsys: Any) -> N
     for suffix in ("csv", "parquet", "geojson", "gpkg"):
         query(index, "--id", "i0010", "--filter", "seen>=900", "--out", str(tmp_path / f"none.{suffix}"))
         assert "no hits: the index has no other item, or none passes" in capsys.readouterr().out
-    assert (tmp_path / "none.csv").read_text() == '"rank","score","id","group"\n'
-    assert len(pd.read_parquet(tmp_path / "none.parquet")) == 0
-    assert len(geopandas.read_file(tmp_path / "none.gpkg")) == 0
+    some = [*index.search(id="i0010", top=2).to_pandas().columns]
+    assert (tmp_path / "none.csv").read_text() == ",".join(f'"{name}"' for name in ["query", *some]) + "\n"
+    none = pd.read_parquet(tmp_path / "none.parquet")
+    assert (list(none.columns), len(none)) == (["query", *some], 0)
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "gpkg"])
+def test_no_hits_keep_columns_and_coordinates(index: Index, tmp_path: Path, suffix: str) -> None:
+    none = index.search(id="i0010", filters=(*MOON, Filter(column="seen", min=900)))
+    some = index.search(id="i0010", filters=MOON)
+    assert none.to_arrow().schema == some.to_arrow().schema
+    assert none.to_geodataframe().crs == some.to_geodataframe().crs == "IAU_2015:30100"
+    written = geopandas.read_file(none.save(tmp_path / f"none.{suffix}"))
+    assert "Moon (2015)" in written.crs.name
+    if suffix == "gpkg":  # a GeoJSON has columns only in its features
+        assert list(written.columns) == list(some.to_geodataframe().columns)
+    both = index.search(id="i0010", filters=(Filter(column="seen", min=900),))
+    assert both.to_geodataframe().crs is None  # the Moon or Mars: nobody says
+
+
+def hit(id: str, **columns: Any) -> Hit:
+    return Hit(1, id, id, 0.5, (), columns)
+
+
+def test_layers_are_by_body_whatever_its_case_and_whatever_lacks(tmp_path: Path) -> None:
+    hits = Hits(
+        [
+            hit("a", body="Moon", lat=1.0, lon=2.0),
+            hit("b", body="moon", lat=3.0, lon=4.0),
+            hit("c", body=None, lat=5.0, lon=6.0),
+            hit("d", body="", lat=7.0, lon=8.0),
+            hit("e", body="Mars", lat=None, lon=None),
+            hit("f", lat=9.0, lon=10.0),
+        ]
+    )
+    path = hits.save(tmp_path / "hits.gpkg")
+    layers = {name: geopandas.read_file(path, layer=name) for name, _ in pyogrio.list_layers(path)}
+    assert {name: found["id"].tolist() for name, found in layers.items()} == {
+        "hits_moon": ["a", "b"],
+        "hits": ["c", "d", "f"],
+        "hits_mars": ["e"],
+    }
+    assert "Moon (2015)" in layers["hits_moon"].crs.name
+    assert "Mars (2015)" in layers["hits_mars"].crs.name
+    assert layers["hits_mars"].geometry.isna().all()
+    with pytest.raises(QueryError, match="these lie on several bodies"):
+        hits.save(tmp_path / "hits.geojson")
+    one = Hits([hits[0], hits[1], hits[4]])  # the one of Mars has no place on a map
+    assert "Moon (2015)" in geopandas.read_file(one.save(tmp_path / "one.geojson")).crs.name
+    with pytest.raises(QueryError, match="no columns lat and lon"):
+        Hits([hits[4]]).save(tmp_path / "none.gpkg")
+
+
+def test_a_reader_s_columns_may_be_called_as_ours(tmp_path: Path) -> None:
+    own = {"lat": 1.0, "LAT": "x", "fid": 7, "geometry": "round", "Score": 3, "query": "q", "of": [1, 2]}
+    hits = Hits([hit("a", body="moon", **own)])
+    assert hits.to_pandas().columns.tolist() == [
+        *("rank", "score", "id", "group", "body", "lat", "item_LAT", "item_fid", "item_geometry"),
+        *("item_Score", "item_query", "of"),
+    ]
+    hits = Hits([hit("a", body="moon", lon=2.0, **own)])
+    for suffix in ("gpkg", "geojson", "csv"):
+        hits.save(tmp_path / f"hits.{suffix}")
+    assert geopandas.read_file(tmp_path / "hits.gpkg")["item_fid"].tolist() == [7]
+
+
+def test_a_distance_is_of_one_body(index: Index) -> None:
+    class Source:
+        """An index whose query item says of no body, as some catalogues do."""
+
+        def __init__(self, body: str | None) -> None:
+            self.local, self.body = self, body
+
+        def row(self, id: str) -> int:
+            return 0
+
+        def columns(self, rows: Any) -> list[dict[str, Any]]:
+            return [{"body": self.body, "lat": 0.0, "lon": 0.0}]
+
+    there = hit("a", body="moon", lat=0.0, lon=1.0)
+    away = {body: Hits([there], Source(body), SearchRequest(id="q")) for body in ("Moon", "mars", None)}  # type: ignore[arg-type]
+    found = {body: hits.distance_km(there) for body, hits in away.items()}
+    assert found["Moon"] == pytest.approx(30.32, abs=0.01)
+    assert found["mars"] is found[None] is None
+    near = Hits([there], request=SearchRequest(id="q", near=Near(lat=0, lon=2, km=90)))
+    assert near.distance_km(there) == found["Moon"]
+    own = index.search(id="i0010", top=3, filters=MOON)
+    far = index.search(id="i0010", top=3, filters=MOON, near=Near(lat=0, lon=0, km=9000))
+    assert far.distance_km(own[0]) == own.distance_km(own[0])  # the query's own place comes first
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("gone/hits.csv", "cannot write {out}: name a file in a folder that is there"),
+        ("file/hits.csv", "cannot write {out}: name a file in a folder that is there"),
+        ("/proc/hits.csv", "cannot write {out}: "),
+        ("s3://bucket/hits.csv", "s3://bucket/hits.csv: files are written on this machine"),
+        ("https://host/hits.csv", "https://host/hits.csv: files are written on this machine"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", ["query --id i0010 --out", "query --id i0010 --sheet", "neighbours --out"]
+)
+def test_a_file_that_cannot_be_written_is_said_at_once(
+    index: Index, tmp_path: Path, capsys: Any, monkeypatch: Any, command: str, out: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    name, *words = command.split()
+    if name == "neighbours":
+        out, why = out.replace("csv", "parquet"), why.replace("csv", "parquet")
+        out = out.replace("gone", "file/gone")  # it makes folders
+    with pytest.raises(SystemExit) as end:
+        main([name, str(index.root), *words, out])
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert why.format(out=out) in line
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_hits_on_a_map() -> None:
+    assert len(Hits().to_geodataframe()) == 0
 
 
 def test_the_command_prints_a_table_a_query(index: Index, capsys: Any) -> None:
