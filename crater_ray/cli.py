@@ -15,6 +15,7 @@ import click
 
 from crater_ray.asking import evaluate, neighbours, query
 from crater_ray.errors import CraterRayError
+from crater_ray.init import init
 from crater_ray.maintenance import compact, gc, info, parts, plan, verify
 from crater_ray.options import (
     columns,
@@ -192,7 +193,7 @@ def plugins(as_json: bool) -> None:
     show(rows, as_json, text)
 
 
-for command in (compact, evaluate, gc, info, neighbours, parts, plan, query, serve, verify):
+for command in (compact, evaluate, gc, info, init, neighbours, parts, plan, query, serve, verify):
     app.add_command(command)
 
 

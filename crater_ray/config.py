@@ -254,6 +254,11 @@ def load_job(job: str | Path | Mapping[str, Any], overrides: Sequence[str] = ())
         raise ConfigError(f"{path.name}: unknown option 'path'; paths stand in the tables of what reads them")
     reader, queries = raw.get("reader"), raw.get("queries")
     if isinstance(reader, dict) and isinstance(queries, dict) and "name" not in queries:
+        if all(key in reader and reader[key] == value for key, value in queries.items()):
+            raise ConfigError(
+                f"{path.name}: [queries] changes nothing of [reader], so the queries are the gallery itself; "
+                "give the keys that differ, or the name of the reader too where this is meant"
+            )
         raw["queries"] = {**reader, **queries}
     try:
         found = Job(**raw, path=path.resolve())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from crater_ray.config import Job
 from crater_ray.errors import ConfigError, ReaderError
@@ -15,11 +16,13 @@ from crater_ray.index.config import find_config
 from crater_ray.index.parts import CODES, ITEMS, SCALES, VECTORS
 from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
+from crater_ray.index.versions import check_ids
 from crater_ray.index.writer import items_file, items_schema, items_table
 from crater_ray.jobs.segment import MOST_ROWS
 from crater_ray.plugins import Reader, registry
 
 IMAGES_PER_SECOND = 20.0  # of one encoder: DINOv2 ViT-S/14 on two CPU cores (docs/benchmarks/encoding.md)
+READ = 512  # parts of which every item is listed
 PART = 1000  # bytes of a part's JSON
 ROW = 160  # bytes of an item in memory
 PROCESS = 450_000_000  # bytes of a searcher without items
@@ -91,7 +94,7 @@ def run(
     encoders: int | None = None,
     nodes: int | None = None,
 ) -> Cost:
-    """The cost of a job. The reader lists its parts and the items of three, and its objects are built here.
+    """The cost of a job. The reader lists its items (`listed`), and its objects are built here.
 
     With `like`, an index of the same index config, nothing of the job's is read or built. Raises ConfigError
     for `like` of another, and what building and listing raise.
@@ -173,16 +176,29 @@ def shape_of(job: Job, like: Path | None = None) -> Shape:
 
 
 def listed(reader: Reader) -> Listing:
-    """Every part counted; the first, the middle and the last one read. Raises ReaderError without items."""
+    """What there is: all items of up to READ parts, of more the first, the middle and the last part's.
+
+    Raises ReaderError without items, and for an id that is listed twice.
+    """
     parts = reader.parts()
-    looked = sorted({0, len(parts) // 2, len(parts) - 1}) if parts else []
+    few = {0, len(parts) // 2, len(parts) - 1}
+    looked = range(len(parts)) if len(parts) <= READ else sorted(few)
     schema = items_schema(reader.columns)
-    items = [list(reader.read(parts[at])) for at in looked]
-    rows = sum(map(len, items))
-    if not rows:
+    ids: list[tuple[str, pa.Array]] = []
+    rows = size = sized = 0
+    for at in looked:
+        items = list(reader.read(parts[at]))
+        ids.append((parts[at], pa.array([item.id for item in items], pa.string())))
+        rows += len(items)
+        if at in few:
+            size += len(items_file(items_table(items, schema, "part")))
+            sized += len(items)
+    if not sized:
         raise ReaderError("the reader lists no items in the parts that were read: nothing to plan with")
-    size = sum(len(items_file(items_table(some, schema, "part"))) for some in items)
-    return Listing(round(rows * len(parts) / len(looked)), len(parts), size / rows, len(looked) == len(parts))
+    check_ids(ids)
+    return Listing(
+        round(rows * len(parts) / len(looked)), len(parts), size / sized, len(looked) == len(parts)
+    )
 
 
 def like_index(root: Path) -> Listing:

@@ -200,6 +200,10 @@ def test_queries_say_what_the_reader_does_but_for_their_own_keys(tmp_path: Path)
     assert found.queries_ref().options == {**found.reader_ref().options, "root": str(tmp_path / "others")}
     assert found.reader_ref().options["root"] == str(tmp_path / "images")
     assert job(tmp_path, SMALL, "queries.root=others").queries_ref() == found.queries_ref()
+    with pytest.raises(
+        ConfigError, match=r"changes nothing of \[reader\], so the queries are the gallery itself"
+    ):
+        job(tmp_path, SMALL + "[queries]\n")
     named = job(tmp_path, SMALL + '[queries]\nname = "manifest"\npath = "a.csv"\n')
     assert named.queries_ref().name == "manifest"  # a table with a name starts from nothing
 

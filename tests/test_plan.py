@@ -145,6 +145,20 @@ def test_a_plan_is_what_the_built_index_weighs(tmp_path: Path, factory: str) -> 
     agree(plan.estimate(SHAPE, again, 1500, factory), tmp_path / "index", least=10_000)
 
 
+def test_a_plan_names_an_id_that_is_listed_twice() -> None:
+    class Twice(Craters):
+        def read(self, part: str) -> list[Item]:
+            return super().read("n000")
+
+    with pytest.raises(ReaderError, match=r"id 'H0000000_x2' stands in part n000 and in part n001"):
+        plan.listed(Twice([300, 420]))
+
+
+def test_of_many_parts_three_are_listed() -> None:
+    listing = plan.listed(Craters([2] * (plan.READ + 1)))
+    assert (listing.views, listing.parts, listing.counted) == (2 * plan.READ + 2, plan.READ + 1, False)
+
+
 @pytest.mark.real
 def test_a_plan_is_what_20_000_views_of_the_moon_weigh() -> None:
     if not (MOON / "index.json").exists():
@@ -171,7 +185,10 @@ def test_views_scale_everything_but_a_part() -> None:
 @pytest.mark.parametrize(
     ("sizes", "line"), [([5, 9, 1], "15 views in 3 parts"), ([5, 9, 1, 1], "about 9 views in 4")]
 )
-def test_an_estimate_of_the_views_says_so(sizes: list[int], line: str) -> None:
+def test_an_estimate_of_the_views_says_so(
+    sizes: list[int], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "READ", 3)
     listing = plan.listed(Craters(sizes))
     foretold = plan.estimate(SHAPE, listing, listing.views)
     assert foretold.as_text().startswith(line)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Options, PluginSpec, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, Question, hookimpl
 
 crater_ray_seam = 1
 
@@ -91,20 +91,37 @@ class PairsOptions(Options):
 @hookimpl
 def register_readers() -> Iterable[PluginSpec]:
     yield PluginSpec(
-        "folder", "every image below a folder", "crater_ray.builtin.readers.folder:Folder", FolderOptions
+        "folder",
+        "every image below a folder",
+        "crater_ray.builtin.readers.folder:Folder",
+        FolderOptions,
+        questions=(
+            Question("root", "Folder of the images"),
+            Question("pattern", "Which of them, as a pattern of paths"),
+        ),
     )
     yield PluginSpec(
         "manifest",
         "images and groups listed in a CSV or Parquet table",
         "crater_ray.builtin.readers.manifest:Manifest",
         ManifestOptions,
+        questions=(
+            Question("path", "Table of the images: .csv, .tsv or .parquet"),
+            Question("root", "Folder that its paths are relative to (none: the table's own)"),
+            Question("path_column", "Its column of paths"),
+            Question("group_column", "Its column of groups: what counts as the same crater or place"),
+        ),
     )
 
 
 @hookimpl
 def register_backbones() -> Iterable[PluginSpec]:
     yield PluginSpec(
-        "timm", "any ViT or CNN of timm", "crater_ray.builtin.backbones.timm_model:TimmBackbone", TimmOptions
+        "timm",
+        "any ViT or CNN of timm",
+        "crater_ray.builtin.backbones.timm_model:TimmBackbone",
+        TimmOptions,
+        questions=(Question("model", "Model, by its name in timm", "vit_small_patch14_dinov2.lvd142m"),),
     )
 
 
@@ -172,6 +189,7 @@ def register_commands() -> Iterable[PluginSpec]:
 
 
 COMMANDS = {  # registered so that no plugin can take one of these names unseen
+    "init": "write a job file by asking",
     "index": "encode a job's catalogue into its index",
     "query": "find what looks like some images",
     "neighbours": "write every item's nearest neighbours",

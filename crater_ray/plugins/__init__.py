@@ -10,33 +10,38 @@ def register_readers():
 from crater_ray.plugins.hookspecs import GROUP, hookimpl
 from crater_ray.plugins.protocols import (
     Aggregator,
+    Ask,
     Asymmetric,
     Backbone,
     Consumer,
     Fitted,
     Index,
+    Interview,
     Located,
     Reader,
 )
 from crater_ray.plugins.registry import PluginStatus, Registry, registry
-from crater_ray.plugins.specs import KINDS, File, Kind, Options, PluginRef, PluginSpec
+from crater_ray.plugins.specs import KINDS, File, Kind, Options, PluginRef, PluginSpec, Question
 
 __all__ = [
     "GROUP",
     "KINDS",
     "Aggregator",
+    "Ask",
     "Asymmetric",
     "Backbone",
     "Consumer",
     "File",
     "Fitted",
     "Index",
+    "Interview",
     "Kind",
     "Located",
     "Options",
     "PluginRef",
     "PluginSpec",
     "PluginStatus",
+    "Question",
     "Reader",
     "Registry",
     "hookimpl",

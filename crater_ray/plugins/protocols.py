@@ -35,6 +35,26 @@ class Reader(Protocol):
         """An encoded image, or (H, W) or (H, W, 3) uint8. Raises BadImage or OSError. Thread-safe."""
 
 
+class Ask(Protocol):
+    """What an `Interview` asks the user by."""
+
+    def __call__(self, name: str, proposal: Any = None) -> Any:
+        """The answer to the question about that option, checked, as plain data; None where it is left out.
+
+        proposal: the answer that is offered, in place of the question's own or the option's default.
+        """
+
+    def say(self, text: str) -> None:
+        """Shows a line, and keeps it as a comment of the job: what was found, what is ambiguous."""
+
+
+class Interview(Protocol):
+    """What a spec's `interview` names: asks the spec's questions, in the order that fits what it finds."""
+
+    def __call__(self, ask: Ask) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The options of [reader], None being left out, and of [queries] beside them: None for none."""
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """Pixels to Tokens. An nn.Module is moved to the device that computes."""

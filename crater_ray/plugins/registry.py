@@ -200,7 +200,11 @@ class Registry:
 
     def factory(self, entry: Entry) -> Any:
         """The imported factory. Raises PluginError with the pip line when its import fails in any way."""
-        module, _, attribute = entry.spec.factory.partition(":")
+        return self.load(entry, entry.spec.factory)
+
+    def load(self, entry: Entry, where: str) -> Any:
+        """What "package.module:name" names in a plugin's package. Raises as `factory` does."""
+        module, _, attribute = where.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:  # a plugin's module may run anything; the text is kept

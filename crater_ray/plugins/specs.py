@@ -51,6 +51,18 @@ def _is_file(annotation: Any, metadata: list[Any]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What `crater-ray init` asks about one option of a reader or a backbone; `--name` answers it.
+
+    text: what is asked, and the comment beside the answer in the job; proposal: an answer, as it is typed.
+    """
+
+    name: str
+    text: str
+    proposal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PluginSpec:
     """One thing a plugin offers.
 
@@ -72,16 +84,25 @@ class PluginSpec:
     asymmetric: bool = False  # an aggregator whose query side has its own number of vectors: `Asymmetric`
     needs_attention: bool = False  # an aggregator for backbones with class attention only
     reads_neighbours: bool = True  # a consumer; without, it gets an empty table and nothing is searched
+    questions: tuple[Question, ...] = ()  # what `init` asks; empty: the options that have no default
+    interview: str = ""  # "package.module:function", an `Interview`: what asks them; empty: one after another
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
             raise ValueError(f"spec name {self.name!r}: use lower-case letters, digits and underscores")
         if not re.fullmatch(r"[\w.]+:\w+", self.factory):
             raise ValueError(f"factory {self.factory!r} of {self.name!r}: write it as 'package.module:Name'")
+        if self.interview and not re.fullmatch(r"[\w.]+:\w+", self.interview):
+            raise ValueError(
+                f"interview {self.interview!r} of {self.name!r}: write it as 'package.module:function'"
+            )
         if not (isinstance(self.options, type) and issubclass(self.options, Options)):
             raise ValueError(f"options of {self.name!r} must be a subclass of crater_ray.plugins.Options")
         if not (isinstance(self.algorithm_version, int) and self.algorithm_version >= 1):
             raise ValueError(f"algorithm_version of {self.name!r} must be a whole number from 1")
+        for question in self.questions:
+            if question.name not in self.options.model_fields:
+                raise ValueError(f"question {question.name!r} of {self.name!r} is none of its options")
         clash = RESERVED & set(self.options.model_fields)
         if clash:
             raise ValueError(

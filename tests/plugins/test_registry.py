@@ -298,6 +298,7 @@ def test_a_nested_and_an_optional_file_is_found() -> None:
 def test_the_public_names_of_the_seam() -> None:
     assert set(crater_ray.plugins.__all__) == {
         "Aggregator",
+        "Ask",
         "Asymmetric",
         "Backbone",
         "Consumer",
@@ -305,9 +306,11 @@ def test_the_public_names_of_the_seam() -> None:
         "Fitted",
         "GROUP",
         "Index",
+        "Interview",
         "KINDS",
         "Kind",
         "PluginSpec",
+        "Question",
         "Located",
         "Options",
         "Reader",

