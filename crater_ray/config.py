@@ -20,7 +20,7 @@ from crater_ray.types import MAX_PIXELS, candidates_in
 from crater_ray.used import Used
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
-Scoring = Literal["maxsim", "chamfer", "mutual", "mean_token"]
+Scoring = Literal["maxsim", "chamfer", "mutual", "consistent", "mean_token"]
 WHITENED = "whitened_tokens"
 PLUGIN_TABLES: Mapping[str, Kind] = {
     "reader": "reader",

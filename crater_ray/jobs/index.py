@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from crater_ray.config import Job
-from crater_ray.errors import IncompleteJob, ReaderError
+from crater_ray.errors import ConfigError, IncompleteJob, ReaderError
 from crater_ray.index import config as configs
 from crater_ray.index.compacted import refuse_prefix
 from crater_ray.index.config import IndexConfig
@@ -269,6 +269,13 @@ def _config(job: Job, side: Side, found: Found) -> IndexConfig:
     chosen = codec(job.rerank.codec if side == "gallery" else "fp16")
     m, k = (found.shortlist_m, found.k) if side == "gallery" else (found.query_m, found.query_k)
     backbone, shortlist, rerank = job.backbone_ref(), job.shortlist_ref(), job.rerank_ref()
+    rows, columns = found.shape.grid
+    if job.rerank.scoring == "consistent" and not (rows == columns and k == rows * columns):
+        raise ConfigError(
+            "[rerank] scoring = 'consistent' compares the places of all tokens of a square grid, but "
+            f"{rerank.name!r} gives {k} of {rows} × {columns}; use name = 'all', or whitened_tokens with "
+            "of = 'all'"
+        )
     return IndexConfig(
         side=side,
         backbone=backbone,

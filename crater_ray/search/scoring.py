@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from crater_ray.search.geometry import agreeing, side_of
+
 Present = Callable[[], Tensor | None]  # tells which gallery tokens are present (n, K) bool, None: all
 # Products (n, K, B, Q) int32 or float, query scales (B, Q) float, 0 where a query token is absent, and what
 # tells the present gallery tokens, for whoever needs to know. Products times query scales are the
@@ -88,15 +90,7 @@ def mutual(products: Tensor, scales: Tensor, which: Present) -> Tensor:
     Where both sides have tokens there is always one: among the pairs of highest similarity, that of the first
     gallery token.
     """
-    present, asked = which(), scales > 0  # (B, Q)
-    similarity = _hidden(products, present) * scales
-    if not bool(asked.all()):
-        similarity = _lowered(similarity, ~asked)
-    best, nearest = similarity.max(1)  # (n, B, Q)
-    back = similarity.argmax(3).transpose(1, 2)  # (n, B, K)
-    pairs = (back.gather(2, nearest) == torch.arange(best.shape[2], device=best.device)) & asked
-    if present is not None:
-        pairs &= present.any(1)[:, None, None]  # then the nearest is present
+    best, _, pairs = _mutual_pairs(products, scales, which)
     found = best.masked_fill(~pairs, 0.0).sum(-1) / pairs.sum(-1).clamp(min=1)
     return found.float()
 
@@ -110,10 +104,58 @@ def mutual_weights(similarities: Tensor, asked: Tensor, present: Tensor) -> Tens
     return pairs / pairs.sum((1, 2), keepdim=True).clamp(min=1)
 
 
+def consistent(products: Tensor, scales: Tensor, which: Present) -> Tensor:
+    """Sum over the query's tokens of similarity cubed, over Q, of mutual pairs that agree on one geometry.
+
+    Tokens stand row by row on square grids (geometry.py). A query joined by hits has several grids; each is
+    compared by itself, and their scores are averaged. Raises ValueError for tokens that make no square.
+    """
+    n, k, count, width = products.shape
+    side_of(k)
+    if width % k:
+        side_of(width)
+        k = width
+    grids = products.reshape(n, -1, count * (width // k), k)
+    best, nearest, pairs = _mutual_pairs(grids, scales.reshape(-1, k), which)
+    weights = best.clamp(min=0).pow(3) * pairs  # (n, grids, k)
+    held = agreeing(weights.flatten(0, 1), nearest.flatten(0, 1), products.shape[1]).view_as(pairs)
+    return (weights * held).sum(2).view(n, count, -1).mean(2).float() / k
+
+
+def consistent_weights(similarities: Tensor, asked: Tensor, present: Tensor) -> Tensor:
+    """Similarity squared over Q for each pair that `consistent` counts."""
+    _, gallery, width = similarities.shape
+    k = gallery if width % gallery == 0 else width
+    weights = torch.zeros_like(similarities, dtype=torch.float64)
+    for first in range(0, width, k):
+        grid = slice(first, first + k)
+        products = similarities[:, :, None, grid].clone()
+        best, nearest, pairs = _mutual_pairs(products, asked[grid].to(products.dtype)[None], lambda: present)
+        strength = best.clamp(min=0).pow(3) * pairs
+        held = agreeing(strength[:, 0], nearest[:, 0], gallery) & pairs[:, 0]
+        weight = best[:, 0].clamp(min=0).square() * held / width
+        weights[:, :, grid] = _marked(nearest[:, 0], held, gallery).transpose(1, 2) * weight[:, None]
+    return weights
+
+
 def mean_token(tokens: Tensor, queries: Tensor) -> Tensor:
     """Cosine of the two means of tokens; 0 for a mean of zeros."""
     means = normalize(tokens.sum(1, dtype=torch.float32), dim=-1)  # of integers: the sum is exact
     return means @ normalize(queries.mean(1), dim=-1).t()
+
+
+def _mutual_pairs(products: Tensor, scales: Tensor, which: Present) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, B, Q) each query token's best similarity, its gallery token, and whether that holds both ways."""
+    present, asked = which(), scales > 0  # (B, Q)
+    similarity = _hidden(products, present) * scales
+    if not bool(asked.all()):
+        similarity = _lowered(similarity, ~asked)
+    best, nearest = similarity.max(1)  # (n, B, Q)
+    back = similarity.argmax(3).transpose(1, 2)  # (n, B, K)
+    pairs = (back.gather(2, nearest) == torch.arange(best.shape[2], device=best.device)) & asked
+    if present is not None:
+        pairs &= present.any(1)[:, None, None]  # then the nearest is present
+    return best, nearest, pairs
 
 
 def _best(products: Tensor) -> Tensor:
@@ -157,6 +199,7 @@ SCORINGS: Final[dict[str, Scoring]] = {
     "maxsim": Scoring(maxsim, maxsim_weights),
     "chamfer": Scoring(chamfer, chamfer_weights),
     "mutual": Scoring(mutual, mutual_weights, decided=True),
+    "consistent": Scoring(consistent, consistent_weights, decided=True),
     "mean_token": Scoring(of_tokens=mean_token),
 }
 

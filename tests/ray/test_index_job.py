@@ -285,6 +285,17 @@ def test_queries_may_have_another_number_of_tokens(job_here: Make) -> None:
     assert gallery.local.encode(gallery.image("i00005")).tokens.shape == (1, 3, 16)
 
 
+def test_consistent_takes_every_token_of_a_square_grid(job_here: Make) -> None:
+    with pytest.raises(ConfigError, match=r"gives 6 of 4 × 4; use name = 'all'"):
+        run(job_here(rerank={"k": 6, "scoring": "consistent"}), quiet=True)
+    job = job_here(rerank={"k": 16, "scoring": "consistent"})  # K = T: all of them
+    run(job, quiet=True)
+    index = Index(job.out)
+    (hit,) = index.search(index.image("i00005"), top=1, mode="exact", explain=True)
+    assert hit.group == "c00002"
+    assert hit.score == pytest.approx(sum(pair.contribution for pair in hit.explanation), abs=1e-5)
+
+
 @pytest.mark.ray
 def test_kill_9_of_an_encoder_inside_a_part_and_then_of_the_driver(
     make_job: Make, driver: Callable[..., subprocess.Popen[str]], ray_cluster: str, tmp_path: Path

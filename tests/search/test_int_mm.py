@@ -58,7 +58,7 @@ def test_scores_are_right_whatever_the_cpu_gets_wrong(
         queries = unit(b, q, dim, seed=0)
         for name in NAMES:
             codes, scales = codec(name).encode(unit(c, k, dim, seed=1))
-            for scoring in SCORINGS:
+            for scoring in SCORINGS.keys() - {"consistent"}:  # as mutual, of square grids
                 asked = {"codec": name, "k": k, "dim": dim, "scoring": scoring}
                 monkeypatch.setattr(kernel, "has_int_mm", lambda: False)
                 expected = kernel.score(queries, codes, scales, **asked)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from crater_ray.search.codecs import codec
+from crater_ray.search.kernel import score
 from crater_ray.testing import check_backbone
 from crater_ray_colmap.sift import CONTRAST, DIM, Sift
 
@@ -78,3 +80,19 @@ def test_photographs_of_one_flight_find_each_other(copr: Path) -> None:
     tokens = backbone(torch.stack(images)).patches
     best = torch.einsum("qtd,gsd->qgts", tokens, tokens).amax(3).mean(2).fill_diagonal_(0).argmax(1)
     assert (best - torch.arange(9)).abs().float().median() == 1
+
+
+@pytest.mark.real
+def test_consistent_features_tell_overlaps_from_repeated_texture(copr: Path) -> None:
+    """Every eighth of the 41 photographs overlaps none of the others as the next one does."""
+    backbone = Sift(grid=16, image_size=512)
+    names = sorted(copr.iterdir())
+    names = [name for first in range(0, 40, 8) for name in names[first : first + 2]]
+    images = [backbone.preprocess(np.asarray(Image.open(name).convert("RGB"))) for name in names]
+    tokens = backbone(torch.stack(images)).patches
+    codes, scales = codec("int8").encode(tokens.numpy())
+    found = score(tokens, codes, scales, codec="int8", k=256, dim=128, scoring="consistent")
+    for one in range(0, len(names), 2):
+        overlap = found[one, one + 1]
+        others = np.delete(found[one], [one, one + 1])
+        assert overlap > 2 * others.max()
