@@ -116,6 +116,8 @@ def _merged(base: Any, own: Any, name: str) -> Any:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder; a job file is asked for: name a .toml file") from None
     except OSError as error:
         raise ConfigError(f"cannot read the job file {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -79,10 +79,17 @@ class Cost:
                 f"{'' if self.counted else 'about '}{self.views:,} views in {self.parts:,} parts",
                 *(f"{name:<16}{size / 1e6:>16,.1f} MB" for name, size in sizes.items()),
                 f"{told['bytes_per_view']:,.0f} bytes a view; the shortlist is {self.factory}",
-                f"{self.encoder_hours:,.1f} encoder-hours; {told['hours']:,.1f} h on {self.encoders}",
-                f"{self.nodes} nodes, each with {disk} of disk, {memory} of memory, {cache} of page cache",
+                f"{_time(told['hours'])} on {self.encoders} encoder{'s' if self.encoders != 1 else ''}",
+                f"{self.nodes} node{'s, each' if self.nodes != 1 else ''} with {disk} of disk, "
+                f"{memory} of memory, {cache} of page cache",
             ]
         )
+
+
+def _time(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{hours * 60:.0f} min" if hours >= 1 / 60 else "less than 1 min"
 
 
 def run(

@@ -196,7 +196,13 @@ class SearchRequest:
         if self.image is not None and not isinstance(self.image, bytes | np.ndarray):
             kind = type(self.image).__name__
             raise QueryError(f"an image is bytes or an array, not {kind}; of a file: Path(...).read_bytes()")
-        if isinstance(self.filters, Filter) or not all(isinstance(one, Filter) for one in self.filters):
+        if self.id is not None and not isinstance(self.id, str):
+            raise QueryError(f"id is the text of an item's id, not {self.id!r}")
+        if not isinstance(self.explain, bool | np.bool_):
+            raise QueryError(f"explain is True or False, not {self.explain!r}")
+        if not isinstance(self.filters, tuple | list) or not all(
+            isinstance(one, Filter) for one in self.filters
+        ):
             raise QueryError(
                 'filters is a tuple of crater_ray.Filter, such as (Filter(column="body", any_of=["moon"]),)'
             )

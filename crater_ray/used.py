@@ -1,15 +1,28 @@
-"""What another option leaves without a use is refused, in job files and options of plugins."""
+"""Options that mean nothing are refused, in job files and of plugins.
+
+They are what another option leaves without a use, true for a number, and numbers that are not finite.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 
 class Used(BaseModel):
-    """A model whose fields are all read by what its other fields choose."""
+    """A model whose fields are all read by what its other fields choose, and whose numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, handler: Any) -> Any:
+        made = handler(value)
+        if isinstance(value, bool) and not isinstance(made, bool):
+            raise ValueError(f"a number is asked for, not {str(value).lower()}")
+        return made
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Fields that nothing reads as the others are, each with the reason. A default may stay."""

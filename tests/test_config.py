@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from crater_ray.config import Job, load_job
 from crater_ray.errors import ConfigError, PluginError
 from crater_ray.jobfile import read
+from crater_ray.plugins import Options
 
 SMALL = """
 out = "moon"
@@ -149,7 +152,7 @@ def test_a_job_with_a_byte_order_mark_is_the_same_job(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the job file .*no.toml: No such file"):
         load_job(tmp_path / "no.toml")
-    with pytest.raises(ConfigError, match="cannot read the job file"):
+    with pytest.raises(ConfigError, match="is a folder; a job file is asked for"):
         load_job(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not TOML"):
@@ -237,3 +240,27 @@ def test_gpus_have_defaults_of_their_own_unless_a_job_says(tmp_path: Path) -> No
     assert (gpu.batch(), gpu.cluster.decoders) == (64, 8)
     told = job(tmp_path, SMALL, "cluster.gpus_per_encoder=0.5", "cluster.decoders=3", "backbone.batch=8")
     assert (told.batch(), told.cluster.decoders) == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"k": True}, "a number is asked for, not true"),
+        ({"weight": float("inf")}, "finite"),
+        ({"weight": float("nan")}, "finite"),
+        ({"either": True}, ""),
+        ({"flag": True}, ""),
+    ],
+)
+def test_true_is_no_number_and_numbers_are_finite(given: dict[str, Any], said: str) -> None:
+    class Own(Options):
+        k: int = 2
+        weight: float = 1.0
+        flag: bool = False
+        either: bool | float = 1.0
+
+    if not said:
+        assert Own(**given)
+        return
+    with pytest.raises(ValidationError, match=said):
+        Own(**given)

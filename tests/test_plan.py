@@ -239,3 +239,10 @@ def test_a_shape_says_what_an_image_weighs() -> None:
     listing = plan.Listing(1000, 1, 0.0)
     one = plan.estimate(replace(SHAPE, scales=0), listing, 10**6, "SQ8", whiten=False)
     assert one.as_dict()["bytes_per_view"] == pytest.approx(SHAPE.code_bytes + 2 * 384 + 384, rel=0.01)
+
+
+@pytest.mark.parametrize(("views", "said"), [(10, "less than 1 min"), (7200, "6 min"), (720_000, "10.0 h")])
+def test_a_time_is_in_a_unit_that_shows_it(views: int, said: str) -> None:
+    told = plan.estimate(plan.Shape(1, 384, 100, 1), plan.Listing(views, 1, 10.0), views).as_text()
+    assert f"{said} on 1 encoder\n" in told
+    assert "1 node with" in told

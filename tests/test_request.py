@@ -123,3 +123,19 @@ def test_what_python_passes_by_mistake_is_said(options: dict[str, Any], said: st
 def test_a_range_that_holds_nothing_is_refused() -> None:
     with pytest.raises(QueryError, match="min lies above max"):
         parse_filter("diameter_km=5:1")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"id": 5}, "id is the text of an item's id, not 5"),
+        ({"filters": None}, "filters is a tuple"),
+        ({"filters": {"body": "moon"}}, "filters is a tuple"),
+        ({"explain": "no"}, "explain is True or False"),
+        ({"mode": None}, "mode None is not one of"),
+        ({"top": "5"}, "top is a whole number"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        SearchRequest(**given)

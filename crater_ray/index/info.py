@@ -121,8 +121,15 @@ def _skipped(items: Mapping[str, str]) -> str:
     """How many, and how often for which reason; numbers in a reason do not make it another."""
     if not items:
         return "0"
-    reasons = Counter(re.sub(r"\d+", "N", reason.partition(";")[0]) for reason in items.values())
-    told = [f"{count} {reason}" for reason, count in reasons.most_common(REASONS)]
+    plain = [reason.partition(";")[0] for reason in items.values()]
+    kinds: dict[str, Counter[str]] = {}
+    for reason in plain:
+        kinds.setdefault(re.sub(r"\d+", "N", reason), Counter())[reason] += 1
+    reasons = Counter({kind: found.total() for kind, found in kinds.items()})
+    told = [
+        f"{count} {'such as ' if len(kinds[kind]) > 1 else ''}{next(iter(kinds[kind]))}"
+        for kind, count in reasons.most_common(REASONS)
+    ]
     more = sum(reasons.values()) - sum(count for _, count in reasons.most_common(REASONS))
     return f"{len(items)}: " + "; ".join(told) + (f"; {more} for other reasons" if more else "")
 

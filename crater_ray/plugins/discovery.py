@@ -86,10 +86,10 @@ def discover() -> tuple[list[Entry], list[PluginStatus]]:
     allowed = _allowlist()
     names: set[str] = set()
     for found in _installed():
-        if _normal(found.distribution) in names:
+        if normal(found.distribution) in names:
             continue  # a second copy further down sys.path is shadowed, as imports are
-        names.add(_normal(found.distribution))
-        if allowed is not None and _normal(found.distribution) not in allowed:
+        names.add(normal(found.distribution))
+        if allowed is not None and normal(found.distribution) not in allowed:
             rows.append(_status(found, "disabled", f"not in {ALLOWLIST}"))
             continue
         try:
@@ -206,10 +206,11 @@ def _reason(error: BaseException) -> str:
 
 def _allowlist() -> set[str] | None:
     text = os.environ.get(ALLOWLIST)
-    return None if text is None else {_normal(name) for name in text.split(",") if name.strip()}
+    return None if text is None else {normal(name) for name in text.split(",") if name.strip()}
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """A distribution's name as all of its spellings have it."""
     return name.strip().lower().replace("_", "-").replace(".", "-")
 
 

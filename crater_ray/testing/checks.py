@@ -180,7 +180,7 @@ def check_aggregator(factory: Callable[..., Aggregator], shape: TokenShape = SHA
     tokens = fake_tokens(shape)
     state = None
     if isinstance(aggregator, Fitted):
-        sample = [fake_tokens(shape, 8, seed) for seed in range(1, 5)]
+        sample = [fake_tokens(shape, 8, seed) for seed in range(1, 41)]
         state = aggregator.fit(iter(sample), seed=0)
         _require(
             all(isinstance(name, str) and isinstance(array, np.ndarray) for name, array in state.items()),

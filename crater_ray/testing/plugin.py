@@ -9,6 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from crater_ray.errors import BadImage, ConfigError, UserError
 from crater_ray.images import pixels
 from crater_ray.plugins import Aggregator, Fitted, Options, Reader, registry
-from crater_ray.plugins.discovery import Entry, collect
+from crater_ray.plugins.discovery import Entry, collect, normal
 from crater_ray.plugins.registry import check_promises, explain
 from crater_ray.testing.checks import (
     ConformanceError,
@@ -42,6 +43,7 @@ SHAPES = {  # what an aggregator meets; one that cannot use it says so by a Conf
     "no attention": TokenShape(32, (12, 12), heads=0, cls=True),
     "no class token": TokenShape(32, (12, 12), heads=2, cls=False),
 }
+WIDE = 384  # dimensions of a small ViT
 SIDES: tuple[Side, ...] = ("gallery", "query")
 Given = Mapping[str, Mapping[str, Any]]
 
@@ -63,18 +65,21 @@ def check_plugin(plugin: str, options: Given | None = None) -> None:
 
 
 def _entries(plugin: str) -> list[Entry]:
-    rows = [row for row in registry().statuses() if row.distribution == plugin]
+    rows = [row for row in registry().statuses() if normal(row.distribution) == normal(plugin)]
     if bad := [row for row in rows if row.status != "ok"]:
         raise ConformanceError(f"{plugin} is {bad[0].status}: {bad[0].reason}")
     if rows:
         every = [registry().find(row.kind, row.name) for row in rows]  # type: ignore[arg-type]
-        return [entry for entry in every if entry.distribution == plugin]
+        return [entry for entry in every if normal(entry.distribution) == normal(plugin)]
     try:
         specs = collect(importlib.import_module(plugin))
-    except ImportError as error:
-        raise ConformanceError(f"{plugin} is no installed distribution, and no module: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise ConformanceError(f"{plugin}: {error}") from None
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # it may fail in any way, sys.exit included
+        if isinstance(error, ModuleNotFoundError) and error.name in (plugin, plugin.partition(".")[0]):
+            raise ConformanceError(f"{plugin} is no installed distribution, and no module: {error}") from None
+        what = f"{type(error).__name__}: {str(error) or 'no message'}"
+        raise ConformanceError(f"{plugin} cannot be loaded: {what}{_place(error)}") from error
     return [Entry(spec, kind, plugin, plugin, "", "") for kind, spec in specs]
 
 
@@ -160,8 +165,19 @@ def _check_backbone(factory: Any, chosen: Mapping[str, Any]) -> None:
 
 
 def _check_aggregator(entry: Entry, factory: Any, chosen: Mapping[str, Any]) -> None:
+    refused = _tried(entry, factory, chosen, SHAPES)
+    if len(refused) == len(SHAPES):  # made for a wider backbone, as its defaults may be
+        refused = _tried(entry, factory, chosen, {k: replace(s, dim=WIDE) for k, s in SHAPES.items()})
+    if len(refused) == len(SHAPES):
+        raise ConformanceError(f"it refuses every shape: {next(iter(refused.values()))}")
+
+
+def _tried(
+    entry: Entry, factory: Any, chosen: Mapping[str, Any], shapes: Mapping[str, TokenShape]
+) -> dict[str, str]:
+    """The shapes that it refuses, each with what it says."""
     refused: dict[str, str] = {}
-    for what, shape in SHAPES.items():
+    for what, shape in shapes.items():
         if entry.spec.needs_attention and not shape.heads:
             continue  # no job gives it such tokens
         try:
@@ -176,8 +192,7 @@ def _check_aggregator(entry: Entry, factory: Any, chosen: Mapping[str, Any]) -> 
             raise ConformanceError(f"with {what}: {error}") from error
         except Exception as error:
             raise ConformanceError(f"with {what}: {type(error).__name__}: {error}{_place(error)}") from error
-    if len(refused) == len(SHAPES):
-        raise ConformanceError(f"it refuses every shape: {next(iter(refused.values()))}")
+    return refused
 
 
 def _check_halves(factory: Any, shape: TokenShape, chosen: Mapping[str, Any]) -> None:
@@ -187,7 +202,7 @@ def _check_halves(factory: Any, shape: TokenShape, chosen: Mapping[str, Any]) ->
         lambda tensor: tensor.bfloat16() if tensor.is_floating_point() else tensor
     )
     if isinstance(built, Fitted):
-        built.load(built.fit(iter([fake_tokens(shape, 8, seed) for seed in range(1, 5)]), seed=0))
+        built.load(built.fit(iter([fake_tokens(shape, 8, seed) for seed in range(1, 41)]), seed=0))
     for side in SIDES:
         with torch.inference_mode():
             rows = built(tokens, side)

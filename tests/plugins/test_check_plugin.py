@@ -145,3 +145,23 @@ def test_each_fault_is_caught(write: Write, text: str, said: str) -> None:
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(ConformanceError, match="is no installed distribution, and no module"):
         check_plugin("crater_ray_nobody")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("import a_module_that_nobody_has", "cannot be loaded: ModuleNotFoundError: .*stranger.py, line"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError: .*stranger.py, line"),
+        ("import sys; sys.exit(3)", "cannot be loaded: SystemExit: 3"),
+        ("crater_ray_seam = 99", "crater_ray_seam = 1.*declares 99"),
+    ],
+)
+def test_a_plugin_that_does_not_load_is_named(write: Write, line: str, said: str) -> None:
+    with pytest.raises(ConformanceError, match=said):
+        check_plugin(write(line))
+
+
+@pytest.mark.parametrize("name", ["crater-ray-mosaic", "Crater_Ray_Mosaic", "crater.ray.mosaic"])
+def test_every_spelling_of_a_distribution_is_found(name: str) -> None:
+    with pytest.raises(ConformanceError, match=r"reader 'mosaic' of crater-ray-mosaic: .*raster is required"):
+        check_plugin(name)

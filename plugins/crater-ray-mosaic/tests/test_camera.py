@@ -22,7 +22,7 @@ from crater_ray_mosaic.camera.options import CameraOptions
 from crater_ray_mosaic.camera.radiance import SUN_RADIUS, albedo, fractal, horizon, reflected, sunlit
 from crater_ray_mosaic.camera.sensor import taken
 from crater_ray_mosaic.mosaic import Mosaic
-from crater_ray_mosaic.options import MosaicOptions
+from crater_ray_mosaic.options import MosaicOptions, PlanetsOptions
 from crater_ray_mosaic.pose import Pose, from_uri, to_uri
 from crater_ray_mosaic.raster import Raster
 from crater_ray_mosaic.rendering import Rendering
@@ -159,6 +159,11 @@ def test_albedo_is_fractal_or_of_a_map() -> None:
     assert of_map is not None
     assert of_map[:, 40].mean() / of_map[:, 10].mean() == pytest.approx(2.0, rel=1e-3)
     assert albedo(64, Camera(3)) is None
+    chart[:, :10] = np.nan
+    with pytest.raises(BadImage, match="no data for 16% of the view"):
+        albedo(64, Camera(3, albedo=0.2), chart)
+    with pytest.raises(BadImage, match="a mean of -3 in the view"):
+        albedo(64, Camera(3, albedo=0.2), np.full((64, 64), -3.0, np.float32))
     assert albedo(64, Camera(3, rays=True)).min() >= 1.0  # type: ignore[union-attr]
 
 
@@ -219,7 +224,7 @@ def test_a_pose_names_its_camera() -> None:
     pose = Pose(1.0, 2.0, 30.0, 270.0, 30.0, camera=4294967295)
     assert from_uri(to_uri(pose)) == pose
     assert "camera" not in to_uri(Pose(1.0, 2.0, 30.0))
-    for wrong in ("-1", "1.5", "nan", "inf", "1e300"):
+    for wrong in ("-1", "1.5", "1e300"):
         with pytest.raises(BadImage, match="camera is not a whole number"):
             from_uri(f"lat=0&lon=0&half_width_km=1&camera={wrong}")
 
@@ -324,6 +329,14 @@ def test_images_take_a_camera_too(paint: Paint) -> None:
         ({"clipped": (0, 0.6)}, "0.4 at most"),
         ({"noise": 2}, "less than or equal to 1"),
         ({"gamma": (2.0, 1.0)}, "least, most"),
+        ({"gamma": (0.0, 1.0)}, "from 0.1 to 10"),
+        ({"contrast": (0.0, 1.0)}, "from 0.02 to 1"),
+        ({"contrast": (1.0, 5.0)}, "from 0.02 to 1"),
+        ({"uneven_strength": (0.1, 1.5)}, "from 0 to 1"),
+        ({"noise_strength": (0.1, float("nan"))}, "finite"),
+        ({"shadows": True}, "a number is asked for, not true"),
+        ({"tilt": 20}, "a pair of numbers"),
+        ({"tilt": (20,)}, "a pair of numbers"),
         ({"jpeg_quality": (0, 50)}, "1 to 100"),
         ({"photometry": ("hapke",)}, "lommel_seeliger"),
         ({"nose": 1}, "Extra inputs"),
@@ -342,6 +355,16 @@ def test_an_albedo_that_nothing_reads_is_refused(bowl: Path) -> None:
         MosaicOptions(**common, query_camera={})
     with pytest.raises(ValidationError, match="query_albedo is not given"):
         MosaicOptions(raster=bowl, catalogue=bowl, kind="dem", query_albedo_extent=(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["query_brightness", "query_contrast"])
+def test_greys_that_cameras_draw_are_no_option_beside_them(bowl: Path, name: str) -> None:
+    common = {"raster": bowl, "catalogue": bowl, name: 0.5}
+    with pytest.raises(ValidationError, match=f"{name} is not used: every query view is a camera's"):
+        MosaicOptions(**common, query_camera={})
+    with pytest.raises(ValidationError, match=f"{name} is not used: every query view is a camera's"):
+        PlanetsOptions(**{name: 0.5}, query_camera={})
+    assert MosaicOptions(**common, query_camera={"share": 0.5})
 
 
 def test_an_albedo_of_another_body_is_refused(paint: Paint, bowl: Path) -> None:

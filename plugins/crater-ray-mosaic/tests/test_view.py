@@ -234,7 +234,13 @@ def test_a_pose_survives_its_uri() -> None:
         ("lat=1&lon=2&half_width_km=1&sun=3", "unknown key 'sun'"),
         ("lat=91&lon=2&half_width_km=1", "not a place"),
         ("lat=1&lon=2&half_width_km=0", "not a place"),
-        ("lat=nan&lon=2&half_width_km=1", "not a place"),
+        ("lat=nan&lon=2&half_width_km=1", "lat is not a finite number"),
+        ("lat=1&lon=inf&half_width_km=1", "lon is not a finite number"),
+        ("lat=1&lon=2&half_width_km=1e400", "half_width_km is not a finite number"),
+        ("lat=1&lon=2&half_width_km=1&az=nan&el=30", "az is not a finite number"),
+        ("lat=1&lon=2&half_width_km=1&rot=-inf", "rot is not a finite number"),
+        ("lat=1&lon=2&half_width_km=1&contrast=nan", "contrast is not a finite number"),
+        ("lat=1&lon=2&half_width_km=1&camera=inf", "camera is not a finite number"),
     ],
 )
 def test_a_uri_that_is_no_pose_is_a_bad_image(uri: str, reason: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
+from crater_ray.errors import BadImage
 from crater_ray_mosaic.camera.drawn import Camera
 from crater_ray_mosaic.camera.options import Photometry
 from crater_ray_mosaic.shade import rising
@@ -117,10 +118,20 @@ def halo(size: int, random: np.random.Generator) -> Array:
 
 
 def albedo(size: int, camera: Camera, chart: Array | None = None) -> Array | None:
-    """(size, size) factor of the light, None: 1 everywhere. chart: a real map, NaN where it has none."""
+    """(size, size) factor of the light, None: 1 everywhere. chart: a real map, NaN where it has none.
+
+    Raises BadImage for a chart that lacks a tenth of the view, or has no light.
+    """
     factor = None
     if camera.albedo:
-        if chart is not None and np.isfinite(chart).mean() > 0.9 and np.nanmean(chart) > 0:
+        if chart is not None:
+            there = np.isfinite(chart)
+            if there.mean() <= 0.9:
+                raise BadImage(f"query_albedo has no data for {1 - there.mean():.0%} of the view")
+            if not np.nanmean(chart) > 0:
+                raise BadImage(
+                    f"query_albedo has a mean of {np.nanmean(chart):.3g} in the view; it must be above 0"
+                )
             logs = np.log(np.maximum(chart / np.nanmean(chart), 0.05))
             factor = np.exp(np.nan_to_num(logs * np.float32(2.0 * camera.albedo / 0.4)))
         else:
