@@ -41,7 +41,8 @@ class Index:
     storage all of it is copied here first; without `download` what a shortlist needs, and candidates are read
     by ranges: less for a few queries, more for many.
     Raises IndexMismatch when `root` is not an index or is newer than this package, DamagedIndex for a file
-    that is missing, ConfigError for a device that is not here.
+    that is missing, ConfigError for a device that is not here, TypeError for
+    another type of root or version.
     """
 
     def __init__(
@@ -54,6 +55,10 @@ class Index:
         device: str = "cpu",
         download: bool = True,
     ) -> None:
+        if not isinstance(root, str | Path):
+            raise TypeError(f"root is the path of an index, not {root!r}")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+            raise TypeError(f"version is a whole number, not {version!r}")
         self.root, self.threads, self.device = Path(root), threads, here(device)
         self.snapshot = Snapshot(store_at(self.root), version, segments)
         self.snapshot.download(tokens=download)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crater_ray import SearchRequest
+from crater_ray import SearchRequest, open_index
 from crater_ray.errors import QueryError
 from crater_ray.request import Box, Filter, Near, parse_box, parse_filter, parse_near
 
@@ -139,3 +139,17 @@ def test_a_range_that_holds_nothing_is_refused() -> None:
 def test_an_argument_of_another_type_is_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(QueryError, match=said):
         SearchRequest(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((None,), "root is the path of an index, not None"),
+        ((b"index",), "root is the path of an index"),
+        (("index", "3"), "version is a whole number, not '3'"),
+        (("index", True), "version is a whole number, not True"),
+    ],
+)
+def test_what_opens_an_index_is_named_where_its_type_is_another(given: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        open_index(*given)
