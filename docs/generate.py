@@ -18,7 +18,7 @@ from crater_ray.plugins import KINDS, Options, registry
 from crater_ray.plugins.public import PUBLIC
 
 DOCS = Path(__file__).parent / "reference"
-PACKAGES = ("mosaic", "catalogue", "colmap", "supscene", "offline", "craterbench")
+PACKAGES = ("mosaic", "catalogue", "colmap", "supscene", "offline", "moon", "craterbench")
 OPTIONS = (
     "What an option means stands in the README of its package: "
     + ", ".join(f"[{name}](../../plugins/crater-ray-{name}/README.md)" for name in PACKAGES)
