@@ -27,6 +27,7 @@ from crater_ray.options import (
 )
 from crater_ray.ray_log import kept_log
 from crater_ray.serve.cli import serve
+from crater_ray.waiting import brief_spin
 
 if TYPE_CHECKING:
     from crater_ray.config import Job
@@ -199,6 +200,7 @@ for command in (compact, evaluate, gc, info, init, neighbours, parts, plan, quer
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: exit 2 for the user's mistake, 1 for ours, a traceback only with --debug."""
+    brief_spin()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     if not debug:

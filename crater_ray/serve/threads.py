@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from crater_ray.files import lock, unlock
 from crater_ray.serve.calls import Late, end, within
+from crater_ray.waiting import brief_spin
 
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
@@ -128,7 +129,7 @@ class CoreTurns(Turns):
     """
 
     def __init__(self, threads: int) -> None:
-        _brief_spin()
+        brief_spin()
         super().__init__()
         self._cores, self._threads = Cores(), threads
 
@@ -166,14 +167,3 @@ def lower_priority() -> None:
     """Of this thread."""
     if sys.platform == "linux":  # elsewhere it would be that of the process, for good
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def _brief_spin() -> None:
-    """Lets a thread that waits for its team spin for a tenth of a millisecond before it sleeps.
-
-    Replicas share the cores, so it must not spin for long; asleep at once, a pass of many small steps takes
-    twice as long. With a second team in the process libgomp hardly spins at all. Called before torch is
-    imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
