@@ -16,7 +16,8 @@ from crater_ray.retrieve import Index
 from .conftest import Rig, make_index
 
 
-@pytest.mark.parametrize("scoring", get_args(Scoring))
+# consistent is of square grids: tests/search/test_consistent.py, tests/ray/test_index_job.py
+@pytest.mark.parametrize("scoring", [name for name in get_args(Scoring) if name != "consistent"])
 def test_contributions_sum_to_the_score(
     painted: None, rig: Callable[..., Rig], tmp_path: Path, scoring: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
