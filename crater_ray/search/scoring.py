@@ -44,6 +44,7 @@ class Scoring:
     decided: bool = (
         False  # which tokens are best decides more than how good they are: float64, no rounded query
     )
+    places: bool = False  # compares places: of all tokens of a square grid
 
 
 def maxsim(products: Tensor, scales: Tensor, which: Present) -> Tensor:
@@ -199,7 +200,7 @@ SCORINGS: Final[dict[str, Scoring]] = {
     "maxsim": Scoring(maxsim, maxsim_weights),
     "chamfer": Scoring(chamfer, chamfer_weights),
     "mutual": Scoring(mutual, mutual_weights, decided=True),
-    "consistent": Scoring(consistent, consistent_weights, decided=True),
+    "consistent": Scoring(consistent, consistent_weights, decided=True, places=True),
     "mean_token": Scoring(of_tokens=mean_token),
 }
 

@@ -19,7 +19,7 @@ from crater_ray.search.stages import exact, rerank
 
 torch.set_num_threads(1)
 
-NAMES = tuple(name for name in SCORINGS if name != "consistent")  # of square grids: test_consistent.py
+NAMES = tuple(name for name in SCORINGS if not SCORINGS[name].places)  # test_consistent.py
 DRAWS = np.random.default_rng(6)
 # B, Q, C, K, D
 SHAPES = [

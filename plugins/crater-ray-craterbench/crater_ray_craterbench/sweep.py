@@ -145,7 +145,7 @@ def choices(shape: TokenShape, gallery: int, left_out: dict[str, str]) -> Choice
         seeds=(first, *(name for name in named["seeds"] if name != first and possible(name))),
         assigns=named["assign"],
         heads=named["heads"] if shape.heads else (HEADS,),
-        scorings=tuple(SCORINGS),
+        scorings=tuple(name for name, one in SCORINGS.items() if not one.places),  # of some tokens
         codecs=tuple(NAMES),
         poolings=tuple(_poolings(shape, left_out)),
         gallery=gallery,
