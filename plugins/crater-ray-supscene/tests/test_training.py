@@ -143,7 +143,7 @@ def test_a_job_that_does_not_hold_says_so(write_train: Write, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="no multiple of the 3 workers"):
         load_train(write_train(cluster={"workers": 3}))
     with pytest.raises(ConfigError, match="both 0"):
-        load_train(write_train(loss={"vector": 0.0, "late": 0.0}))
+        load_train(write_train(loss={"vector": 0.0, "late": 0.0, "late_tokens": 32}))
     with pytest.raises(ConfigError, match="cannot read the job file"):
         load_train(tmp_path / "none.toml")
     job = load_train(

@@ -51,6 +51,8 @@ class TrainTable(Table):
             yield "project_norm", "project is not given, so there is no head"
         if self.cached == "never":
             yield "cache", "cached = 'never'"
+        if self.patch_keep_rate == 1:
+            yield "full_token_share", "patch_keep_rate = 1, so every step has all tokens"
 
 
 class SamplingTable(Table):
@@ -85,6 +87,14 @@ class LossTable(Table):
             yield "margin", why
         if self.name != "arcface":
             yield "scale", why
+        if self.name in ("triplet", "arcface"):
+            yield "temperature", why
+        if not self.late:
+            yield from ((name, "late = 0") for name in ("late_temperature", "late_tokens"))
+            if self.name == "arcface":
+                yield "positive", why
+        if not self.vector:
+            yield from ((name, "vector = 0") for name in ("temperature", "margin", "scale"))
 
     @model_validator(mode="after")
     def _something(self) -> LossTable:
