@@ -120,8 +120,8 @@ threads = {threads}
 class Truth:
     """The overlaps of all scenes as one (N, N) matrix over names, and the pairs that are no answer."""
 
-    def __init__(self) -> None:
-        scenes = [pairs_scene(SFM / name) for name in SCENES]
+    def __init__(self, folders: Sequence[Path]) -> None:
+        scenes = [pairs_scene(folder) for folder in folders]
         self.names = [f"{scene.name}/images/{uri}" for scene in scenes for uri in scene.uris]
         self.row = {name: row for row, name in enumerate(self.names)}
         self.scene = np.repeat(np.arange(len(scenes)), [len(scene.uris) for scene in scenes])
@@ -162,7 +162,7 @@ def main() -> None:
         out = jobs[BEST][0].out / "consumed" / "colmap"
         if options.what == "models" or not (out / TREE_RANKS).exists():
             consume.run("colmap", jobs[BEST][0])
-        truth = Truth()
+        truth = Truth([SFM / name for name in SCENES])
         if options.what == "models":
             outs = {name: mapped(root, name, jobs[name], out) for name in MAPPED}
             report = models(out, outs, truth)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,9 @@ from typing import Any
 import numpy as np
 from table import Report, arguments, show
 
-HERE = Path(__file__).resolve().parent
-SFM = Path(os.environ.get("CRATER_RAY_DATA", HERE.parents[1] / "shared" / "data")) / "sfm"
 SCENES = ("seneca_a", "boruszyn", "copr", "caliterra")
 SCORINGS, TREE = ("maxsim", "mutual", "consistent"), "vocabulary tree"
-POSITIVE, CUTS, FEATURES, WORDS = 0.25, (5, 10), 2048, 4096
-MAX_PIXELS = 10**8
+CUTS, FEATURES, WORDS, MAX_PIXELS = (5, 10), 2048, 4096, 10**8
 COLUMNS = ("image_a", "image_b", "overlap", "reg_a", "reg_b")
 Array = np.ndarray[Any, Any]
 
@@ -36,37 +32,47 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="where COLMAP's part stays")
     parser.add_argument("--scene", action="append", choices=SCENES)
-    parser.add_argument("--colmap", choices=SCENES, help="do COLMAP's part of one scene")
+    parser.add_argument("--colmap", type=Path, metavar="SCENE", help="do COLMAP's part of one scene's folder")
     options = parser.parse_args()
     keep = options.keep or Path(tempfile.mkdtemp())
-    keep.mkdir(parents=True, exist_ok=True)
     if options.colmap:
-        colmap(options.colmap, keep, options.threads)
+        colmap(options.colmap, keep / options.colmap.name, options.threads)
         return
     import torch
+    from colmap import POSITIVE, SFM, Truth
 
-    from crater_ray.evaluation.metrics import difference_interval
+    from crater_ray.evaluation.metrics import difference_interval, hit_rate_at, ranking
 
     torch.set_num_threads(options.threads)
     rows, keys = [], {}
     for scene in options.scene or SCENES:
-        own = [sys.executable, __file__, "--colmap", scene, "--keep", str(keep)]
-        subprocess.run([*own, "--threads", str(options.threads)], check=True, stdout=subprocess.DEVNULL)
-        names = photographs(scene)
-        relevant, hidden = truth(scene, names, keep)
-        scores = {how: score for how, score in zip(SCORINGS, scored(scene, names), strict=True)}
-        scores[TREE] = ranked(names, json.loads((keep / f"{scene}.ranks.json").read_text()))
-        found = {how: [share(score, relevant, hidden, cut) for cut in CUTS] for how, score in scores.items()}
-        asked = int(np.isfinite(found[TREE][0]).sum())
+        folder, own = SFM / scene, keep / scene
+        child = [sys.executable, __file__, "--colmap", str(folder), "--keep", str(keep)]
+        subprocess.run([*child, "--threads", str(options.threads)], check=True, stdout=subprocess.DEVNULL)
+        truth = Truth([folder if (folder / "pairs_gt.csv").is_file() else own])
+        images = [folder / name.split("/", 1)[1] for name in truth.names]
+        orders = {
+            how: ranking(scores, truth.excluded) for how, scores in zip(SCORINGS, scored(images), strict=True)
+        }
+        ranks = json.loads((own / "ranks.json").read_text())
+        orders[TREE] = truth.order(
+            (f"{scene}/images/{query}", rank, f"{scene}/images/{hit}")
+            for query, hits in ranks.items()
+            for rank, hit in enumerate(hits, 1)
+        )
+        asked = truth.relevant.any(1)
+        found = {
+            how: [hit_rate_at(order[asked], truth.relevant[asked], cut) for cut in CUTS]
+            for how, order in orders.items()
+        }
         for how, values in found.items():
-            row = [scene, how, *(f"{np.nanmean(value):.3f}" for value in values)]
+            row = [scene, how, *(f"{value.mean():.3f}" for value in values)]
             for value, tree in zip(values, found[TREE], strict=True):
-                at = np.isfinite(tree)
-                gain = difference_interval(value[at], tree[at])
+                gain = difference_interval(value, tree)
                 row.append("" if how == TREE else f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})")
             rows.append(row)
-        keys[f"{scene}, {asked} of {len(names)} asked, consistent over the tree @10"] = float(
-            np.nanmean(found["consistent"][1]) - np.nanmean(found[TREE][1])
+        keys[f"{scene}, {asked.sum()} of {len(asked)} asked, consistent over the tree @10"] = float(
+            found["consistent"][1].mean() - found[TREE][1].mean()
         )
     show(
         Report(
@@ -91,24 +97,7 @@ def main() -> None:
     )
 
 
-def photographs(scene: str) -> list[str]:
-    return sorted(path.name for path in (SFM / scene / "images").iterdir())
-
-
-def truth(scene: str, names: list[str], keep: Path) -> tuple[Array, Array]:
-    """(N, N) which pairs overlap, and which are not asked about."""
-    row = {name: number for number, name in enumerate(names)}
-    overlap, hidden = np.zeros((len(names),) * 2), np.eye(len(names), dtype=bool)
-    published = SFM / scene / "pairs_gt.csv"
-    with (published if published.is_file() else keep / f"{scene}.overlaps.csv").open(newline="") as file:
-        for line in csv.DictReader(file):
-            one, two = row[line["image_a"]], row[line["image_b"]]
-            overlap[one, two] = overlap[two, one] = float(line["overlap"])
-            hidden[one, two] = hidden[two, one] = "0" in (line["reg_a"], line["reg_b"])
-    return (overlap >= POSITIVE) & ~hidden, hidden
-
-
-def scored(scene: str, names: list[str]) -> list[Array]:
+def scored(images: list[Path]) -> list[Array]:
     """(N, N) scores of every image against every one, by each of SCORINGS."""
     import torch
 
@@ -120,9 +109,8 @@ def scored(scene: str, names: list[str]) -> list[Array]:
     known = registry()
     backbone = known.build(known.ref("backbone", "sift", {}))
     aggregator = known.build(known.ref("aggregator", "whitened_tokens", {"of": "all"}), backbone.shape)
-    folder = SFM / scene / "images"
-    images = [pixels((folder / name).read_bytes(), MAX_PIXELS) for name in names]
-    batches = [backbone(backbone.preprocess(image)[None]) for image in images]
+    every = (pixels(path.read_bytes(), MAX_PIXELS) for path in images)
+    batches = [backbone(backbone.preprocess(image)[None]) for image in every]
     aggregator.load(aggregator.fit(iter(batches), seed=0))
     tokens = torch.cat([aggregator(batch, "gallery") for batch in batches])
     codes, scales = codec("int8").encode(tokens.numpy())
@@ -133,76 +121,33 @@ def scored(scene: str, names: list[str]) -> list[Array]:
     ]
 
 
-def ranked(names: list[str], ranks: dict[str, list[str]]) -> Array:
-    """(N, N) minus the rank, for rankings by name; what is not ranked comes last."""
-    row = {name: number for number, name in enumerate(names)}
-    found = np.full((len(names),) * 2, -np.inf)
-    for query, others in ranks.items():
-        for rank, other in enumerate(others):
-            found[row[query], row[other]] = -rank
-    return found
-
-
-def share(scores: Array, relevant: Array, hidden: Array, cut: int) -> Array:
-    """(N,) hits among the first `cut` over min(P, cut); nan for a query without an overlap."""
-    order = np.argsort(-np.where(hidden, -np.inf, scores), axis=1, kind="stable")[:, :cut]
-    hits = np.take_along_axis(relevant, order, 1).sum(1)
-    wanted = np.minimum(relevant.sum(1), cut)
-    return np.where(wanted > 0, hits / np.maximum(wanted, 1), np.nan)
-
-
-def colmap(scene: str, keep: Path, threads: int) -> None:
+def colmap(folder: Path, own: Path, threads: int) -> None:
     """Writes the tree's ranks, and overlaps where none are published."""
     import pycolmap
 
+    from crater_ray_colmap import worker
+
     pycolmap.logging.minloglevel = 2
-    images, database = SFM / scene / "images", keep / f"{scene}.db"
-    ranks, overlaps = keep / f"{scene}.ranks.json", keep / f"{scene}.overlaps.csv"
-    wanted = not ((SFM / scene / "pairs_gt.csv").is_file() or overlaps.is_file())
-    if ranks.is_file() and not wanted:
+    own.mkdir(parents=True, exist_ok=True)
+    images, database, ranks = folder / "images", own / "database.db", own / "ranks.json"
+    overlaps = None if (folder / "pairs_gt.csv").is_file() else own / "pairs_gt.csv"
+    if ranks.is_file() and (overlaps is None or overlaps.is_file()):
         return
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.num_threads, extraction.use_gpu = threads, False
-    extraction.sift.max_num_features = FEATURES
-    single = pycolmap.CameraMode.SINGLE
-    pycolmap.extract_features(database, images, camera_mode=single, extraction_options=extraction)
+    names = sorted(path.name for path in images.iterdir())
+    task = {"database": database, "threads": threads, "seed": 0}
+    about = {"images": images, "groups": [names], "camera_model": "SIMPLE_RADIAL", "image_size": 1600}
+    worker.features({**task, **about, "features": FEATURES})
     if not ranks.is_file():
-        ranks.write_text(json.dumps(tree(database, keep / f"{scene}.tree", threads)))
-    if wanted:
+        wanted = {"words": WORDS, "neighbours": len(names) - 1, "tree": own / "tree.bin"}
+        ranks.write_text(json.dumps(worker.tree({**task, **wanted})["ranks"]))
+    if overlaps is not None:
         matching = pycolmap.FeatureMatchingOptions()
         matching.num_threads, matching.use_gpu = threads, False
         pycolmap.match_exhaustive(database, matching_options=matching)
         mapping = pycolmap.IncrementalPipelineOptions()
         mapping.num_threads = threads
-        models = pycolmap.incremental_mapping(database, images, keep / f"{scene}.models", options=mapping)
-        write_overlaps(overlaps, photographs(scene), list(models.values()))
-
-
-def tree(database: Path, path: Path, threads: int) -> dict[str, list[str]]:
-    """Each image's others, best first, by a vocabulary learnt from these images."""
-    import pycolmap
-
-    with pycolmap.Database.open(database) as opened:
-        images = {image.image_id: image.name for image in opened.read_all_images()}
-        sample = np.concatenate([opened.read_descriptors(number).data for number in images])
-        if len(sample) > 50 * WORDS:
-            sample = sample[np.random.default_rng(0).choice(len(sample), 50 * WORDS, replace=False)]
-        index = pycolmap.VisualIndex.create(128, 64)  # COLMAP's own numbers
-        build = pycolmap.VisualIndex.BuildOptions()
-        build.num_visual_words, build.num_iterations, build.num_rounds = WORDS, 11, 1
-        build.num_threads = threads
-        described = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, sample)
-        index.build(build, described.to_float())
-        index.write(str(path))
-        pairing = pycolmap.VocabTreePairingOptions()
-        pairing.num_images, pairing.vocab_tree_path, pairing.num_threads = len(images), str(path), threads
-        generator = pycolmap.VocabTreePairGenerator(pairing, opened)
-        ranks: dict[str, list[str]] = {}
-        while not generator.has_finished():
-            for query, other in generator.next():
-                if query != other:
-                    ranks.setdefault(images[query], []).append(images[other])
-    return ranks
+        models = pycolmap.incremental_mapping(database, images, own / "models", options=mapping)
+        write_overlaps(overlaps, names, list(models.values()))
 
 
 def write_overlaps(path: Path, names: list[str], models: list[Any]) -> None:

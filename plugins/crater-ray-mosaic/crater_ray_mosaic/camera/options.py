@@ -46,20 +46,14 @@ class CameraOptions(Options):
         ("lambert", "lommel_seeliger", "lunar_lambert"), min_length=1
     )  # DEM: laws of reflection to draw from
     albedo: Share = 0.6  # DEM: bright and dark ground, fractal, or of query_albedo where that is given
-    albedo_strength: Annotated[Pair, _within(0, 2)] = (
-        0.05,
-        0.4,
-    )  # deviation of its natural logarithm
+    albedo_strength: Annotated[Pair, _within(0, 2)] = (0.05, 0.4)  # deviation of its natural logarithm
     rays: Share = 0.08  # DEM: a bright halo with rays
     tilted: Share = 0.5  # seen from the side
     tilt: Annotated[Pair, _Tilt] = (5.0, 45.0)  # degrees from straight down
     blur: Share = 0.5
     blur_pixels: Annotated[Pair, _within(0, 20)] = (0.3, 1.5)  # standard deviation, of a view 112 pixels wide
     uneven: Share = 0.4  # vignetting, or light that falls off to one side
-    uneven_strength: _Part = (
-        0.1,
-        0.5,
-    )  # of the light, middle to corner or side to side
+    uneven_strength: _Part = (0.1, 0.5)  # of the light, from middle to corner or side to side
     response: Share = 0.7  # another curve than a linear one, and clipped ends
     gamma: Annotated[Pair, _within(0.1, 10)] = (0.6, 1.7)
     clipped: Annotated[Pair, _Clipped] = (0.0, 0.1)  # of the pixels, black and white each

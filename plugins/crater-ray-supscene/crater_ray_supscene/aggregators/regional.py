@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from crater_ray.types import Side, Tokens, TokenShape
+from crater_ray_supscene.aggregators.validity import patches_of
 
 OVERLAP = 0.4  # of two regions side by side at the first level, as near as whole regions allow
 TINY = 1e-6
@@ -25,9 +26,7 @@ class _Pooling:
 
     def __call__(self, tokens: Tokens, side: Side = "gallery") -> Tensor:
         """(N, 1, dim) float32, unit rows; zeros for an image without a token."""
-        present = tokens.present
-        patches = tokens.patches.float().masked_fill(~present[:, :, None], 0.0)
-        return normalize(self._pooled(patches, present), dim=1)[:, None]
+        return normalize(self._pooled(patches_of(tokens), tokens.present), dim=1)[:, None]
 
     def _pooled(self, patches: Tensor, present: Tensor) -> Tensor:
         """(N, dim) of patches (N, T, dim), zeros where `present` (N, T) is not."""
