@@ -140,7 +140,7 @@ def colmap(folder: Path, own: Path, threads: int) -> None:
     if not ranks.is_file():
         wanted = {"words": WORDS, "neighbours": len(names) - 1, "tree": own / "tree.bin"}
         ranks.write_text(json.dumps(worker.tree({**task, **wanted})["ranks"]))
-    if overlaps is not None:
+    if overlaps is not None and not overlaps.is_file():
         matching = pycolmap.FeatureMatchingOptions()
         matching.num_threads, matching.use_gpu = threads, False
         pycolmap.match_exhaustive(database, matching_options=matching)
