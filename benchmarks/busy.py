@@ -17,9 +17,11 @@ from statistics import median
 
 from table import Report, arguments, show
 
+from crater_ray.waiting import SPIN
+
 WAYS = {  # way: what its process is told
     "libgomp's own": {},
-    "crater-ray": {"GOMP_SPINCOUNT": "300"},
+    "crater-ray": {"GOMP_SPINCOUNT": SPIN},
     "asleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 K, DIM, TOGETHER = 32, 384, 8

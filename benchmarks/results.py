@@ -22,6 +22,7 @@ COMMANDS = {  # table: the command that prints it
     "rerank_avx2": "benchmarks/rerank.py --rounds 5",
     "memory": "benchmarks/embed.py --memory --images 20000 --threads 2",
     "rerank": "benchmarks/rerank.py",
+    "busy": "benchmarks/busy.py --threads 2",
     "store": "benchmarks/store.py",
     "object_storage": "benchmarks/object_storage.py",
     "any_sun": f"benchmarks/any_sun.py benchmarks/moon_box.toml --sun 'any:{SMALL}' "
