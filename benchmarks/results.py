@@ -41,7 +41,7 @@ COMMANDS = {  # table: the command that prints it
     "scale_filters": "benchmarks/scale.py --filters 60000",
     "half": "benchmarks/half.py indexes/scale-1000000 indexes/scale-1000000-int4",
     "colmap_retrieval": "benchmarks/colmap.py retrieval --threads 2 --keep indexes/sfm",
-    "photographs": "benchmarks/photographs.py --keep indexes/photographs",
+    "photographs": "benchmarks/photographs.py --threads 2 --keep indexes/photographs",
     "colmap_models": "benchmarks/colmap.py models --threads 2 --keep indexes/sfm",
     "dedup": "benchmarks/dedup.py --threads 2 --keep indexes/dedup",
     "analogues": "benchmarks/analogues.py indexes/moon20k-default",

@@ -95,7 +95,7 @@ def footer(command: str, **versions: str) -> str:
     lacks = f"; it LACKS {', '.join(here['lacks'])}, so expect other ratios" if here["lacks"] else ""
     cpu = f"{here['processor']}, {here['cores']} cores{lacks}"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{cpu}. {packages}. {date.today()}, commit {commit()}. `{command}`"
+    return f"{cpu}. {packages + '. ' if packages else ''}{date.today()}, commit {commit()}. `{command}`"
 
 
 def show(report: Report, options: argparse.Namespace, **versions: str) -> None:
