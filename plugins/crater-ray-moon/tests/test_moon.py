@@ -36,9 +36,15 @@ def built(seam, name, **options):
 def backbone():
     pytest.importorskip("crater_ray_offline", reason="crater-ray-offline is not installed")
     try:
-        return built("backbone", "moon")
+        built("backbone", "dinov2_offline")
     except PluginError as error:
         pytest.skip(str(error))
+    return built("backbone", "moon")
+
+
+def test_the_file_of_differences_is_in_the_package():
+    """It belongs to the package, so that its absence is a fault, never a reason to skip."""
+    assert DIFFERENCE.is_file()
 
 
 def test_it_is_small_and_keeps_a_backbones_promises(backbone):
