@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crater_ray.config import load_job
     from crater_ray.encoders import embed
     from crater_ray.hits import Hits
-    from crater_ray.request import Box, Filter, Near, SearchRequest
+    from crater_ray.request import Box, Filter, Near, Place, SearchRequest
     from crater_ray.retrieve import open_index
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "Filter",
     "Hits",
     "Near",
+    "Place",
     "SearchRequest",
     "__version__",
     "build_index",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    **dict.fromkeys(("Box", "Filter", "Near", "SearchRequest"), "crater_ray.request"),
+    **dict.fromkeys(("Box", "Filter", "Near", "Place", "SearchRequest"), "crater_ray.request"),
     **dict.fromkeys(("build_index", "evaluate", "neighbours"), "crater_ray.api"),
     "Hits": "crater_ray.hits",
     "load_job": "crater_ray.config",

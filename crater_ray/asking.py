@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from crater_ray.errors import QueryError
 from crater_ray.options import (
     address_option,
     device_option,
@@ -35,11 +36,21 @@ if TYPE_CHECKING:
         "query moon.toml photo.png --sheet answer.png",
         "query indexes/moon photo.png --near -43.3,-11.4,200 --filter 'diameter_km>=20'",
         "query indexes/moon --id H00139_x3 --top 50 --out hits.gpkg",
+        "query indexes/moon --place -43.3,-11.4,85",
+        "query indexes/moon mosaic.png --crop 1200,800,300,300",
     )
 )
 @index_argument
 @click.argument("images", nargs=-1, type=file_path)
 @click.option("--id", "ids", multiple=True, help="Query with an item of the index; may be given again.")
+@click.option(
+    "--place",
+    "places",
+    multiple=True,
+    metavar="LAT,LON,KM[,BODY]",
+    help="Query with a crater of that diameter at a place of the index's own raster; may be given again.",
+)
+@click.option("--crop", metavar="X,Y,W,H", help="Query with that window of IMAGES, in pixels.")
 @top_option
 @search_options("shortlist")
 @filter_options
@@ -55,6 +66,8 @@ def query(
     index: Path,
     images: Sequence[Path],
     ids: Sequence[str],
+    places: Sequence[str],
+    crop: str | None,
     request: SearchRequest,
     out: Path | None,
     sheet: Path | None,
@@ -64,12 +77,20 @@ def query(
     """Find what looks like IMAGES in an index."""
     from crater_ray.query import as_json as plain
     from crater_ray.query import as_text, ask
+    from crater_ray.request import parse_crop, parse_place
 
-    if not images and not ids:
-        raise click.UsageError("name an image file, or an item with --id")
-    if not images and sheet is None:
+    if not (images or ids or places):
+        raise click.UsageError("name an image file, an item with --id, or a place with --place")
+    if not images:
+        unused("no image is named", "crop")
+    if not (images or places) and sheet is None:
         unused("an item of the index is encoded already", "device")
-    answers = ask(index, images, ids, request, out=out, sheet=sheet, device=device)
+    try:
+        asked = [parse_place(text) for text in places]
+        window = None if crop is None else parse_crop(crop)
+    except QueryError as error:
+        raise click.UsageError(f"--{error}") from None
+    answers = ask(index, images, ids, request, places=asked, crop=window, out=out, sheet=sheet, device=device)
     show(plain(answers, request.explain), as_json, lambda: as_text(answers, request.explain))
 
 

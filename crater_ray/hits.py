@@ -44,7 +44,10 @@ class Hits(list[Hit]):
         own: Mapping[str, Any] = {}
         if source is not None and self.request.id is not None:
             (own,) = source.local.columns(np.array([source.row(self.request.id)]))
-        near = self.request.near
+        near, place = self.request.near, self.request.place
+        if source is not None and place is not None:
+            body = place.body or next(iter(source.local.bodies()), None)  # one, or `cut` had refused
+            own = {"lat": place.lat, "lon": place.lon, "body": body}
         self._place, self._body = place_of(own), body_name(own.get("body"))
         self._anywhere = self._place is None and near is not None  # `near` is a place of every body
         if self._place is None and near is not None:
@@ -110,7 +113,7 @@ class Hits(list[Hit]):
         if self or self.source is None:
             found = [body_name(hit.columns.get("body")) for hit in self]
         else:
-            found = [body_name(body) for body in self.source.local.bodies(self.request)]
+            return self.source.local.bodies(self.request.filters)
         return list(dict.fromkeys(body for body in found if body is not None))
 
     def to_pandas(self) -> pd.DataFrame:
@@ -148,7 +151,7 @@ class Hits(list[Hit]):
         index, how = self._opened(), self.request
         explained = any(hit.explanation for hit in self)
         hits = self if explained else index.search(replace(how, explain=True))
-        row = sheet_row(index, self._picture(index), how.id or "query", hits)
+        row = sheet_row(index, self.picture(), self._name, hits)
         title = f"{index.root.name}, mode {how.mode}"
         if path is not None:
             draw([row], path, title=title)
@@ -159,10 +162,18 @@ class Hits(list[Hit]):
             raise QueryError("these hits do not say of which index they are; ask by open_index(…).search(…)")
         return self.source
 
-    def _picture(self, index: Index) -> np.ndarray[Any, Any]:
-        how = self.request
+    @property
+    def _name(self) -> str:
+        place = self.request.place
+        return self.request.id or ("query" if place is None else place.in_words())
+
+    def picture(self) -> np.ndarray[Any, Any]:
+        """(H, W, 3) uint8 of the query. Raises QueryError for an image that cannot be read."""
+        index, how = self._opened(), self.request
         if how.image is not None:
             return index.pixels(how.image)
+        if how.place is not None:
+            return index.cut(how.place)
         if how.id is None:
             raise QueryError("these hits do not say what was asked; ask by open_index(…).search(…)")
         return index.image(how.id)
@@ -233,7 +244,7 @@ class Hits(list[Hit]):
             f"<tr><td>{picture}</td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
             for picture, cells in zip(pictures, rows, strict=True)
         )
-        name = escape(self.request.id or "query")
+        name = escape(self._name)
         return f"<p>{asked} {name} ({escape(self.described())})</p>" + (
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
             if self
@@ -246,7 +257,7 @@ class Hits(list[Hit]):
 
         index = self._opened()
         try:
-            pixels = self._picture(index) if id is None else index.image(id)
+            pixels = self.picture() if id is None else index.image(id)
         except CraterRayError:
             return ""
         small = Image.fromarray(pixels)

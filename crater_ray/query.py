@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 from crater_ray.errors import QueryError
 from crater_ray.files import refuse_out
 from crater_ray.hits import NONE, SHEET_LINES, Hits, sheet_row
-from crater_ray.request import SearchRequest
+from crater_ray.request import Place, SearchRequest
 from crater_ray.retrieve import Index, open_index
 from crater_ray.tables import refuse_suffix, write
 from crater_ray.types import Hit
@@ -28,12 +28,15 @@ def ask(
     ids: Sequence[str],
     request: SearchRequest,
     *,
+    places: Sequence[Place] = (),
+    crop: tuple[int, int, int, int] | None = None,
     out: Path | None = None,
     sheet: Path | None = None,
     device: str = "cpu",
 ) -> Answers:
-    """The hits of each query in the order given, searched as `request` says; as a file of rows with `out`.
+    """The hits of images, items and places in the order given, searched as `request` says.
 
+    `crop` is a window of each image; `out` a file of rows.
     Raises QueryError for a file that cannot be read or is no image, and an `out` of an unknown suffix;
     UserError for one that cannot be written.
     """
@@ -47,19 +50,33 @@ def ask(
     shown = replace(request, explain=request.explain or sheet is not None)
     answers: list[tuple[str, Hits]] = []
     rows = []
-    for name, file in [*((str(path), path) for path in images), *((id, None) for id in ids)]:
-        picture = None if file is None else _picture(index, file)
-        one = replace(shown, id=name) if picture is None else replace(shown, image=picture)
+    for name, one in _queries(index, shown, images, ids, places, crop):
         hits = index.search(one)
         answers.append((name, hits))
         if sheet is not None:
-            drawn = index.image(name) if picture is None else picture
-            rows.append(sheet_row(index, drawn, name if file is None else file.name, hits))
+            label = name if one.image is None else Path(name).name
+            rows.append(sheet_row(index, hits.picture(), label, hits))
     if sheet is not None:
         draw(rows, sheet, title=f"{root.name}, mode {request.mode}")
     if out is not None:
         _write(out, answers)
     return answers
+
+
+def _queries(
+    index: Index,
+    how: SearchRequest,
+    images: Sequence[Path],
+    ids: Sequence[str],
+    places: Sequence[Place],
+    crop: tuple[int, int, int, int] | None,
+) -> Iterator[tuple[str, SearchRequest]]:
+    for path in images:
+        yield str(path), replace(how, image=_picture(index, path, crop))
+    for id in ids:
+        yield id, replace(how, id=id)
+    for place in places:
+        yield place.in_words(), replace(how, place=place)
 
 
 def _write(out: Path, answers: Answers) -> None:
@@ -112,10 +129,10 @@ def _pairs(hit: Hit) -> list[str]:
     return lines
 
 
-def _picture(index: Index, path: Path) -> np.ndarray[Any, Any]:
+def _picture(index: Index, path: Path, crop: tuple[int, int, int, int] | None) -> np.ndarray[Any, Any]:
     """(H, W, 3) uint8 of a file. Raises QueryError."""
     try:
-        return index.pixels(path.read_bytes())
+        return index.pixels(path.read_bytes(), crop)
     except OSError as error:
         raise QueryError(f"cannot read the query image {path}: {error.strerror or error}") from None
     except QueryError as error:

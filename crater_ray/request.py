@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from crater_ray.types import candidates_in
 
 Mode = Literal["exact", "shortlist"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Circle = TypeVar("Circle", "Near", "Place")
 MOST_VALUES = 256  # of one filter's `any_of`
 MOST_EXPAND = 100  # hits that join a query
 
@@ -72,6 +73,23 @@ class Near(BaseModel):
     lat: Annotated[float, Field(ge=-90, le=90)]
     lon: Annotated[float, Field(ge=-360, le=360)]
     km: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Place(BaseModel):
+    """A query: a crater of some size at a place, as the index's own reader would cut it out of its raster."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    lon: Annotated[float, Field(ge=-360, le=360)]
+    km: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # the crater's diameter
+    body: Annotated[str, Field(min_length=1)] | None = None  # of an index of several
+
+    def in_words(self) -> str:
+        """As the command line takes it."""
+        return ",".join(
+            [f"{self.lat:g}", f"{self.lon:g}", f"{self.km:g}", *([self.body] if self.body else [])]
+        )
 
 
 _FILTER = re.compile(r"([^=<>!]+?)\s*(<=|>=|=>|=<|!=|<>|==|=|<|>)(.*)", re.DOTALL)
@@ -137,16 +155,38 @@ def parse_box(text: str) -> Box:
 
 def parse_near(text: str) -> Near:
     """`lat,lon,km`, degrees and kilometres. Raises QueryError."""
+    return _circle("near", Near, text, "lat,lon,km")
+
+
+def parse_place(text: str) -> Place:
+    """`lat,lon,km` or `lat,lon,km,body`, degrees and kilometres. Raises QueryError."""
+    *numbers, body = text.split(",") if text.count(",") == 3 else [*text.split(","), ""]
+    named = {"body": body.strip()} if body.strip() else {}
+    return _circle("place", Place, ",".join(numbers), "lat,lon,km or lat,lon,km,body", **named)
+
+
+def _circle(what: str, kind: type[Circle], text: str, how: str, **more: str) -> Circle:
     try:
         lat, lon, km = (float(number) for number in text.split(","))
-        return Near(lat=lat, lon=lon, km=km)
-    except ValueError as error:
-        reason = "write lat,lon,km"
-        if isinstance(error, ValidationError):
-            swapped = abs(lat) > 90 >= abs(lon)
-            hint = f"; latitude comes first: did you mean {lon:g},{lat:g},{km:g}?" if swapped else ""
-            reason = f"{_first_line(error)}{hint}"
-        raise QueryError(f"near {text!r}: {reason}") from None
+    except ValueError:
+        raise QueryError(f"{what} {text!r}: write {how}") from None
+    try:
+        return kind(lat=lat, lon=lon, km=km, **more)
+    except ValidationError as error:
+        swapped = abs(lat) > 90 >= abs(lon)
+        hint = f"; latitude comes first: did you mean {lon:g},{lat:g},{km:g}?" if swapped else ""
+        raise QueryError(f"{what} {text!r}: {_first_line(error)}{hint}") from None
+
+
+def parse_crop(text: str) -> tuple[int, int, int, int]:
+    """`x,y,width,height` in pixels from the upper left. Raises QueryError."""
+    try:
+        x, y, width, height = (int(number) for number in text.split(","))
+    except ValueError:
+        raise QueryError(f"crop {text!r}: write x,y,width,height in whole pixels") from None
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise QueryError(f"crop {text!r}: x and y count from 0, width and height from 1")
+    return x, y, width, height
 
 
 def _first_line(error: ValueError) -> str:
@@ -175,13 +215,14 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """What is searched for and how. Queries that are encoded already have neither image nor id here.
+    """What is searched for and how. Queries that are encoded already have no image, id or place here.
 
     Raises QueryError for a number out of bounds, an unknown mode, and candidates in mode exact.
     """
 
     image: bytes | np.ndarray[Any, Any] | None = field(default=None, repr=False)  # or (H, W, 3) uint8
     id: str | None = None  # an item of the index; it is not its own hit
+    place: Place | None = None  # of the index's own raster, cut as its reader cuts a crater
     top: int = 10
     mode: str = "shortlist"  # or "exact", which scores every image
     candidates: int | None = None  # of the shortlist, reranked; None: CANDIDATES
@@ -210,8 +251,10 @@ class SearchRequest:
             raise QueryError("box is a crater_ray.Box, such as Box(west=0, south=20, east=50, north=40)")
         if self.near is not None and not isinstance(self.near, Near):
             raise QueryError("near is a crater_ray.Near, such as Near(lat=-43.3, lon=-11.4, km=200)")
-        if self.image is not None and self.id is not None:
-            raise QueryError("a query is one image or one id")
+        if self.place is not None and not isinstance(self.place, Place):
+            raise QueryError("place is a crater_ray.Place, such as Place(lat=-43.3, lon=-11.4, km=85)")
+        if sum(one is not None for one in (self.image, self.id, self.place)) > 1:
+            raise QueryError("a query is one image or one id or one place")
         for name in ("top", "candidates", "expand", "version"):
             number = getattr(self, name)
             if number is None and name in ("candidates", "version"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import pyarrow as pa
 
+from crater_ray.bodies import body_name
 from crater_ray.encoders import build_encoder, here
 from crater_ray.errors import BadImage, IndexMismatch, QueryError
 from crater_ray.filters import BODY, own_columns
@@ -22,8 +23,8 @@ from crater_ray.index.snapshot import Snapshot
 from crater_ray.index.store import store_at
 from crater_ray.jobfile import told
 from crater_ray.pipeline import SearchPipeline, run_inline
-from crater_ray.plugins import Reader, registry
-from crater_ray.request import SearchOptions, SearchRequest
+from crater_ray.plugins import Cuts, Reader, registry
+from crater_ray.request import Filter, Place, SearchOptions, SearchRequest
 from crater_ray.types import Hit, Side, TokenPair
 
 if TYPE_CHECKING:
@@ -122,9 +123,10 @@ class Index:
         image: bytes | Array | SearchRequest | None = None,
         *,
         id: str | None = None,
+        place: Place | None = None,
         **options: Unpack[SearchOptions],
     ) -> Hits:
-        """The best hits of one image (encoded, or (H, W, 3) uint8), of an item, or of a SearchRequest.
+        """The best hits of one image (encoded, or (H, W, 3) uint8), item or place, or of a SearchRequest.
 
         Options are the fields of SearchRequest. Raises QueryError for one out of bounds, an image that cannot
         be used, an unknown id or column.
@@ -134,7 +136,7 @@ class Index:
             hint = f"did you mean {close[0]!r}? " if close else ""
             known = ", ".join(SearchOptions.__annotations__)
             raise QueryError(f"a search has no option {unknown[0]!r}; {hint}known: {known}")
-        request = image if isinstance(image, SearchRequest) else SearchRequest(image, id, **options)
+        request = image if isinstance(image, SearchRequest) else SearchRequest(image, id, place, **options)
         return Hits(self.local.search(request), self, request)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> Array:
@@ -159,14 +161,42 @@ class Index:
         """Raises QueryError for an id that is not in the index."""
         return self.snapshot.row(id)
 
-    def pixels(self, image: bytes | Array) -> Array:
-        """(H, W, 3) uint8 of a query image. Raises QueryError for one that cannot be used."""
+    def pixels(self, image: bytes | Array, crop: tuple[int, int, int, int] | None = None) -> Array:
+        """(H, W, 3) uint8 of a query image, or of its window `crop`: x, y, width, height in pixels.
+
+        Raises QueryError for one that cannot be used.
+        """
         from crater_ray.images import pixels
 
         try:
-            return pixels(image, self.config.max_pixels)
+            return pixels(image, self.config.max_pixels, crop)
         except BadImage as error:
             raise QueryError(f"the query image cannot be used: {error.message}") from None
+
+    def cut(self, place: Place) -> Array:
+        """(H, W, 3) uint8 of a place, by the first of the readers that cuts a view there.
+
+        Raises QueryError where no reader cuts, none has such a view, and for a place that must name a body.
+        """
+        from crater_ray.images import pixels
+
+        cutting = [ref for ref in self.snapshot.version.readers if registry().spec(ref).cuts]
+        if not cutting:
+            names = ", ".join(dict.fromkeys(ref.name for ref in self.snapshot.version.readers))
+            raise QueryError(f"no place can be cut: reader {names} has no raster; ask by an image or an id")
+        body, bodies = body_name(place.body), self.local.bodies()
+        if body is None and len(bodies) > 1:
+            raise QueryError(f"place {place.in_words()} may be on {', '.join(bodies)}: add a body to it")
+        body = body or next(iter(bodies), None)
+        reasons: dict[str, None] = {}
+        for ref, reader in zip(self.snapshot.version.readers, self._readers, strict=True):
+            if ref in cutting:
+                assert isinstance(reader, Cuts)  # as its spec says, which the registry has checked
+                try:
+                    return pixels(reader.cut(place.lat, place.lon, place.km, body), self.config.max_pixels)
+                except (BadImage, OSError) as error:
+                    reasons[str(error)] = None
+        raise QueryError(f"place {place.in_words()} cannot be cut: {'; '.join(reasons)}")
 
     def image(self, id: str) -> Array:
         """(H, W, 3) uint8, through the reader that listed it. Raises QueryError when that fails."""
@@ -213,13 +243,14 @@ class LocalSearch:
         """The reader's columns, typed."""
         return self._items.select(own_columns(self._items.column_names)).schema
 
-    def bodies(self, request: SearchRequest) -> list[object]:
-        """The values of column `body` that the request's filters let through; [] without it."""
+    def bodies(self, filters: Sequence[Filter] = ()) -> list[str]:
+        """In small letters, of column `body` as far as filters over it let through; [] without the column."""
         if BODY not in self._items.column_names:
             return []
         named = self._items.select([BODY]).group_by(BODY).aggregate([])
-        passing = filter_mask(named, [one for one in request.filters if one.column == BODY], None)
-        return list((named if passing is None else named.filter(pa.array(passing))).column(BODY).to_pylist())
+        passing = filter_mask(named, [one for one in filters if one.column == BODY], None)
+        found = (named if passing is None else named.filter(pa.array(passing))).column(BODY).to_pylist()
+        return sorted({body for one in found if (body := body_name(one)) is not None})
 
     def columns(self, rows: Array) -> list[dict[str, Any]]:
         """The reader's columns of those rows; None for a number that is none."""
@@ -285,8 +316,11 @@ class LocalSearch:
         if request.image is not None:
             rows = self.encode(request.image)
             return Queries(rows.vectors, rows.tokens, mask=mask)
+        if request.place is not None:
+            rows = self.encode(self.index.cut(request.place))
+            return Queries(rows.vectors, rows.tokens, mask=mask)
         if request.id is None:
-            raise QueryError("a query is one image or one id")
+            raise QueryError("a query is one image or one id or one place")
         own = self.index.row(request.id)
         mask = np.ones(len(self.index), bool) if mask is None else mask
         mask[own] = False

@@ -21,7 +21,13 @@ SPECIAL = {"__init__", "__call__", "__len__"}
 
 def markdown() -> str:
     """Every public name: signature or fields, and docstring."""
-    requests = [crater_ray.SearchRequest, crater_ray.Filter, crater_ray.Box, crater_ray.Near]
+    requests = [
+        crater_ray.SearchRequest,
+        crater_ray.Filter,
+        crater_ray.Box,
+        crater_ray.Near,
+        crater_ray.Place,
+    ]
     search = [crater_ray.open_index, Index, *requests, crater_ray.Hits, crater_ray.embed]
     jobs = [crater_ray.load_job, crater_ray.build_index, crater_ray.evaluate, crater_ray.neighbours]
     reports = [IndexReport, EvaluationReport, NeighboursReport]

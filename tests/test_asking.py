@@ -59,6 +59,9 @@ def test_a_table_and_a_request_refuse_them_too() -> None:
     ("words", "why"),
     [
         ("query index --id a --device cuda", "--device is not used: an item of the index is encoded already"),
+        ("query index --id a --crop 0,0,9,9", "--crop is not used: no image is named"),
+        ("query index", "name an image file, an item with --id, or a place with --place"),
+        ("query index --place 1,2", "--place '1,2': write lat,lon,km or lat,lon,km,body"),
         ("serve index --no-auth --token-file f", "--token-file is not used: --no-auth asks for no token"),
         (
             "serve index --no-auth --address a:1 --metrics-port 9",

@@ -8,13 +8,25 @@ import pytest
 
 from crater_ray import SearchRequest, open_index
 from crater_ray.errors import QueryError
-from crater_ray.request import Box, Filter, Near, parse_box, parse_filter, parse_near
+from crater_ray.request import (
+    Box,
+    Filter,
+    Near,
+    Place,
+    parse_box,
+    parse_crop,
+    parse_filter,
+    parse_near,
+    parse_place,
+)
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"image": b"x", "id": "a"}, "one image or one id"),
+        ({"id": "a", "place": Place(lat=0, lon=0, km=9)}, "one image or one id or one place"),
+        ({"place": (0, 0, 9)}, "place is a crater_ray.Place"),
         ({"top": 0}, "top and candidates must be 1 or more, not 0 and None"),
         ({"candidates": 0}, "not 10 and 0"),
         ({"expand": -1}, "expand is 0 to 100 hits, not -1"),
@@ -31,6 +43,32 @@ from crater_ray.request import Box, Filter, Near, parse_box, parse_filter, parse
 def test_what_cannot_be_searched_is_refused_when_it_is_asked(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(QueryError, match=reason):
         SearchRequest(**options)
+
+
+def test_a_place_and_a_window_as_the_command_line_writes_them() -> None:
+    assert parse_place("-43.3,-11.4,85") == Place(lat=-43.3, lon=-11.4, km=85)
+    assert parse_place("1,2,3, moon").body == "moon"
+    assert parse_place("1,2,3,moon").in_words() == "1,2,3,moon"
+    assert parse_crop("0,10,300,200") == (0, 10, 300, 200)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "why"),
+    [
+        (parse_place, "1,2", "place '1,2': write lat,lon,km or lat,lon,km,body"),
+        (parse_place, "1,2,3,moon,5", "write lat,lon,km or"),
+        (parse_place, "-175,-15,20", "latitude comes first: did you mean -15,-175,20"),
+        (parse_place, "1,2,0", "km: "),
+        (parse_place, "nan,2,9", "lat: "),
+        (parse_crop, "0,0,9", "crop '0,0,9': write x,y,width,height in whole pixels"),
+        (parse_crop, "0,0,9.5,9", "in whole pixels"),
+        (parse_crop, "-1,0,9,9", "x and y count from 0, width and height from 1"),
+        (parse_crop, "0,0,0,9", "width and height from 1"),
+    ],
+)
+def test_a_place_or_a_window_that_is_none_says_how_it_is_written(parse: Any, text: str, why: str) -> None:
+    with pytest.raises(QueryError, match=why):
+        parse(text)
 
 
 def test_at_least_as_many_are_reranked_as_are_given_back() -> None:

@@ -19,21 +19,28 @@ from crater_ray.images.percentiles import percentiles
 Array = np.ndarray[Any, Any]
 SMALLEST = 8  # pixels a side: less than one patch of any ViT
 LOW, HIGH = 1.0, 99.0  # percentiles that become 0 and 255 where samples have more than 8 bits
+MOST_PIXELS = 1 << 30  # of an image of which a window is wanted
+Crop = tuple[int, int, int, int]  # x, y, width, height in pixels from the upper left
 STRIP = 1 << 20  # samples that are stretched at once
 _NODATA = 42113  # TIFF tag GDAL_NODATA, text
 
 
-def pixels(data: bytes | Array, max_pixels: int) -> Array:
+def pixels(data: bytes | Array, max_pixels: int, crop: Crop | None = None) -> Array:
     """(H, W, 3) uint8, C-contiguous and writable, of an encoded image or an (H, W[, 1 or 3]) uint8 array.
 
     The first frame, turned upright by its EXIF tag, transparency and no data over black. Samples of more
     than 8 bits are stretched from their 1st to their 99th percentile, those without a measurement left out.
+    With `crop` as of a file that holds that window of the upright image alone.
     Raises BadImage with a short reason, always the same for the same data; the pixel count is checked before
     anything is decoded.
     """
     if isinstance(data, np.ndarray):
+        if crop is not None:
+            data = data[_window(crop, data.shape[1], data.shape[0])]
         return _array(data, max_pixels)
-    with _opened(data, max_pixels) as (image, rule):
+    with _opened(data, max_pixels if crop is None else MOST_PIXELS) as (image, rule):
+        if crop is not None:
+            image = _cropped(image, crop, max_pixels)
         return colour.shown(image, (LOW, HIGH)) if isinstance(image, np.ndarray) else _rgb(image, rule)
 
 
@@ -90,6 +97,25 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[tuple[Image.Image | Array,
     except Exception as error:  # the bytes are in memory: whatever a decoder raises, it is about them
         form = unread(content) if name == "TIFF" and isinstance(error, SyntaxError) else None
         raise BadImage(form or f"truncated or corrupt {name}") from error
+
+
+def _window(crop: Crop, width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns. Raises BadImage for a window that is not all inside."""
+    x, y, wide, high = crop
+    if x < 0 or y < 0 or wide < 1 or high < 1 or x + wide > width or y + high > height:
+        told = ",".join(map(str, crop))
+        raise BadImage(f"crop {told} is not inside its {width} × {height} pixels; write x,y,width,height")
+    return slice(y, y + high), slice(x, x + wide)
+
+
+def _cropped(image: Image.Image | Array, crop: Crop, max_pixels: int) -> Image.Image | Array:
+    if isinstance(image, np.ndarray):
+        found: Array = image[_window(crop, image.shape[1], image.shape[0])]
+        _check(found.shape[0], found.shape[1], max_pixels)
+        return found
+    rows, columns = _window(crop, image.width, image.height)
+    _check(rows.stop - rows.start, columns.stop - columns.start, max_pixels)
+    return image.crop((columns.start, rows.start, columns.stop, rows.stop))
 
 
 def _array(array: Array, max_pixels: int) -> Array:

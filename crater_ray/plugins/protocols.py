@@ -56,6 +56,20 @@ class Interview(Protocol):
 
 
 @runtime_checkable
+class Cuts(Protocol):
+    """A Reader whose spec says `cuts`: it has a raster, and cuts a view at any place of it."""
+
+    def cut(
+        self, lat: float, lon: float, diameter_km: float, body: str | None
+    ) -> bytes | np.ndarray[Any, Any]:
+        """What `load` would give of the gallery's view of a crater there. Thread-safe.
+
+        Degrees, planetocentric and east; `body` in small letters, None where the index names none.
+        Raises BadImage where its raster has no such view, OSError.
+        """
+
+
+@runtime_checkable
 class Backbone(Protocol):
     """Pixels to Tokens. An nn.Module is moved to the device that computes."""
 

@@ -22,7 +22,7 @@ from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, PluginStatus, Status, collect, discover
 from crater_ray.plugins.hookspecs import SEAM
 from crater_ray.plugins.paths import absolute
-from crater_ray.plugins.protocols import Asymmetric, Fitted, Located
+from crater_ray.plugins.protocols import Asymmetric, Cuts, Fitted, Located
 from crater_ray.plugins.specs import Kind, Options, PluginRef, PluginSpec
 from crater_ray.types import TokenShape
 
@@ -243,7 +243,10 @@ def registry() -> Registry:
     return Registry(*discover())
 
 
-PROMISES = {"fits": Fitted, "locates": Located, "asymmetric": Asymmetric}  # of aggregators, by their spec
+PROMISES: Mapping[str, Mapping[str, type]] = {  # by kind and the spec's field
+    "aggregator": {"fits": Fitted, "locates": Located, "asymmetric": Asymmetric},
+    "reader": {"cuts": Cuts},
+}
 
 
 def _check_shape(entry: Entry, args: tuple[Any, ...]) -> None:
@@ -256,18 +259,16 @@ def _check_shape(entry: Entry, args: tuple[Any, ...]) -> None:
 
 
 def check_promises(entry: Entry, built: Any) -> None:
-    """Raises PluginError for an aggregator whose spec declares another set of promises than it has."""
-    if entry.kind != "aggregator":
-        return
+    """Raises PluginError for an object whose spec declares another set of promises than it has."""
     spec = entry.spec
-    declared = {"fits": spec.fits, "locates": spec.locates, "asymmetric": spec.asymmetric}
-    for name, protocol in PROMISES.items():
-        if isinstance(built, protocol) != declared[name]:
-            here = "lacks" if declared[name] else "has"
+    for name, protocol in PROMISES.get(entry.kind, {}).items():
+        declared = getattr(spec, name)
+        if isinstance(built, protocol) != declared:
+            here = "lacks" if declared else "has"
             told = ", ".join(attribute for attribute in vars(protocol) if not attribute.startswith("_"))
             raise PluginError(
-                f"aggregator {spec.name!r} of {entry.distribution} {entry.version} {here} {told}, but its "
-                f"PluginSpec says {name}={declared[name]}; write {name}={not declared[name]} there"
+                f"{entry.kind} {spec.name!r} of {entry.distribution} {entry.version} {here} {told}, but its "
+                f"PluginSpec says {name}={declared}; write {name}={not declared} there"
             )
 
 

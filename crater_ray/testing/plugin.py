@@ -108,7 +108,9 @@ def _check(entry: Entry, given: dict[str, Any]) -> None:
     except TypeError as error:
         raise ConformanceError(f"{entry.spec.factory} does not take its options: {error}") from None
     if entry.kind == "reader":
-        _check_reader(factory(**chosen))
+        reader = factory(**chosen)
+        check_promises(entry, reader)
+        _check_reader(reader)
     elif entry.kind == "backbone":
         _check_backbone(factory, chosen)
     elif entry.kind == "aggregator":

@@ -53,6 +53,29 @@ def test_lossless_formats_give_the_same_pixels(format: str) -> None:
     assert out.flags.writeable
 
 
+def test_a_window_is_what_a_file_of_it_alone_would_be() -> None:
+    array = noise(60, 90)
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    turned = np.rot90(array, -1)
+    window = (12, 20, 30, 24)
+    for content, upright in (
+        (array, array),
+        (encoded(Image.fromarray(array), "PNG"), array),
+        (encoded(Image.fromarray(array), "PNG", exif=turn), turned),
+    ):
+        assert np.array_equal(pixels(content, 30 * 24, window), upright[20:44, 12:42])
+    deep = np.random.default_rng(0).integers(0, 60_000, (60, 90)).astype(np.uint16)
+    alone = encoded(Image.fromarray(deep[20:44, 12:42].copy()), "TIFF")
+    whole = encoded(Image.fromarray(deep), "TIFF")
+    assert np.array_equal(pixels(whole, LIMIT, window), pixels(alone, LIMIT))
+    with pytest.raises(BadImage, match="more than max_pixels = 99"):
+        pixels(whole, 99, window)
+    for outside in ((61, 0, 30, 9), (0, 52, 9, 9), (-1, 0, 9, 9), (0, 0, 0, 9)):
+        with pytest.raises(BadImage, match=r"is not inside its 90 × 60 pixels; write x,y,width,height"):
+            pixels(array, LIMIT, outside)
+
+
 def test_photographs_in_boxes_are_decoded_upright() -> None:
     turn = Image.Exif()
     turn[0x0112] = 6  # shown turned by 90 degrees

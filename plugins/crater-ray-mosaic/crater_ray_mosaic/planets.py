@@ -54,6 +54,12 @@ class Planets:
             raise BadImage(f"uri {uri!r} names no body of {', '.join(self._mosaics)}; write body=..&lat=..")
         return self._mosaics[body].load(pose)
 
+    def cut(self, lat: float, lon: float, diameter_km: float, body: str | None) -> NDArray[Any]:
+        """As `Mosaic.cut`, on the map of a body."""
+        if body not in self._mosaics:
+            raise BadImage(f"there is no map of {body or 'a body without a name'}")
+        return self._mosaics[body].cut(lat, lon, diameter_km, body)
+
     @cached_property
     def _parts(self) -> dict[str, tuple[str, list[int]]]:
         o = self._options

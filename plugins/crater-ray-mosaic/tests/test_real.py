@@ -81,6 +81,32 @@ def test_a_second_catalogue_and_the_colour_map(moon_data: Path) -> None:
     assert {view.shape for view in views} == {(224, 224, 3)}
 
 
+def test_a_place_is_cut_as_a_crater_there_is_listed(moon_data: Path) -> None:
+    dem = moon_data / "moon_gld100_64ppd_50s50n.tif"
+    reader = mosaic(
+        raster=dem,
+        kind="dem",
+        preset="head_povilaitis",
+        catalogue=moon_data / "moon_craters_head_povilaitis.csv",
+        min_diameter_km=15,
+        craters=20,
+        scales=[2.5, 4.0],
+    )
+    found = [item for part in reader.parts() for item in reader.read(part) if item.id.endswith("_x2.5")]
+    assert len(found) == 20
+    for item in found:
+        place = (item.columns[name] for name in ("lat", "lon", "diameter_km"))
+        assert np.array_equal(reader.cut(*place, "moon"), reader.load(item.uri))
+    for place, why in [
+        ((-70.0, 10.0, 20.0, "moon"), "outside: its centre is not on the raster"),
+        ((-49.99, 10.0, 80.0, None), "outside the raster"),
+        ((0.0, 10.0, 0.2, "moon"), "a crater of 0.2 km is smaller than a pixel of moon_gld100"),
+        ((0.0, 10.0, 20.0, "mars"), "is of moon, not of mars"),
+    ]:
+        with pytest.raises(BadImage, match=why):
+            reader.cut(*place)
+
+
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
 @pytest.mark.parametrize(
     "crs",

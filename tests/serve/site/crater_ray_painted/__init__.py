@@ -18,7 +18,9 @@ class FakeOptions(Options):
 
 @hookimpl
 def register_readers():
-    yield PluginSpec("painted", "painted craters", "crater_ray_painted.painted:Painted", PaintedOptions)
+    yield PluginSpec(
+        "painted", "painted craters", "crater_ray_painted.painted:Painted", PaintedOptions, cuts=True
+    )
 
 
 @hookimpl

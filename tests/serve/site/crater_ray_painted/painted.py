@@ -43,6 +43,11 @@ class Painted:
             }
             yield Item(name, f"c{number // 2:04d}", str(number), columns=columns)
 
+    def cut(self, lat, lon, diameter_km, body):
+        if body != "moon":
+            raise BadImage(f"no map of {body}")
+        return self.load(str(int(lat + 40)))
+
     def load(self, uri):
         if uri == "7":
             raise BadImage("the tape is lost")
