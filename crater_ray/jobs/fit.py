@@ -43,7 +43,8 @@ def fit(
     shas: dict[str, str] = {}
     nodes, record = Nodes(table, work.without), Deaths(store_at(work.root), "fit")
     deaths = broken = 0
-    with Counter(f"fit of {', '.join(roles)} on {len(items)} images", len(roles), quiet) as counter:
+    what, images = f"fit of {', '.join(roles)}", len(roles) * len(items)
+    with Counter(what, len(roles), quiet, unit="fits", images=images) as counter:
         while len(shas) < len(roles):
             careful = record.begin() if deaths >= CAREFUL_AFTER else None
             with _Learner(work, table, items, counter, shas, nodes) as learner:

@@ -143,7 +143,7 @@ def run(
                 refuse_clashes(store, latest(store), reader, reader_ref, names, drop, mode)
             start = time.monotonic()
             what = "index" if side == "gallery" else "queries"
-            with Counter(what, len(names), quiet) as counter:
+            with Counter(what, len(names), quiet, images=_images(reader, names)) as counter:
                 outcome = work_through(work, names, job.cluster, counter.update)
             seconds = time.monotonic() - start
             if outcome.failed and not allow_missing:
@@ -151,6 +151,16 @@ def run(
             _refuse_nothing_but_bad(store, outcome)
             changed = _publish(store, work.config, outcome, reader_ref, job, mode, drop, on_cluster)
             return _report(store, outcome, changed, seconds)
+
+
+def _images(reader: Reader, names: Sequence[str]) -> int | None:
+    """How many images the parts have; None where listing them all would take the driver long."""
+    if len(names) > LISTED_HERE:
+        return None
+    try:
+        return sum(1 for name in names for _ in reader.read(name))
+    except Exception:  # of a reader, in one part: its worker names the part, and the others are encoded
+        return None
 
 
 def _work(store: Store, config: IndexConfig, reader: PluginRef, job: Job) -> Work:

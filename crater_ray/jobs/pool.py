@@ -55,9 +55,9 @@ def work_through(
     work: Work,
     parts: Sequence[str],
     table: ClusterTable,
-    report: Callable[[int, int], None] = lambda parts, images: None,
+    report: Callable[[int, int, int], None] = lambda parts, images, there: None,
 ) -> Outcome:
-    """Every part encoded or named as failed. `report(parts, images)` is called about once a second.
+    """Every part encoded or named as failed. `report(parts, images, there)` is called about once a second.
 
     Raises the UserError or StorageFull of a worker at once, ClusterError when workers only die or none finds
     a node to run on.
@@ -67,7 +67,7 @@ def work_through(
 
 class _Pool:
     def __init__(
-        self, work: Work, parts: Sequence[str], table: ClusterTable, report: Callable[[int, int], None]
+        self, work: Work, parts: Sequence[str], table: ClusterTable, report: Callable[[int, int, int], None]
     ) -> None:
         self.work, self.table, self.report = work, table, report
         self.waiting = deque(parts)
@@ -275,4 +275,6 @@ class _Pool:
             watched.hear()
         settled = len(self.outcome.done) + len(self.outcome.failed)
         told = self.images + sum(watched.images or 0 for watched in self.seen.values())
-        self.report(settled, max(told, sum(done.encoded for done in self.outcome.done.values())))
+        done = self.outcome.done.values()
+        there = sum(one.entry.rows + one.entry.skipped for one in done if not one.encoded)
+        self.report(settled, max(told, sum(one.encoded for one in done)), there)
