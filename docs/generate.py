@@ -10,6 +10,7 @@ import click
 import http_routes
 import inputs
 import job_file
+import notebook
 import python_api
 from pydantic_core import PydanticUndefined
 
@@ -93,6 +94,7 @@ def main() -> None:
         (DOCS / "job-file.md", page("The job file", job_file.markdown())),
         (DOCS / "http.md", page("HTTP", http_routes.markdown())),
         (DOCS / "python.md", page("Python API", python_api.markdown())),
+        *((book.with_suffix(".md"), notebook.markdown(book)) for book in notebook.NOTEBOOKS),
         (
             DOCS / "inputs.md",
             page("Inputs", f"Every row is tried by tests/test_inputs.py.\n{inputs.markdown()}"),
@@ -100,11 +102,11 @@ def main() -> None:
     ):
         if "--check" in sys.argv:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
-                stale.append(path.name)
+                stale.append(path.relative_to(DOCS.parent.parent).as_posix())
         else:
             path.write_text(text, encoding="utf-8")
     if stale:
-        sys.exit(f"out of date: {', '.join(f'docs/reference/{name}' for name in stale)}; run `make fix`")
+        sys.exit(f"out of date: {', '.join(stale)}; run `make fix`")
 
 
 if __name__ == "__main__":
