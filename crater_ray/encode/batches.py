@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +20,10 @@ from crater_ray.images import pixels
 from crater_ray.types import Item
 
 Array = np.ndarray[Any, Any]
-Load = Callable[[str], "bytes | Array"]
+Found = TypeVar("Found")
+Loaded = bytes | Array | BadImage
+Load = Callable[[str], bytes | Array]
+LoadMany = Callable[[Sequence[str]], Sequence[Loaded]]
 Preprocess = Callable[[Array], Tensor]
 
 AHEAD = 3  # batches decoded or being decoded while the model works on one
@@ -48,21 +52,35 @@ def batches(
     max_pixels: int,
     pin: bool = False,
     pauses: Sequence[float] = PAUSES,
+    load_many: LoadMany | None = None,
 ) -> Iterator[Batch]:
     """The items in their order, `batch` at a time, the last batch padded.
 
+    `load_many`, where a reader has it, loads the images of a batch in one call, in place of `load`.
     `pin` puts the images in page-locked memory, for a GPU. An OSError of `load` is tried again after each of
     `pauses` (seconds) and then raised: the storage is at fault, not the image. BadImage, or any failure from
     there to the tensor, skips that image alone.
-    Raises ValueError for batch or decoders below 1, CraterRayError when `preprocess` gives changing shapes.
+    Raises ValueError for batch or decoders below 1, CraterRayError when `preprocess` gives changing shapes,
+    or `load_many` not one image a uri.
     """
     if batch < 1 or decoders < 1:
         raise ValueError(f"batch and decoders must be 1 or more, not {batch} and {decoders}")
     shape = tuple(preprocess(np.zeros((32, 32, 3), np.uint8)).shape)
 
-    def ready(item: Item) -> Tensor | str:
-        data = _loaded(item.uri, load, pauses)
-        return data if isinstance(data, str) else prepared(data, preprocess, max_pixels)
+    def ready(loaded: Callable[[], Loaded]) -> Tensor | str:
+        data = loaded()
+        return data.message if isinstance(data, BadImage) else prepared(data, preprocess, max_pixels)
+
+    def loads(some: list[Item]) -> list[Callable[[], Loaded]]:
+        """Of each item what waits for its image; those before it are at work by then."""
+        if load_many is None:
+            return [partial(_retried, partial(_one, load, item.uri), pauses) for item in some]
+        found: list[Callable[[], Loaded]] = []
+        for first in range(0, len(some), batch):
+            uris = [item.uri for item in some[first : first + batch]]
+            call = pool.submit(_retried, partial(_many, load_many, uris), pauses)
+            found += [partial(_nth, call, number) for number in range(len(uris))]
+        return found
 
     queue = iter(items)
     pool = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
@@ -70,7 +88,8 @@ def batches(
     try:
         while True:
             missing = batch * AHEAD - len(ahead)
-            ahead.extend((item, pool.submit(ready, item)) for item in islice(queue, missing))
+            some = list(islice(queue, missing))
+            ahead.extend(zip(some, (pool.submit(ready, one) for one in loads(some)), strict=True))
             if not ahead:
                 return
             yield _stacked([ahead.popleft() for _ in range(min(batch, len(ahead)))], batch, shape, pin)
@@ -109,15 +128,29 @@ def _stacked(
     return Batch([item for item, _ in ready], images, bad)
 
 
-def _loaded(uri: str, load: Load, pauses: Sequence[float]) -> bytes | Array | str:
-    """What the reader has for `uri`, or why that cannot be used."""
-    for pause in (*pauses, None):
+def _one(load: Load, uri: str) -> Loaded:
+    try:
+        return load(uri)
+    except BadImage as error:
+        return error
+
+
+def _many(load: LoadMany, uris: Sequence[str]) -> Sequence[Loaded]:
+    found = load(uris)
+    if len(found) != len(uris):
+        raise CraterRayError(f"the reader's load_many gives {len(found)} images for {len(uris)} uris")
+    return found
+
+
+def _nth(call: Future[Sequence[Loaded]], number: int) -> Loaded:
+    return call.result()[number]
+
+
+def _retried(call: Callable[[], Found], pauses: Sequence[float]) -> Found:
+    """What the reader gives, asked again after an OSError."""
+    for pause in pauses:
         try:
-            return load(uri)
-        except BadImage as error:
-            return error.message
+            return call()
         except OSError:
-            if pause is None:
-                raise
             time.sleep(pause)
-    raise AssertionError("unreachable")
+    return call()

@@ -21,7 +21,7 @@ from crater_ray.index.token_cache import TokenCache, TokenWriter, token_key
 from crater_ray.index.writer import PartWriter
 from crater_ray.jobs.behind import Behind
 from crater_ray.jobs.journal import Careful, Journal
-from crater_ray.plugins import PluginRef, Reader, registry
+from crater_ray.plugins import LoadsMany, PluginRef, Reader, registry
 from crater_ray.types import Item, Tokens
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class PartWorker:
             decoders=self.work.decoders,
             max_pixels=config.max_pixels,
             pin=encoder.device.type == "cuda",
+            load_many=self.reader.load_many if isinstance(self.reader, LoadsMany) else None,
         ):
             yield Encoded(batch.items, encoder.tokens(batch.images), batch.bad, encoder.mark())
 

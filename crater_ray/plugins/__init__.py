@@ -18,6 +18,7 @@ from crater_ray.plugins.protocols import (
     Fitted,
     Index,
     Interview,
+    LoadsMany,
     Located,
     Reader,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Index",
     "Interview",
     "Kind",
+    "LoadsMany",
     "Located",
     "Options",
     "PluginRef",

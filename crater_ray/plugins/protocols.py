@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from torch import Tensor
 
+    from crater_ray.errors import BadImage
     from crater_ray.request import SearchOptions, SearchRequest
 
 
@@ -33,6 +34,17 @@ class Reader(Protocol):
 
     def load(self, uri: str) -> bytes | np.ndarray[Any, Any]:
         """An encoded image, or (H, W) or (H, W, 3) uint8. Raises BadImage or OSError. Thread-safe."""
+
+
+@runtime_checkable
+class LoadsMany(Protocol):
+    """A Reader whose spec says `loads_many`: several images cost less than one after another."""
+
+    def load_many(self, uris: Sequence[str]) -> Sequence[bytes | np.ndarray[Any, Any] | BadImage]:
+        """What `load` gives of each, in their order, a BadImage in the place of one that cannot be used.
+
+        Raises OSError where the storage fails, and is then asked again. Thread-safe.
+        """
 
 
 class Ask(Protocol):

@@ -22,7 +22,7 @@ from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins.discovery import ALLOWLIST, CORE, Entry, PluginStatus, Status, collect, discover
 from crater_ray.plugins.hookspecs import SEAM
 from crater_ray.plugins.paths import absolute
-from crater_ray.plugins.protocols import Asymmetric, Cuts, Fitted, Located
+from crater_ray.plugins.protocols import Asymmetric, Cuts, Fitted, LoadsMany, Located
 from crater_ray.plugins.specs import Kind, Options, PluginRef, PluginSpec
 from crater_ray.types import TokenShape
 
@@ -245,7 +245,7 @@ def registry() -> Registry:
 
 PROMISES: Mapping[str, Mapping[str, type]] = {  # by kind and the spec's field
     "aggregator": {"fits": Fitted, "locates": Located, "asymmetric": Asymmetric},
-    "reader": {"cuts": Cuts},
+    "reader": {"cuts": Cuts, "loads_many": LoadsMany},
 }
 
 
@@ -262,7 +262,7 @@ def check_promises(entry: Entry, built: Any) -> None:
     """Raises PluginError for an object whose spec declares another set of promises than it has."""
     spec = entry.spec
     for name, protocol in PROMISES.get(entry.kind, {}).items():
-        declared = getattr(spec, name)
+        declared: bool = getattr(spec, name)
         if isinstance(built, protocol) != declared:
             here = "lacks" if declared else "has"
             told = ", ".join(attribute for attribute in vars(protocol) if not attribute.startswith("_"))

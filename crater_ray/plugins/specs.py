@@ -84,6 +84,7 @@ class PluginSpec:
     asymmetric: bool = False  # an aggregator whose query side has its own number of vectors: `Asymmetric`
     needs_attention: bool = False  # an aggregator for backbones with class attention only
     cuts: bool = False  # a reader that cuts a view at any place of its raster: `Cuts`
+    loads_many: bool = False  # a reader that loads several images in one call: `LoadsMany`
     reads_neighbours: bool = True  # a consumer; without, it gets an empty table and nothing is searched
     questions: tuple[Question, ...] = ()  # what `init` asks; empty: the options that have no default
     interview: str = ""  # "package.module:function", an `Interview`: what asks them; empty: one after another

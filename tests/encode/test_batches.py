@@ -135,3 +135,33 @@ def test_senseless_numbers_are_refused():
     for wrong in ({"batch": 0}, {"decoders": 0}):
         with pytest.raises(ValueError, match="1 or more"):
             run(items(1), **wrong)
+
+
+@pytest.mark.parametrize("decoders", [1, 4])
+def test_images_loaded_many_at_a_time_give_the_same_batches(decoders):
+    asked, fails = [], [True]
+
+    def some(uri):
+        if uri == "6":
+            raise BadImage("nodata in the window")
+        return load(uri)
+
+    def many(uris):
+        asked.append(list(uris))
+        if uris[0] == "4" and fails.pop():
+            fails.append(False)
+            raise OSError("the storage is away")
+        return [BadImage("nodata in the window") if uri == "6" else load(uri) for uri in uris]
+
+    alone = run(items(23), load=some, decoders=decoders)
+    together = run(items(23), load=None, load_many=many, decoders=decoders)
+    assert [batch.items for batch in together] == [batch.items for batch in alone]
+    assert [batch.bad for batch in together] == [batch.bad for batch in alone]
+    assert alone[1].bad == {2: "nodata in the window"}
+    assert all(torch.equal(a.images, b.images) for a, b in zip(alone, together, strict=True))
+    assert sorted(map(len, asked)) == [3, 4, 4, 4, 4, 4, 4]  # a call a batch, and one again after an OSError
+
+
+def test_load_many_must_give_an_image_a_uri():
+    with pytest.raises(CraterRayError, match="load_many gives 1 images for 4 uris"):
+        run(items(4), load_many=lambda uris: [load(uris[0])])

@@ -95,6 +95,25 @@ def register_aggregators():
         found.build(found.ref("aggregator", "made"), TokenShape(2, (1, 1), 0, False))
 
 
+@pytest.mark.parametrize(("declared", "word"), [("", "has"), (", loads_many=True", "lacks")])
+def test_a_reader_that_loads_many_declares_it(
+    installed: Install, make: Make, declared: str, word: str
+) -> None:
+    name = "load_many" if word == "has" else "load_one"
+    source = f"""
+class First:
+    def {name}(self, uris): return []
+
+@hookimpl
+def register_readers():
+    yield PluginSpec("made", "made for a test", "made_many_{word}:First"{declared})
+"""
+    found = installed(make(f"made-many-{word}", "1.0", source))
+    message = f"reader 'made' of made-many-{word} 1.0 {word} load_many, but its PluginSpec says loads_many="
+    with pytest.raises(PluginError, match=message):
+        found.build(found.ref("reader", "made"))
+
+
 def test_an_aggregator_that_needs_attention_is_refused_without(installed: Install, make: Make) -> None:
     source = """
 @hookimpl
@@ -312,6 +331,7 @@ def test_the_public_names_of_the_seam() -> None:
         "Kind",
         "PluginSpec",
         "Question",
+        "LoadsMany",
         "Located",
         "Options",
         "Reader",
