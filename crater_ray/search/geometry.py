@@ -1,4 +1,8 @@
-"""Which matches of two images agree on one shift, turn and scale: a vote over the places of their tokens."""
+"""Which matches of two images agree on one geometry: a vote over the places of their tokens.
+
+Pairs of matches propose similarity transforms (shift, turn, scale). An affine map, which also follows slanted
+views, is fitted to what the best one holds, and what lies near that map is counted.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ STRONGEST = 24  # matches of an image that pairs are made of, each pair a simila
 NEAR = 1.5  # cells, how far a match may lie from where the transform puts it
 BASE = 2.0  # cells between the two matches of a pair, at least
 LARGEST = 3.0  # scale, up or down
+FITS = 2  # affine maps fitted, the second to what the first holds
+NEAR_FIT = 2.5  # cells, how far a match may lie from where the affine map puts it
+STRETCH = 5.0  # the map's larger and smaller scale, up or down; more is a chance fit
+ROUND = 0.01  # determinant of the matches' spread over that of a disc: less is a line, which fixes no map
 
 
 def side_of(count: int) -> int:
@@ -24,11 +32,12 @@ def side_of(count: int) -> int:
 
 
 def agreeing(weights: Tensor, partner: Tensor, gallery: int) -> Tensor:
-    """(n, Q) bool: of n images' matches, those that the best transform holds together.
+    """(n, Q) bool: of n images' matches, those that one geometry holds together.
 
     weights (n, Q) of each query token's match, 0 where it has none; partner (n, Q) int64, its gallery token,
-    of `gallery` in all. Tokens stand row by row on square grids of cells. The best transform is the one whose
-    matches weigh most. None agree where no two matches make a transform.
+    of `gallery` in all. Tokens stand row by row on square grids of cells. The best similarity transform is
+    the one whose matches weigh most; affine maps are then fitted to them. None agree where no two matches
+    make a transform.
     """
     n, count = weights.shape
     here = _places(torch.arange(count), side_of(count))
@@ -49,10 +58,38 @@ def agreeing(weights: Tensor, partner: Tensor, gallery: int) -> Tensor:
     )
     held = (off.abs() < NEAR * size.clamp(min=1)[:, :, None]) & (weights > 0)[:, None] & usable[:, :, None]
     total = (held * weights[:, None]).sum(2)  # (n, H)
-    best = total.argmax(1)
-    return held[torch.arange(n), best]
+    held = held[torch.arange(n), total.argmax(1)]
+    for _ in range(FITS):
+        held = _fitted(weights, here, there, held)
+    return held
+
+
+def _fitted(weights: Tensor, here: Tensor, there: Tensor, held: Tensor) -> Tensor:
+    """(n, Q) bool: the matches near the affine map that fits those held best, by weighted least squares.
+
+    Where they fix no map, or a mirrored or very slanted one, those held stay.
+    """
+    share = (weights * held).double()
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
+    a = here - (share * here).sum(1, keepdim=True)  # (n, Q) places about their weighted mean
+    b = there - (share * there).sum(1, keepdim=True)
+    x, y = a.real, a.imag
+    xx, yy, xy = ((share * product).sum(1, keepdim=True) for product in (x * x, y * y, x * y))
+    spread = xx * yy - xy * xy
+    bx, by = ((share * b * axis).sum(1, keepdim=True) for axis in (x, y))  # complex: both rows of the map
+    known = spread > ROUND * (xx + yy).square() / 4
+    divisor = torch.where(known, spread, 1.0)
+    along, across = (bx * yy - by * xy) / divisor, (by * xx - bx * xy) / divisor  # images of the two axes
+    area = along.real * across.imag - along.imag * across.real  # the map's determinant
+    square = (along.abs().square() + across.abs().square()) / 2
+    gap = (square.square() - area.square()).clamp(min=0).sqrt()  # between the squared singular values
+    usable = known & (area > 0) & (held.sum(1, keepdim=True) > 3)
+    usable &= (square + gap < STRETCH**2) & (square - gap > STRETCH**-2)
+    off = (along * x + across * y - b).abs()
+    near = (off < NEAR_FIT * area.clamp(min=1).sqrt()) & (weights > 0)
+    return torch.where(usable, near, held)
 
 
 def _places(tokens: Tensor, side: int) -> Tensor:
     """Columns and rows as complex numbers, in cells."""
-    return torch.complex((tokens % side).float(), (tokens // side).float())
+    return torch.complex((tokens % side).double(), (tokens // side).double())

@@ -1,4 +1,4 @@
-"""Scoring `consistent`: mutual pairs of tokens that agree on one shift, turn and scale."""
+"""Scoring `consistent`: mutual pairs of tokens that agree on one geometry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from crater_ray.search.codecs import NAMES as CODECS
 from crater_ray.search.codecs import codec
-from crater_ray.search.geometry import BASE, LARGEST, NEAR, STRONGEST
+from crater_ray.search.geometry import BASE, FITS, LARGEST, NEAR, NEAR_FIT, ROUND, STRETCH, STRONGEST
 from crater_ray.search.kernel import explain, score
 
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ def scored(query: np.ndarray, image: np.ndarray, kept: str = "fp16") -> float:
 
 
 def slow(query: np.ndarray, image: np.ndarray) -> float:
-    """Every pair of the strongest matches is a transform; the heaviest set of matches that one holds."""
+    """Every pair of the strongest matches is a transform; affine maps are fitted to the heaviest set."""
     here, there = math.isqrt(len(query)), math.isqrt(len(image))
     similarity = query.astype(np.float64) @ image.astype(np.float64).T
     matches = []
@@ -40,7 +40,7 @@ def slow(query: np.ndarray, image: np.ndarray) -> float:
                 (similarity[q, k] ** 3, complex(q % here, q // here), complex(k % there, k // there))
             )
     strongest = sorted(matches, key=lambda match: -match[0])[:STRONGEST]
-    best = 0.0
+    best: list[int] = []
     for one, (_, a, b) in enumerate(strongest):
         for _, c, d in strongest[one + 1 :]:
             if abs(c - a) <= BASE or d == b:
@@ -49,8 +49,30 @@ def slow(query: np.ndarray, image: np.ndarray) -> float:
             if not 1 / LARGEST < abs(turn) < LARGEST:
                 continue
             near = NEAR * max(1.0, abs(turn))
-            best = max(best, sum(w for w, p, q in matches if abs(turn * (p - a) + b - q) < near))
-    return best / len(query)
+            held = [n for n, (_, p, q) in enumerate(matches) if abs(turn * (p - a) + b - q) < near]
+            best = max(best, held, key=lambda found: sum(matches[n][0] for n in found))
+    for _ in range(FITS):
+        best = fitted(matches, best)
+    return sum(matches[n][0] for n in best) / len(query)
+
+
+def fitted(matches: list[tuple[float, complex, complex]], held: list[int]) -> list[int]:
+    """Those near the affine map of the held ones, by NumPy's least squares."""
+    if len(held) < 4:
+        return held
+    weights = np.array([matches[n][0] for n in held])
+    p, q = (np.array([[m[side].real, m[side].imag] for m in matches]) for side in (1, 2))
+    about = p[held] - np.average(p[held], axis=0, weights=weights)
+    spread = np.linalg.eigvalsh((weights[:, None] * about).T @ about / weights.sum())
+    if spread.prod() <= ROUND * spread.mean() ** 2:
+        return held
+    rows, root = np.c_[p, np.ones(len(p))], np.sqrt(weights)[:, None]
+    affine = np.linalg.lstsq(rows[held] * root, q[held] * root, rcond=None)[0]
+    scales = np.linalg.svd(affine[:2], compute_uv=False)
+    if np.linalg.det(affine[:2]) <= 0 or scales[0] >= STRETCH or scales[1] <= 1 / STRETCH:
+        return held
+    near = NEAR_FIT * max(1.0, math.sqrt(scales.prod()))
+    return np.flatnonzero(np.linalg.norm(rows @ affine - q, axis=1) < near).tolist()
 
 
 def shown(side: int, scene: np.ndarray, turn: complex, shift: complex) -> np.ndarray:
@@ -74,6 +96,28 @@ def test_it_equals_a_slow_vote(seed: int) -> None:
     noisy /= np.maximum(np.linalg.norm(noisy, axis=1, keepdims=True), 1e-9)
     for one, other in ((query, image), (query, noisy), (query[:, ::-1].copy(), noisy)):
         assert scored(one, other) == pytest.approx(slow(one, other), abs=2e-3)
+
+
+def test_a_slanted_view_is_held_together_whole() -> None:
+    """Foreshortened to .6 in one direction: no similarity transform holds all of it."""
+    scene = unit(24, 24, DIM)
+    query = shown(12, scene, 1, 6 + 6j)
+    slanted = np.zeros_like(query)
+    for cell in range(144):
+        column, row = 6 + cell % 12, 6 + round((cell // 12 - 5.5) / 0.6 + 5.5)
+        if 0 <= row < 24:
+            slanted[cell] = scene[row, column]
+    shared = (query @ slanted.T > 0.99).any(1).mean()
+    assert scored(query, slanted) == pytest.approx(shared, abs=0.02)
+    assert scored(query, slanted) == pytest.approx(slow(query, slanted), abs=2e-3)
+
+
+def test_a_mirrored_view_is_not() -> None:
+    """No camera mirrors the ground."""
+    scene = unit(12, 12, DIM)
+    query = shown(12, scene, 1, 0)
+    mirrored = query.reshape(12, 12, DIM)[:, ::-1].reshape(144, DIM).copy()
+    assert scored(query, mirrored) < 0.4
 
 
 def test_an_image_is_wholly_consistent_with_itself_and_turned_or_scaled_with_its_overlap() -> None:

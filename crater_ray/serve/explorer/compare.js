@@ -126,7 +126,7 @@ function sum({ hit, pairs, width }, config) {
     maxsim: `the mean of ${width} tokens' best similarities`,
     chamfer: "the mean of both images' tokens' best similarities",
     mutual: `the mean similarity of ${pairs.length} pairs of tokens that are each other's nearest`,
-    consistent: `of ${pairs.length} pairs of tokens that agree on one shift, turn and scale`,
+    consistent: `of ${pairs.length} pairs of tokens that agree on one geometry`,
     mean_token: "how alike the means of all tokens are",
   }[config.scoring];
   if (!pairs.length) return `Score ${score(hit.score)}: ${how}; no pairs of tokens make it up.`;
