@@ -45,7 +45,10 @@ class Frame:
     nodata: float | None
     masked: bool  # has a mask band or alpha
     scale: float  # what a stored number is multiplied with, as the file says
-    metres: float | None = field(default=None, repr=False)  # a unit of its values; None: the file has none
+    metres: float | None = field(
+        default=None, repr=False
+    )  # a unit of its values; None: the file has none that is known
+    unit: str = field(default="", repr=False)  # the name of it, as the file says
     flattening: float = field(default=0.0, repr=False)  # see Figure
     plane: Plane | None = field(default=None, repr=False)
     body: str = field(default="", repr=False)  # as the CRS's name or the radius tell; empty: they do not

@@ -281,9 +281,19 @@ def _albedo(options: MosaicOptions, raster: Raster) -> Raster | None:
 
 
 def _vertical(options: MosaicOptions, raster: Raster) -> float:
-    """Metres a unit of a DEM, beside its own scale. Raises ReaderError where the option and it disagree."""
+    """Metres a unit of a DEM, beside its own scale.
+
+    Raises ReaderError where the option and the raster disagree, and for a unit that is not known.
+    """
     given, metres, scale = options.vertical, raster.frame.metres, raster.frame.scale
-    if options.kind == "image" or given is None:
+    if options.kind == "image":
+        return 1.0
+    if given is None and raster.frame.unit and metres is None:
+        raise ReaderError(
+            f"{raster.path.name} gives heights in {raster.frame.unit!r}, which is no length known here; "
+            "set vertical to the metres of one unit"
+        )
+    if given is None:
         return metres or 1.0
     if metres and abs(given / metres - 1.0) > 0.01:
         raise ReaderError(

@@ -9,7 +9,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from crater_ray.errors import ReaderError
 
-_UNITS = {"m": 1.0, "metre": 1.0, "meter": 1.0, "km": 1000.0, "kilometre": 1000.0, "kilometer": 1000.0}
+_METRES = {  # of a unit that heights are given in
+    1.0: ("m", "metre", "meter"),
+    1000.0: ("km", "kilometre", "kilometer"),
+    0.1: ("dm", "decimetre", "decimeter"),
+    0.01: ("cm", "centimetre", "centimeter"),
+    0.3048: ("ft", "foot", "feet", "international foot"),
+    1200 / 3937: ("us survey foot", "us survey feet", "us-ft", "ftus", "us_survey_foot"),
+}
+_UNITS = {name: metres for metres, names in _METRES.items() for name in names}
 
 
 def storage_of(handle: Any, path: Path, bands: tuple[int, ...] | None) -> dict[str, Any]:
@@ -20,14 +28,26 @@ def storage_of(handle: Any, path: Path, bands: tuple[int, ...] | None) -> dict[s
     first = chosen[0] - 1
     masks = {MaskFlags.per_dataset, MaskFlags.alpha}
     masked = any(masks & set(handle.mask_flag_enums[band - 1]) for band in chosen)
+    unit = (handle.units[first] or "").strip()
     return {
         "dtype": handle.dtypes[first],
         "bands": chosen,
         "nodata": handle.nodatavals[first],
         "masked": masked,
         "scale": handle.scales[first],
-        "metres": _UNITS.get((handle.units[first] or "").strip().lower().removesuffix("s")),
+        "metres": metres_of(unit),
+        "unit": unit,
     }
+
+
+def metres_of(unit: str) -> float | None:
+    """Metres of one unit of length, by its name; words behind it are passed over, as in "metres above datum"."""
+    words = unit.lower().replace("[", " ").replace("]", " ").replace("(", " ").split()
+    for count in range(len(words), 0, -1):
+        name = " ".join(words[:count]).rstrip(",;.")
+        if found := _UNITS.get(name) or _UNITS.get(name.removesuffix("s")):
+            return found
+    return None
 
 
 def _bands(handle: Any, path: Path) -> tuple[int, ...]:

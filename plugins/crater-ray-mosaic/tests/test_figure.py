@@ -162,7 +162,16 @@ def test_a_crs_by_hand_is_in_place_of_the_files(paint: Paint) -> None:
 
 @pytest.mark.parametrize(
     ("units", "scale", "vertical", "factor"),
-    [("km", 1.0, None, 1000.0), ("m", 1.0, None, 1.0), ("", 0.5, None, 0.5), ("", 1.0, 1000.0, 1000.0)],
+    [
+        ("km", 1.0, None, 1000.0),
+        ("m", 1.0, None, 1.0),
+        ("", 0.5, None, 0.5),
+        ("", 1.0, 1000.0, 1000.0),
+        ("ft", 1.0, None, 0.3048),
+        ("US survey foot", 0.5, None, 0.1524003),
+        ("Meters above datum", 1.0, None, 1.0),
+        ("furlong", 1.0, 201.168, 201.168),
+    ],
 )
 def test_heights_are_metres_whatever_the_dem_is_in(
     paint: Paint,
@@ -190,10 +199,14 @@ def test_heights_are_metres_whatever_the_dem_is_in(
 
 @pytest.mark.parametrize(
     ("units", "scale", "vertical", "match"),
-    [("km", 1.0, 1.0, "own unit, 1000 m, disagree"), ("", 0.5, 0.5, "own scale, which counts anyway")],
+    [
+        ("km", 1.0, 1.0, "own unit, 1000 m, disagree"),
+        ("", 0.5, 0.5, "own scale, which counts anyway"),
+        ("furlong", 1.0, None, "heights in 'furlong', which is no length known here; set vertical"),
+    ],
 )
 def test_a_dems_unit_beside_option_vertical(
-    paint: Paint, catalogue: Callable[..., Path], units: str, scale: float, vertical: float, match: str
+    paint: Paint, catalogue: Callable[..., Path], units: str, scale: float, vertical: float | None, match: str
 ) -> None:
     path = paint("dem.tif", plain, -10, 10, 0.5, 40, 40)
     with rasterio.open(path, "r+") as file:
