@@ -141,8 +141,9 @@ def frame_of(
     """
     name, transform = path.name, handle.transform
     if transform.is_identity:
-        points = " but by ground control points: rectify it with gdalwarp, or" if handle.gcps[0] else ";"
-        raise ReaderError(f"{name} does not say where it lies{points} give extent = {EXTENT}")
+        by = "ground control points" if handle.gcps[0] else "a camera model (RPC)" if handle.rpcs else None
+        how = f" but by {by}: rectify it with gdalwarp, or" if by else ";"
+        raise ReaderError(f"{name} does not say where it lies{how} give extent = {EXTENT}")
     system = _system(handle, crs, name)
     figure = figure_of(name if crs is None else f"option crs, {crs!r}", system, body, radius_km)
     straight = None if system is None else projection(system.to_wkt()).straight

@@ -41,7 +41,7 @@ def storage_of(handle: Any, path: Path, bands: tuple[int, ...] | None) -> dict[s
 
 
 def metres_of(unit: str) -> float | None:
-    """Metres of one unit of length, by its name; words behind it are passed over, as in "metres above datum"."""
+    """Metres of one unit of length by its name, as in "metres above datum"; None where it is not known."""
     words = unit.lower().replace("[", " ").replace("]", " ").replace("(", " ").split()
     for count in range(len(words), 0, -1):
         name = " ".join(words[:count]).rstrip(",;.")

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.rpc import RPC
 
 from crater_ray.errors import ReaderError
 from crater_ray_mosaic.grid import orthographic
@@ -258,3 +261,26 @@ def test_what_cannot_be_used_is_refused(paint: Paint, tmp_path: Path) -> None:
         Raster(paint("wrong.tif", smooth, crs=None, metres=1000), radius_km=1)
     with pytest.raises(ReaderError, match=r"bands \[4\]"):
         Raster(paint("one.tif", smooth), bands=(4,))
+
+
+@pytest.mark.parametrize("by", ["ground control points", "camera model"])
+def test_a_raster_that_lies_by_points_or_a_camera_is_told_to_be_rectified(tmp_path: Path, by: str) -> None:
+    path = tmp_path / "raw.tif"
+    corners = [(0, 0, 10, 20), (0, 9, 11, 20), (9, 0, 10, 19), (9, 9, 11, 19)]
+    points = [GroundControlPoint(row, col, x, y) for row, col, x, y in corners]
+    ones = [1.0] + [0.0] * 19
+    shape = {f"{axis}_{part}_coeff": ones for axis in ("line", "samp") for part in ("num", "den")}
+    names = ("height", "lat", "line", "long", "samp")
+    camera = RPC(
+        **shape, **{f"{name}_off": 5.0 for name in names}, **{f"{name}_scale": 1.0 for name in names}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", "GTiff", width=10, height=10, count=1, dtype="uint8") as file:
+            file.write(np.ones((1, 10, 10), np.uint8))
+            if by == "camera model":
+                file.rpcs = camera
+            else:
+                file.gcps = points, CRS.from_string("+proj=longlat +R=1737400")
+    with pytest.raises(ReaderError, match=f"but by .*{by}.*: rectify it with gdalwarp"):
+        Raster(path, body="moon")
