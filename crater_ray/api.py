@@ -41,9 +41,9 @@ def evaluate(
     job: JobLike,
     *,
     depth: int | None = None,
-    run: Path | None = None,
-    qrels: Path | None = None,
-    sheet: Path | None = None,
+    run: str | Path | None = None,
+    qrels: str | Path | None = None,
+    sheet: str | Path | None = None,
     quiet: bool = False,
     **options: Unpack[SearchOptions],
 ) -> EvaluationReport:
@@ -56,9 +56,9 @@ def evaluate(
 
     options.setdefault("mode", "exact")
     request = SearchRequest(**options)
-    return evaluation.run(
-        _job(job), request, run_file=run, qrels=qrels, depth=depth, sheet=sheet, quiet=quiet
-    )
+    files = {"run_file": run, "qrels": qrels, "sheet": sheet}
+    written = {name: None if file is None else Path(file) for name, file in files.items()}
+    return evaluation.run(_job(job), request, depth=depth, quiet=quiet, **written)
 
 
 def neighbours(
@@ -78,4 +78,8 @@ def neighbours(
 
 
 def _job(job: JobLike) -> Job:
-    return job if isinstance(job, Job) else load_job(job)
+    if isinstance(job, Job):
+        return job
+    if not isinstance(job, Mapping | str | Path):
+        raise TypeError(f"job is a job, its tables as a dict, or the path of its file, not {job!r}")
+    return load_job(job)

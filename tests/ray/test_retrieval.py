@@ -285,7 +285,12 @@ def test_a_job_is_a_file_or_a_dict(job_here: Make, tmp_path: Path, monkeypatch: 
     again = crater_ray.build_index({**tables, "out": Path("other")}, quiet=True)
     assert again.out == str(tmp_path / "other")
     assert crater_ray.open_index("other").ids == crater_ray.open_index("file").ids
-    assert crater_ray.evaluate({**tables, "out": "other"}, quiet=True).request.mode == "exact"
+    told = crater_ray.evaluate({**tables, "out": "other"}, run="run.txt", qrels="qrels.txt", quiet=True)
+    assert told.request.mode == "exact"
+    assert Path("run.txt").is_file()
+    assert Path("qrels.txt").is_file()
+    with pytest.raises(TypeError, match="the path of its file, not 5"):
+        crater_ray.build_index(5, quiet=True)
     tables["reader"]["itmes"] = 3
     with pytest.raises(
         ConfigError, match=r"\[reader\] in the job 'disks': unknown option 'itmes'; did you mean 'items'"
