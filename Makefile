@@ -61,9 +61,11 @@ fix: venv
 	$(BIN)/python docs/generate.py
 
 # The Moon's weights, out of its DEM and DINOv2: two hours on 2 cores, 3 GB in artefacts/frozen_features.
-# Run it again to resume.
+# Run it again to resume. At the end it compares them with those of crater-ray-moon, on ground that neither has seen.
 moon: venv
 	$(BIN)/crater-ray train plugins/crater-ray-supscene/recipes/moon.toml
+	$(BIN)/python benchmarks/any_sun.py benchmarks/moon_box.toml --short --trained-alone --threads 2 --backbone moon \
+	  --backbone new=artefacts/moon/model --sun any --sun 'turned:queries.query_rotation=180.0'
 
 # Before a release: the core and the plugins as users get them, as wheels, with all they ask for, in an
 # environment of their own (some 8 GB while it runs: torch brings CUDA).

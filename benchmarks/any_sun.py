@@ -6,6 +6,7 @@
 
 Tokens come from the job's cache, encoded once where they are missing. Tokens are int8, every query is scored
 against every view; relevant are the crater's own views. Intervals are 95 % bootstraps, craters drawn whole.
+Each backbone is also compared with the first one, query by query.
 """
 
 from __future__ import annotations
@@ -74,15 +75,18 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from crater_ray.evaluation.metrics import interval
+    from crater_ray.evaluation.metrics import difference_interval, interval
     from crater_ray.search.codecs import codec
 
     torch.set_num_threads(options.threads)
     trained: list[tuple[str, Path | str]] = [_named(text) for text in options.backbone]
     table: list[list[Any]] = []
     keys: dict[str, float] = {}
-    first = [] if options.trained_alone else [(FROZEN, None)]
-    for label, place in [*first, *trained]:
+    frozen: list[tuple[str, Path | str | None]] = [] if options.trained_alone else [(FROZEN, None)]
+    every = [*frozen, *trained]
+    first: dict[tuple[str, str], Array] = {}
+    notes: list[str] = []
+    for label, place in every:
         named = [_with(sun, label, place, options.job) for sun in options.sun or ["job"]]
         gallery, found = suns(options.job, named, options.queries)
         learn = {f"{lat} {lon}" for lat in range(-3, 3) for lon in range(-6, 6) if lon not in (2, 3)}
@@ -99,6 +103,13 @@ def main() -> None:
                 row.append(f"{here.mean:.3f} ({here.low:.3f}–{here.high:.3f})")
                 craters.append(f"{np.nanmean(ap['id_ap']):.3f}")
                 keys[f"{label}, {way.label}, {sun.name}"] = here.mean
+                before = first.setdefault((way.label, sun.name), ap["image_ap"])
+                if label != every[0][0]:
+                    gain = difference_interval(ap["image_ap"], before, clusters=sun.groups)
+                    notes.append(
+                        f"{label} over {every[0][0]}, {way.label}, {sun.name}: {gain.mean:+.3f} "
+                        f"({gain.low:+.3f} to {gain.high:+.3f})."
+                    )
             table.append(row + craters)
     count = ", ".join(f"{len(sun.rows):,} queries {sun.name}" for sun in found)
     show(
@@ -117,6 +128,7 @@ def main() -> None:
                 f"{len(gallery.items):,} views, {count}; int8, every view scored.",
                 "Craters: mAP over craters in place of views, each where its best view stands.",
                 f"Whitening is fitted on {SAMPLE} views from other longitudes.",
+                *notes,
             ),
         ),
         options,
