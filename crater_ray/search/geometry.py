@@ -69,6 +69,7 @@ def _fitted(weights: Tensor, here: Tensor, there: Tensor, held: Tensor) -> Tenso
 
     Where they fix no map, or a mirrored or very slanted one, those held stay.
     """
+    here, there = here.to(torch.complex128), there.to(torch.complex128)
     share = (weights * held).double()
     share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
     a = here - (share * here).sum(1, keepdim=True)  # (n, Q) places about their weighted mean
@@ -92,4 +93,4 @@ def _fitted(weights: Tensor, here: Tensor, there: Tensor, held: Tensor) -> Tenso
 
 def _places(tokens: Tensor, side: int) -> Tensor:
     """Columns and rows as complex numbers, in cells."""
-    return torch.complex((tokens % side).double(), (tokens // side).double())
+    return torch.complex((tokens % side).float(), (tokens // side).float())

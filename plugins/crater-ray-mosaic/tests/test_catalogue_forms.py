@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,16 @@ def test_a_workbook_without_the_package_that_reads_it(
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(ReaderError, match=r"c\.xlsx is a workbook.*pip install 'crater-ray-mosaic\[excel\]'"):
         read_catalogue(path, PLAIN, body=MOON)
+
+
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_accents_match_however_they_are_written(tmp_path: Path, asked: str, stored: str, suffix: str) -> None:
+    """macOS and some editors write é as two characters, which look like one."""
+    name = unicodedata.normalize(stored, "Diamètre")
+    path = tmp_path / f"c{suffix}"
+    table = pd.DataFrame({"id": ["a"], "lat": [1.0], "lon": [2.0], name: [5.0]})
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    columns = Columns("id", "lat", "lon", unicodedata.normalize(asked, "Diamètre"))
+    assert read_catalogue(path, columns, Conventions(), body=MOON).diameter[0] == 5.0

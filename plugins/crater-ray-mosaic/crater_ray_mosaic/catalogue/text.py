@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -153,4 +154,5 @@ def _even(rows: Iterator[list[str]], wide: int, file: str) -> Iterator[list[str]
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.split()).strip("\"'").casefold()
+    composed = unicodedata.normalize("NFC", name)  # macOS writes é as e and an accent
+    return " ".join(composed.split()).strip("\"'").casefold()
