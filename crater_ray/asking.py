@@ -54,7 +54,11 @@ if TYPE_CHECKING:
 @top_option
 @search_options("shortlist")
 @filter_options
-@click.option("--explain", is_flag=True, help="Which pairs of tokens each score is made of.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Which pairs of tokens each score is made of; not with --mode shortlist-only.",
+)
 @version_option
 @click.option(
     "--out", type=file_path, help="Write the hits as a table, by its suffix: .csv, .parquet, .geojson, .gpkg."

@@ -15,8 +15,8 @@ from crater_ray.plugins.paths import absolute
 from crater_ray.plugins.registry import explain, registry
 from crater_ray.plugins.specs import Kind, PluginRef
 from crater_ray.precision import Precision
-from crater_ray.request import Box, Filter, Mode, Near, SearchRequest
-from crater_ray.types import MAX_PIXELS, candidates_in
+from crater_ray.request import Box, Filter, Near, SearchRequest
+from crater_ray.types import MAX_PIXELS, Mode, candidates_in
 from crater_ray.used import Used
 
 Codec = Literal["int8", "int4", "int2", "int1", "fp16"]
@@ -55,7 +55,9 @@ class ShortlistTable(PluginTable):
 
     name: str = "cls"
     index: str = "auto"  # a FAISS factory string; auto: Flat, then IVF…,SQ8 where vectors are many
-    whiten: bool = True  # compare vectors centred and evened out, learnt from the first ones indexed
+    # compare vectors centred and evened out, learnt from the first ones indexed; left out: true, but false
+    # for a trained descriptor (divlad, netvlad, salad, cls_mean, moon, trained_…), which stays as trained
+    whiten: bool | None = None
 
 
 class RerankTable(PluginTable):
@@ -212,6 +214,11 @@ class Job(Table):
             base=self.path.parent,
             where=f"[consume.{name}] in {self.path.name}",
         )
+
+    def whiten(self) -> bool:
+        """Whether shortlist vectors are whitened before they are compared."""
+        told = self.shortlist.whiten
+        return registry().find("aggregator", self.shortlist.name).spec.whiten if told is None else told
 
     def batch(self) -> int:
         """Images a pass of the backbone, for a new index."""

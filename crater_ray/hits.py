@@ -142,7 +142,7 @@ class Hits(list[Hit]):
     def show(self, path: str | Path | None = None) -> Image:
         """The query beside its first hits with matched tokens joined, as an image; also into a PNG at `path`.
 
-        Raises QueryError for an image that cannot be read.
+        In mode shortlist-only nothing is joined. Raises QueryError for an image that cannot be read.
         """
         from PIL import Image
 
@@ -150,7 +150,7 @@ class Hits(list[Hit]):
 
         index, how = self._opened(), self.request
         explained = any(hit.explanation for hit in self)
-        hits = self if explained else index.search(replace(how, explain=True))
+        hits = self if explained or not how.by_tokens else index.search(replace(how, explain=True))
         row = sheet_row(index, self.picture(), self._name, hits)
         title = f"{index.root.name}, mode {how.mode}"
         if path is not None:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from crater_ray.errors import QueryError
 from crater_ray.jobfile import is_job
-from crater_ray.types import CANDIDATES
+from crater_ray.types import CANDIDATES, MODES
 
 
 def examples(*lines: str) -> str:
@@ -77,13 +77,21 @@ def overrides_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """--mode, of that default, --candidates and --expand: the command takes a SearchRequest, `request`."""
     return _request_options(
-        click.option("--mode", type=click.Choice(["exact", "shortlist"]), default=mode, show_default=True),
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            default=mode,
+            show_default=True,
+            metavar="MODE",
+            help="exact (scores every image), shortlist (reranks its candidates), or shortlist-only (ranks by one "
+            "vector an image).",
+        ),
         click.option(
             "--candidates",
             type=click.IntRange(1),
             show_default=str(CANDIDATES),
             metavar="S",
-            help="Images of the shortlist that are reranked; not with --mode exact.",
+            help="Images of the shortlist that are reranked; with --mode shortlist alone.",
         ),
         click.option(
             "--expand",

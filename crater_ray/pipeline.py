@@ -23,7 +23,7 @@ class Source(Protocol[Query, Ranking, Details]):
         """The query of the request: an image, encoded, or an item with what is stored of it."""
 
     async def rank_queries(self, queries: Query, request: SearchRequest) -> list[Ranking]:
-        """The `top` best of the shortlist, reranked; or of all rows in mode exact."""
+        """The `top` best of the shortlist, reranked unless it is all; or of all rows in mode exact."""
 
     async def join_hits(self, queries: Query, rankings: Sequence[Ranking], places: Sequence[int]) -> Query:
         """The queries at `places`, each joined by what is stored of its hits."""

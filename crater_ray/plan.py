@@ -108,7 +108,7 @@ def run(
     """
     shape = shape_of(job, like)
     listing = listed(registry().build(job.reader_ref())) if like is None else like_index(like)
-    factory, whiten = job.shortlist.index, job.shortlist.whiten
+    factory, whiten = job.shortlist.index, job.whiten()
     encoders, nodes = encoders or job.cluster.encoders, nodes or job.serve.shards
     return estimate(
         shape, listing, views or listing.views, factory, whiten, images_per_second, encoders, nodes

@@ -47,7 +47,7 @@ def ask(
     if sheet is not None:
         refuse_out(sheet)
     index = open_index(root, request.version, device=device, download=request.mode == "exact")
-    shown = replace(request, explain=request.explain or sheet is not None)
+    shown = replace(request, explain=request.explain or (sheet is not None and request.by_tokens))
     answers: list[tuple[str, Hits]] = []
     rows = []
     for name, one in _queries(index, shown, images, ids, places, crop):

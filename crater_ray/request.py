@@ -6,15 +6,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Self, TypedDict, TypeVar
+from typing import Annotated, Any, Self, TypedDict, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crater_ray.errors import QueryError
-from crater_ray.types import candidates_in
+from crater_ray.types import candidates_in, refuse_explain
 
-Mode = Literal["exact", "shortlist"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Circle = TypeVar("Circle", "Near", "Place")
 MOST_VALUES = 256  # of one filter's `any_of`
@@ -217,14 +216,15 @@ class SearchOptions(TypedDict, total=False):
 class SearchRequest:
     """What is searched for and how. Queries that are encoded already have no image, id or place here.
 
-    Raises QueryError for a number out of bounds, an unknown mode, and candidates in mode exact.
+    Raises QueryError for a number out of bounds, an unknown mode, candidates in a mode that reranks none, and
+    explain in mode shortlist-only.
     """
 
     image: bytes | np.ndarray[Any, Any] | None = field(default=None, repr=False)  # or (H, W, 3) uint8
     id: str | None = None  # an item of the index; it is not its own hit
     place: Place | None = None  # of the index's own raster, cut as its reader cuts a crater
     top: int = 10
-    mode: str = "shortlist"  # or "exact", which scores every image
+    mode: str = "shortlist"  # or "exact", which scores every image; "shortlist-only" reranks none
     candidates: int | None = None  # of the shortlist, reranked; None: CANDIDATES
     expand: int = 0  # first hits that join the query, which is then searched again
     filters: tuple[Filter, ...] = ()
@@ -267,24 +267,35 @@ class SearchRequest:
             raise QueryError(f"expand is 0 to {MOST_EXPAND} hits, not {self.expand}")
         try:
             candidates_in(self.mode, self.candidates)
+            refuse_explain(self.mode, self.explain)
         except ValueError as error:
             raise QueryError(str(error)) from None
 
     @property
     def deep(self) -> int | None:
-        """Images that are reranked, as asked; None in mode exact."""
+        """Images that are reranked, as asked; None in a mode that reranks none."""
         return candidates_in(self.mode, self.candidates)
 
     @property
-    def shortlisted(self) -> int | None:
-        """Images that are reranked, at least `top`; None in mode exact, which scores all."""
+    def reranked(self) -> int | None:
+        """Images that are reranked, at least `top`; None in a mode that reranks none."""
         return None if self.deep is None else max(self.deep, self.top)
+
+    @property
+    def shortlisted(self) -> int | None:
+        """Images that the shortlist gives; None in mode exact, which has none."""
+        return self.top if self.mode == "shortlist-only" else self.reranked
+
+    @property
+    def by_tokens(self) -> bool:
+        """Whether scores are of late interaction: they can be explained."""
+        return self.mode != "shortlist-only"
 
     def described(self) -> Mapping[str, Any]:
         """How it is searched, for answers, tables and reports."""
         return {
             "mode": self.mode,
-            "candidates": self.shortlisted,
+            "candidates": self.reranked,
             "expand": self.expand,
             "top": self.top,
             "filters": [one.model_dump(exclude_none=True) for one in self.filters],
@@ -295,8 +306,8 @@ class SearchRequest:
     def in_words(self) -> str:
         """How it is searched, in one line."""
         told = [self.mode]
-        if self.shortlisted is not None:
-            told.append(f"{self.shortlisted} candidates")
+        if self.reranked is not None:
+            told.append(f"{self.reranked} candidates")
         if self.expand:
             told.append(f"expanded by {self.expand}")
         told += [one.in_words() for one in self.filters]
@@ -313,6 +324,6 @@ class SearchRequest:
 
     def first_pass(self) -> SearchRequest:
         """The search for the hits that join the query."""
-        size = self.shortlisted
+        size = self.reranked
         candidates = None if size is None else max(size, self.expand)
         return replace(self, top=self.expand, candidates=candidates, expand=0, explain=False)

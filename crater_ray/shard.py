@@ -61,7 +61,7 @@ class Candidates:
 
     rows: Array  # (B, S) int64
     shortlist_scores: Array  # (B, S) float32
-    scores: Array  # (B, S) float32, by late interaction
+    scores: Array  # (B, S) float32, by late interaction; in mode shortlist-only the same ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class Shard:
     def rank(self, queries: Queries, request: SearchRequest) -> list[Ranking]:
         """The `top` best of each query, ties by id."""
         ids = self.snapshot.id_ranks
-        if request.shortlisted is None:
+        if request.mode == "exact":
             scores = self._every(queries)
             orders = [stages.ranked(values, ids, request.top) for values in scores]
             return [Ranking(order, values[order]) for order, values in zip(orders, scores, strict=True)]
-        found = self.candidates(queries, request.shortlisted)
+        found = self.candidates(queries, request)
         answers = []
         for rows, values in zip(found.rows, found.scores, strict=True):
             rows, values = rows[rows >= 0], values[rows >= 0]
@@ -128,11 +128,25 @@ class Shard:
             answers.append(Ranking(rows[order], values[order]))
         return answers
 
-    def candidates(self, queries: Queries, count: int) -> Candidates:
-        """The shortlist of each query, reranked. A hit that joined a query is scored without itself."""
+    def candidates(self, queries: Queries, request: SearchRequest) -> Candidates:
+        """The shortlist of each query, reranked where the request's mode does.
+
+        A hit that joined a query is scored without itself.
+        """
+        rows, firsts = self._shortlisted(queries, min(request.shortlisted or 0, len(self.snapshot)))
+        if not request.by_tokens:
+            return Candidates(rows, firsts, firsts)
+        hits = queries.joined or []
+        scores = self.rerank(_with_hits(queries.tokens, [one.tokens for one in hits]), rows)
+        for at, one in enumerate(hits):
+            for row, score in zip(one.rows[one.own()], self._scores_of(one, queries.tokens[at]), strict=True):
+                scores[at, rows[at] == row] = score
+        return Candidates(rows, firsts, scores)
+
+    def _shortlisted(self, queries: Queries, count: int) -> tuple[Array, Array]:
+        """The `count` best rows (B, S) of each query by shortlist vectors, -1 for none, and their scores."""
         if queries.without is None and queries.joined is None:
-            rows, firsts = self.shortlist(queries.vectors, count, queries.mask)
-            return Candidates(rows, firsts, self.rerank(queries.tokens, rows))
+            return self.shortlist(queries.vectors, count, queries.mask)
         hits = queries.joined or []
         gone = queries.without or [np.empty(0, np.int64)] * len(queries)
         vectors = _with_hits(queries.vectors, [one.vectors for one in hits])
@@ -150,11 +164,7 @@ class Shard:
                 first = np.r_[first, self._shortlist_scores_of(hits[at], queries.vectors[at])]
             order = np.argsort(-first, kind="stable")[:count]
             rows[at, : len(order)], firsts[at, : len(order)] = own[order], first[order]
-        scores = self.rerank(_with_hits(queries.tokens, [one.tokens for one in hits]), rows)
-        for at, one in enumerate(hits):
-            for row, score in zip(one.rows[one.own()], self._scores_of(one, queries.tokens[at]), strict=True):
-                scores[at, rows[at] == row] = score
-        return Candidates(rows, firsts, scores)
+        return rows, firsts
 
     def _every(self, queries: Queries) -> Array:
         """(B, N) scores of every row; -inf for one that may not answer."""

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Side = Literal["gallery", "query"]
+Mode = Literal["exact", "shortlist", "shortlist-only"]  # of a search
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 MAX_PIXELS: Final = 64_000_000  # of an image, unless a job says otherwise
 CANDIDATES: Final = 200  # of a shortlist, reranked, by default: docs/benchmarks/scale.md says why
 
 
 def candidates_in(mode: str, candidates: int | None) -> int | None:
-    """Images that a search reranks: the default where none are named, None in mode exact, which scores all.
+    """Images that a search reranks: the default where none are named, None in a mode that reranks none.
 
     Raises ValueError for candidates that the mode does not use, and for a mode that there is not.
     """
     if mode == "shortlist":
         return CANDIDATES if candidates is None else candidates
-    if mode != "exact":
-        raise ValueError(f"mode {mode!r} is not one of exact, shortlist")
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+    without = {"exact": "scores every image", "shortlist-only": "ranks by one vector an image"}
     if candidates is not None:
         raise ValueError(
-            f"candidates = {candidates}: mode exact scores every image and has none; "
+            f"candidates = {candidates}: mode {mode} {without[mode]} and has none; "
             "leave candidates out, or ask in mode shortlist"
         )
     return None
+
+
+def refuse_explain(mode: str, explain: bool) -> None:
+    """Raises ValueError where no pairs of tokens make up a score."""
+    if explain and mode == "shortlist-only":
+        raise ValueError(
+            "explain: mode shortlist-only ranks by one vector an image, and no pairs of tokens make up its "
+            "scores; leave explain out, or ask in mode shortlist"
+        )
 
 
 @dataclass(frozen=True, slots=True)

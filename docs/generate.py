@@ -61,7 +61,10 @@ def plugins() -> str:
         )
         for name, spec in found.specs(kind).items():
             package = found.find(kind, name).distribution
-            pages.append(f"| `{name}` | {package} | {spec.summary} | {_options(spec.options)} |\n")
+            what = (
+                spec.summary if spec.whiten else f"{spec.summary}; `[shortlist] whiten` is false unless said"
+            )
+            pages.append(f"| `{name}` | {package} | {what} | {_options(spec.options)} |\n")
     pages.append(
         "\n## What a plugin may import of crater-ray\n\n"
         "These modules and the names of `crater_ray` itself. Nothing else is promised.\n\n"

@@ -45,7 +45,30 @@ def test_candidates_without_a_shortlist_are_refused(
     assert "--candidates = 30: mode exact scores every image" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            "--candidates 30",
+            "--candidates = 30: mode shortlist-only ranks by one vector an image and has none",
+        ),
+        ("--explain", "--explain: mode shortlist-only ranks by one vector an image, and no pairs of tokens"),
+    ],
+)
+def test_what_one_vector_leaves_without_a_use_is_refused(
+    words: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["query", "index", "--id", "a", "--mode", "shortlist-only", *words.split()])
+    assert end.value.code == 2
+    assert why in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_table_and_a_request_refuse_them_too() -> None:
+    with pytest.raises(ValidationError, match="mode shortlist-only ranks by one vector"):
+        NeighboursTable(mode="shortlist-only", candidates=30)
+    with pytest.raises(ValidationError, match="no pairs of tokens make up its scores"):
+        SearchBody(id="a", mode="shortlist-only", explain=True)
     with pytest.raises(ValidationError, match="mode exact scores every image") as told:
         NeighboursTable(mode="exact", candidates=30)
     assert explain(told.value, NeighboursTable).startswith("candidates = 30: mode exact")

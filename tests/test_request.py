@@ -36,8 +36,10 @@ from crater_ray.request import (
         ({"candidates": 2.5}, "candidates is a whole number, not 2.5"),
         ({"expand": None}, "expand is a whole number, not None"),
         ({"version": "1"}, "version is a whole number"),
-        ({"mode": "both"}, "mode 'both' is not one of exact, shortlist"),
+        ({"mode": "both"}, "mode 'both' is not one of exact, shortlist, shortlist-only"),
         ({"mode": "exact", "candidates": 5}, "mode exact scores every image"),
+        ({"mode": "shortlist-only", "candidates": 5}, "mode shortlist-only ranks by one vector an image"),
+        ({"mode": "shortlist-only", "explain": True}, "explain: mode shortlist-only .* leave explain out"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_when_it_is_asked(options: dict[str, Any], reason: str) -> None:
@@ -84,6 +86,13 @@ def test_at_least_as_many_are_reranked_as_are_given_back() -> None:
     first = SearchRequest(top=3, candidates=4, expand=7, explain=True).first_pass()
     assert (first.top, first.candidates, first.expand, first.explain) == (7, 7, 0, False)
     assert SearchRequest(mode="exact", expand=2).first_pass().shortlisted is None
+    alone = SearchRequest(mode="shortlist-only", top=3, expand=2)
+    assert (alone.described()["candidates"], alone.shortlisted, alone.first_pass().shortlisted) == (
+        None,
+        3,
+        2,
+    )
+    assert alone.in_words() == "shortlist-only, expanded by 2"
 
 
 @pytest.mark.parametrize(

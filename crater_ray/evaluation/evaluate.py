@@ -26,7 +26,7 @@ from crater_ray.plugins import Reader, registry
 from crater_ray.request import SearchRequest
 from crater_ray.retrieve import Index
 from crater_ray.shard import Queries
-from crater_ray.types import Item
+from crater_ray.types import Item, TokenPair
 
 Array = np.ndarray[Any, Any]
 TOGETHER = 8  # queries scored in one call
@@ -108,8 +108,8 @@ def run(
     `depth` ranks of each query are scored (None: the whole gallery); a relevant image below counts zero, as
     does one that the shortlist missed. An image that is asked and lies in the gallery is left out of its own
     ranking (own.py).
-    Raises ConfigError without [queries], for candidates in mode exact, where nothing is relevant but the
-    queries themselves, QueryError for filters that nothing passes, and as the index job.
+    Raises ConfigError without [queries], where nothing is relevant but the queries themselves, QueryError for
+    filters that nothing passes, and as the index job.
     """
     job.queries_ref()  # said before any work
     for out in (run_file, qrels, sheet):
@@ -178,7 +178,7 @@ def run(
             gone = [np.union1d(rows, np.flatnonzero(~passing)) for rows in gone]
         write_qrels(qrels, _judgements(gallery, asked, wanted, gone))
     if sheet is not None:
-        _draw(job, gallery, asked, best, sheet, f"{job.out.name}, mode {request.mode}")
+        _draw(job, gallery, asked, best, sheet, request)
     summary = summarise(concatenate(scores))
     if not summary.queries:
         raise nothing_relevant(job, itself.queries, len(asked))
@@ -192,9 +192,18 @@ def run(
         itself.namesakes,
         sum(part.skipped for part in queries.snapshot.version.parts),
         summary.means,
-        gallery.snapshot.bytes_per_image(),
+        _bytes_read(gallery, request),
         seconds / max(1, len(asked)),
     )
+
+
+def _bytes_read(gallery: Index, request: SearchRequest) -> dict[str, float]:
+    """Of one image, by stage, "total" last: without its tokens where they are not compared."""
+    sizes = gallery.snapshot.bytes_per_image()
+    if not request.by_tokens:
+        sizes = {stage: size for stage, size in sizes.items() if stage not in ("codes", "scales", "total")}
+        sizes["total"] = sum(sizes.values())
+    return sizes
 
 
 def _listed(job: Job) -> dict[str, Item]:
@@ -227,7 +236,7 @@ def _draw(
     asked: Sequence[Item],
     rankings: Sequence[tuple[Array, Array]],
     sheet: Path,
-    title: str,
+    request: SearchRequest,
 ) -> None:
     from crater_ray.sheet import draw
     from crater_ray.types import Hit
@@ -238,11 +247,12 @@ def _draw(
     for place in sorted(set(chosen.tolist())):
         item, (found, scores) = asked[place], rankings[place]
         picture = gallery.pixels(reader.load(item.uri))
-        encoded = gallery.local.encode(picture)
-        explanations = gallery.local.shard.explain(encoded.tokens[0], found)
+        explanations: Sequence[tuple[TokenPair, ...]] = [()] * len(found)
+        if request.by_tokens:
+            explanations = gallery.local.shard.explain(gallery.local.encode(picture).tokens[0], found)
         hits = [
             Hit(rank, gallery.ids[row], gallery.groups[row], float(score), pairs)
             for rank, (row, score, pairs) in enumerate(zip(found, scores, explanations, strict=True), 1)
         ]
         rows.append(sheet_row(gallery, picture, item.id, hits, set(item.relevant or {item.group: 1.0})))
-    draw(rows, sheet, title=title)
+    draw(rows, sheet, title=f"{job.out.name}, mode {request.mode}")

@@ -363,8 +363,7 @@ def _publish(
     def segments(parts: tuple[PartEntry, ...], parent: Version | None) -> tuple[str, ...]:
         if config.side == "query":
             return ()
-        table = job.shortlist
-        return segments_for(store, config, parts, parent, table.index, table.whiten, build)
+        return segments_for(store, config, parts, parent, job.shortlist.index, job.whiten(), build)
 
     return put(store, config, change, segments)
 

@@ -83,6 +83,7 @@ class PluginSpec:
     locates: bool = False  # an aggregator that knows which patch each vector stands for: `Located`
     asymmetric: bool = False  # an aggregator whose query side has its own number of vectors: `Asymmetric`
     needs_attention: bool = False  # an aggregator for backbones with class attention only
+    whiten: bool = True  # an aggregator whose vectors a shortlist whitens, unless the job says otherwise
     cuts: bool = False  # a reader that cuts a view at any place of its raster: `Cuts`
     loads_many: bool = False  # a reader that loads several images in one call: `LoadsMany`
     reads_neighbours: bool = True  # a consumer; without, it gets an empty table and nothing is searched

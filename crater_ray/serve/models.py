@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crater_ray.request import Box, Filter, Mode, Near, SearchOptions, SearchRequest
-from crater_ray.types import TokenPair, candidates_in
+from crater_ray.request import Box, Filter, Near, SearchOptions, SearchRequest
+from crater_ray.types import Mode, TokenPair, candidates_in, refuse_explain
 
 MOST_TOP = 1_000
 MOST_CANDIDATES = 10_000
@@ -36,7 +36,7 @@ class Options(_Input):
     candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] | None = None  # mode shortlist: 200
     expand: Annotated[int, Field(ge=0, le=MOST_EXPAND)] = 0  # first hits that join the query
     strict: bool = False  # 503 rather than an answer that lacks a shard
-    explain: bool = False  # the pairs of tokens behind each score
+    explain: bool = False  # the pairs of tokens behind each score; not in mode shortlist-only
     filters: Annotated[tuple[Filter, ...], Field(max_length=MOST_FILTERS)] = Field(default_factory=tuple)
     box: Box | None = None
     near: Near | None = None
@@ -44,6 +44,7 @@ class Options(_Input):
     @model_validator(mode="after")
     def _used(self) -> Self:
         candidates_in(self.mode, self.candidates)
+        refuse_explain(self.mode, self.explain)
         return self
 
     def request(self, image: bytes | None = None, id: str | None = None) -> SearchRequest:
@@ -119,7 +120,7 @@ class SearchReply(_Output):
     request_id: str
     index: IndexVersion
     mode: Mode
-    candidates: int | None  # that were reranked; null: mode exact scores all
+    candidates: int | None  # that were reranked; null: the mode reranks none
     expand: int
     top: int
     filters: list[Filter]

@@ -63,7 +63,7 @@ class ShardResult:
     rows: Array  # (n,) int64, of the shard
     ids: list[str]
     scores: Array  # (n,) float32
-    shortlist_scores: Array | None = None  # (n,) float32; None in mode exact, and when whole
+    shortlist_scores: Array | None = None  # (n,) float32; None in mode exact and when whole
     segments: Array | None = None  # (n,) int64, which of the version's segments
     details: list[Detail] | None = None  # when whole
     query: Detail | None = None  # of the item that is the query, when whole
@@ -216,11 +216,11 @@ class Searcher:
         assert request.version is not None  # the service pins one
         share = self.share(request.version)
         queries, firsts = share.queries(query), None
-        if request.shortlisted is None or query.whole:
+        if request.mode == "exact" or query.whole:
             (ranking,) = share.shard.rank(queries, request)
             rows, scores = ranking.rows, ranking.scores
         else:
-            found = share.shard.candidates(queries, request.shortlisted)
+            found = share.shard.candidates(queries, request)
             there = found.rows[0] >= 0
             rows, scores, firsts = (
                 found.rows[0][there],

@@ -32,6 +32,7 @@ from crater_ray.retrieve import Index
 from crater_ray.search.codecs import Fp16
 from crater_ray.serve.encoder import QueryEncoder
 from crater_ray.shard import Queries
+from crater_ray.types import MODES, Hit
 
 pytestmark = pytest.mark.ray
 Make = Callable[..., Job]
@@ -109,6 +110,89 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
     assert neighbours.asked(tmp_path / "n.parquet") == {**request.described(), **where}
 
 
+def compared(index: Index) -> np.ndarray:
+    """(N, G') the unit vectors whose cosines the shortlist compares, in double precision."""
+    rows = index.vectors()[:, 0].astype(np.float64)
+    (segment,) = index.snapshot.segments
+    if (learnt := index.snapshot.fitted(segment)) is not None:
+        rows = (rows - learnt["centre"]) @ learnt["axes"].T.astype(np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def best(index: Index, scores: np.ndarray, top: int) -> list[tuple[str, float]]:
+    """The best ids and their scores, ties by id, without rows of -inf."""
+    order = sorted(np.flatnonzero(scores > -np.inf), key=lambda row: (-scores[row], index.ids[row]))
+    return [(index.ids[row], pytest.approx(float(scores[row]), abs=1e-3)) for row in order[:top]]
+
+
+def told(hits: list[Hit]) -> list[tuple[str, float]]:
+    return [(hit.id, hit.score) for hit in hits]
+
+
+@pytest.fixture(params=["whitened", "plain"])
+def by_vectors(request: pytest.FixtureRequest, index: Index, job_here: Make) -> Index:
+    """An index whose shortlist vectors are compared whitened, and one that compares them as they are."""
+    if request.param == "whitened":
+        return index
+    job = job_here("plain", shortlist={"whiten": False})
+    run(job, quiet=True)
+    return open_index(job.out)
+
+
+def test_one_vector_alone_ranks_as_brute_force_does(by_vectors: Index) -> None:
+    index, rows = by_vectors, compared(by_vectors)
+    few = Filter(column="radius", max=9)
+    for id in ("i00004", "i00033"):
+        own = index.row(id)
+        scores = rows @ rows[own]
+        scores[own] = -np.inf
+        assert told(index.search(id=id, top=40, mode="shortlist-only")) == best(index, scores, 40)
+        assert told(index.search(id=id, top=3, mode="shortlist-only")) == best(index, scores, 3)
+        passing = np.where(np.array(index.items(["radius"])["radius"]) <= 9, scores, -np.inf)
+        found = index.search(id=id, top=5, mode="shortlist-only", filters=(few,))
+        assert told(found) == best(index, passing, 5)
+        assert [hit.rank for hit in found] == [1, 2, 3, 4, 5]
+        assert all(not hit.explanation for hit in found)
+    picture = index.image("i00007")
+    hits = index.search(picture, top=40, mode="shortlist-only")
+    assert told(hits) == best(index, rows @ rows[index.row("i00007")], 40)  # the image of an item
+    assert hits.described() == "shortlist-only, version 1"
+    assert hits.show().width > 100  # a sheet on which nothing is joined
+
+
+def test_first_hits_join_one_vector_and_each_image_scores_its_best(by_vectors: Index) -> None:
+    index, rows = by_vectors, compared(by_vectors)
+    own = index.row("i00004")
+    scores = rows @ rows[own]
+    scores[own] = -np.inf
+    first, second = (index.row(id) for id, _ in best(index, scores, 2))
+    joined = np.maximum.reduce([scores, rows @ rows[first], rows @ rows[second]])
+    joined[own] = -np.inf
+    for hit, other in ((first, second), (second, first)):  # which would match itself
+        joined[hit] = max(scores[hit], rows[hit] @ rows[other])
+    found = index.search(id="i00004", top=40, mode="shortlist-only", expand=2)
+    assert told(found) == best(index, joined, 40)
+
+
+def test_neighbours_and_an_evaluation_by_one_vector(
+    indexed: Job, index: Index, here: None, tmp_path: Path
+) -> None:
+    named = indexed.model_copy(update={"neighbours": NeighboursTable(top=3, mode="shortlist-only")})
+    report = crater_ray.neighbours(named, tmp_path / "n.parquet", quiet=True)
+    assert (report.request.mode, report.as_dict()["candidates"]) == ("shortlist-only", None)
+    table = pq.read_table(report.out).to_pylist()
+    for id in ("i00000", "i00021"):
+        wanted = [hit.id for hit in index.search(id=id, top=3, mode="shortlist-only")]
+        assert [row["id"] for row in table if row["query_id"] == id] == wanted
+    scored = crater_ray.evaluate(indexed, mode="shortlist-only", sheet=tmp_path / "sheet.png", quiet=True)
+    whole = crater_ray.evaluate(indexed, quiet=True)
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    assert {"codes", "scales"} == whole.bytes_per_image.keys() - scored.bytes_per_image.keys()
+    stages = [size for stage, size in scored.bytes_per_image.items() if stage != "total"]
+    assert scored.as_dict()["bytes_per_image"] == pytest.approx(sum(stages))
+    assert scored.as_text().startswith("shortlist-only: 20 queries against 40 images")
+
+
 @pytest.mark.parametrize("name", ["n.csv", "n.foo", "n"])
 def test_a_table_is_not_parquet_under_another_format_s_name(
     index: Index, indexed: Job, tmp_path: Path, name: str
@@ -159,6 +243,7 @@ def test_a_mask_is_applied_inside_both_modes(index: Index) -> None:
         ({"id": "i00000", "mode": "guess"}, "guess"),
         ({"id": "i00000", "expand": -1}, "0 to 100"),
         ({"id": "i00000", "mode": "exact", "candidates": 30}, "mode exact scores every image"),
+        ({"id": "i00000", "mode": "shortlist-only", "explain": True}, "no pairs of tokens make up its"),
         ({"image": b""}, "cannot be used"),
         ({"image": b"\xff\xd8\xff\xe0 half a picture"}, "cannot be used"),
     ],
@@ -168,11 +253,11 @@ def test_a_query_that_cannot_be_answered_says_why(index: Index, asked: dict, sai
         index.search(**asked)
 
 
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.parametrize("mode", MODES)
 def test_more_hits_than_there_are_images_cost_no_more_than_all(index: Index, mode: str) -> None:
     """A shortlist of 10^12 would not fit into memory."""
     every = index.search(id="i00000", top=len(index), mode=mode)
-    deep = {} if mode == "exact" else {"candidates": 10**12}
+    deep = {"candidates": 10**12} if mode == "shortlist" else {}
     assert list(index.search(id="i00000", top=10**12, mode=mode, **deep)) == list(every)
 
 
@@ -185,7 +270,7 @@ def test_it_is_what_consumers_are_promised(index: Index) -> None:
 def test_an_outside_tool_scores_the_run_to_evaluates_own_map(
     indexed: Job, here: None, tmp_path: Path
 ) -> None:
-    for mode, candidates in (("exact", None), ("shortlist", 5)):
+    for mode, candidates in (("exact", None), ("shortlist", 5), ("shortlist-only", None)):
         report = evaluate.run(
             indexed,
             SearchRequest(mode=mode, candidates=candidates),

@@ -156,6 +156,7 @@ def test_a_body_that_is_not_what_it_says(rig: Rigs, content: bytes) -> None:
     [
         {"top": 0}, {"top": -1}, {"top": 10**9}, {"top": "many"}, {"top": None}, {"top": 1.5},
         {"candidates": 0}, {"candidates": 10**9}, {"mode": "guess"}, {"strict": "perhaps"}, {"topp": 3},
+        {"mode": "shortlist-only", "candidates": 9}, {"mode": "shortlist-only", "explain": True},
         {"expand": -1}, {"expand": 11},
         {"filters": [{"column": "body"}]}, {"filters": [{"column": "body", "any_of": []}]},
         {"filters": [{"column": "body", "any_of": ["moon"], "min": 1}]}, {"filters": {"body": "moon"}},

@@ -23,7 +23,7 @@ from crater_ray.search.codecs import codec
 from crater_ray.serve.searcher import Searcher, ShardQuery, ShardResult
 from crater_ray.serve.sharded import merge
 from crater_ray.shard import Queries
-from crater_ray.types import Item
+from crater_ray.types import MODES, Item
 
 ROWS, PARTS, DIM = 900, 4, 16
 COLUMNS = pa.schema(
@@ -204,10 +204,11 @@ def test_a_joined_hit_is_scored_by_the_others_in_the_shortlist_too(lists: Path) 
     index = Index(lists, 1, threads=1)
     vectors, tokens = index.stored(np.array([5]))
     shard = index.local.shard
-    found = shard.candidates(Queries(vectors, tokens), 30)
+    request = SearchRequest(top=30, candidates=30)
+    found = shard.candidates(Queries(vectors, tokens), request)
     rows, firsts = found.rows, found.shortlist_scores
     one = rows[0][rows[0] != 5][0]
-    found = shard.candidates(Queries(vectors, tokens, joined=[shard.stored(np.array([one]))]), 30)
+    found = shard.candidates(Queries(vectors, tokens, joined=[shard.stored(np.array([one]))]), request)
     again, scores = found.rows, found.shortlist_scores
     before, after = firsts[0][rows[0] == one], scores[0][again[0] == one]
     assert after == pytest.approx(before, abs=1e-5)  # as by the query alone, and not by itself
@@ -219,7 +220,43 @@ def test_a_joined_hit_is_scored_by_the_others_in_the_shortlist_too(lists: Path) 
     assert scores[0][again[0] == other] == pytest.approx(float((both @ row).max()), abs=0.03)  # a byte each
 
 
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.usefixtures("road")
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"filters": (Filter(column="chance", max=0.05),)}],
+    ids=["all", "filtered"],
+)
+def test_lists_rank_by_the_cosine_with_what_they_keep_in_8_bits(
+    lists: Path, searchers: dict[int, list[Searcher]], how: dict
+) -> None:
+    from crater_ray.filters import mask
+    from crater_ray.search.whitening import whiten
+
+    index = Index(lists, 2, threads=1)
+    learnt = index.snapshot.fitted(index.snapshot.segments[0])
+    assert learnt is not None
+    unit = whiten(index.vectors(), learnt)[:, 0]
+    passing = mask(index.items(), how.get("filters", ()), None)
+    shares = []
+    for row in range(7, len(index), 500):
+        vectors, tokens = index.stored(np.array([row]))
+        request = SearchRequest(id=index.ids[row], top=20, mode="shortlist-only", version=2, **how)
+        hits = index.search(request)
+        by_id = [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in hits]
+        scores = unit @ unit[row]
+        rows = [index.row(hit.id) for hit in hits]
+        np.testing.assert_allclose([hit.score for hit in hits], scores[rows], atol=0.03)
+        scores[row] = -np.inf
+        if passing is not None:
+            scores[~passing] = -np.inf
+            assert passing[rows].all()
+        shares.append(len({*np.argsort(-scores)[:20].tolist()} & {*rows}) / 20)
+        for shards in searchers.values():
+            assert asked(shards, ShardQuery(request, vectors[0], tokens[0])) == by_id
+    assert np.mean(shares) >= 0.9
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_rows_without_which_a_query_is_ranked(lists: Path, mode: str) -> None:
     index = Index(lists, 1, threads=1)
     asked = np.array([5, 1700])

@@ -18,9 +18,14 @@ from crater_ray.retrieve import Index
 from crater_ray.serve.calls import Busy
 from crater_ray.serve.searcher import NotHeld
 from crater_ray.shard import Queries
+from crater_ray.types import MODES, Hit
 
 Rigs = Callable[..., Any]
-DEEP = {"exact": {}, "shortlist": {"candidates": 12}}  # mode exact has none
+HOW = {  # what a mode has
+    "exact": {"explain": True},
+    "shortlist": {"candidates": 12, "explain": True},
+    "shortlist-only": {},
+}
 ODD = "../odd 'id' \"of\" 9% <b>/é.jpg"
 
 
@@ -40,12 +45,16 @@ def expected(hits: Any) -> list[tuple[int, str, str, float]]:
     return [(hit.rank, hit.id, hit.group, hit.score) for hit in hits]
 
 
+def explained(hit: Hit, asked: dict[str, Any]) -> list[dict[str, Any]] | None:
+    return [asdict(pair) for pair in hit.explanation] if asked.get("explain") else None
+
+
 @pytest.mark.parametrize("shards", [1, 2, 3, 5])
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.parametrize("mode", MODES)
 def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards: int, mode: str) -> None:
     client = rig(shards=shards).client
     for id in ("i0000", "i0027", ODD):
-        asked = {"top": 7, "mode": mode, "explain": True, **DEEP[mode]}
+        asked = {"top": 7, "mode": mode, **HOW[mode]}
         reply = client.post("/v1/search", json={"id": id, **asked})
         hits = index.search(id=id, **asked)
         assert found(reply) == expected(hits)
@@ -58,16 +67,16 @@ def test_the_served_answer_is_the_in_process_one(rig: Rigs, index: Index, shards
             name: row[name] for name in ("body", "lat", "lon", "diameter_km", "seen", "fresh")
         }
         for hit, answer in zip(hits, told["hits"], strict=True):
-            assert answer["explanation"] == [asdict(pair) for pair in hit.explanation]
+            assert answer["explanation"] == explained(hit, asked)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
     rig: Rigs, index: Index, shards: int, mode: str
 ) -> None:
     client = rig(shards=shards).client
-    asked = {"top": 7, "mode": mode, "expand": 2, "explain": True, **DEEP[mode]}
+    asked = {"top": 7, "mode": mode, "expand": 2, **HOW[mode]}
     by_id = client.post("/v1/search", json={"id": "i0027", **asked})
     by_image = client.post(
         "/v1/search", files={"image": ("a.png", png(), "image/png")}, data={"request": json.dumps(asked)}
@@ -80,24 +89,27 @@ def test_a_query_is_joined_by_its_first_hits_whatever_shard_has_them(
         told = reply.json()
         assert told["query"]["tokens"] == 6
         for hit, answer in zip(hits, told["hits"], strict=True):
-            assert answer["explanation"] == [asdict(pair) for pair in hit.explanation]
+            assert answer["explanation"] == explained(hit, asked)
     assert found(by_id) != found(client.post("/v1/search", json={"id": "i0027", **asked, "expand": 0}))
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.parametrize("mode", MODES)
 def test_an_image_is_answered_as_in_process(rig: Rigs, index: Index, shards: int, mode: str) -> None:
     reply = rig(shards=shards).client.post(
         "/v1/search",
         files={"image": ("a.png", png(), "image/png")},
-        data={"request": json.dumps({"top": 5, "mode": mode, "explain": True, **DEEP[mode]})},
+        data={"request": json.dumps({"top": 5, "mode": mode, **HOW[mode]})},
     )
-    assert found(reply) == expected(index.search(png(), top=5, mode=mode, **DEEP[mode]))
+    assert found(reply) == expected(index.search(png(), top=5, mode=mode, **HOW[mode]))
+    assert {"decode", "encode", "search", "total"} <= set(reply.json()["seconds"])
     where = reply.json()["query"]["where"]
+    if mode == "shortlist-only":
+        assert where is None
+        return
     assert where["grid"] == {"rows": 4, "columns": 4}
     places = index.local.places(index.pixels(png()), "query")
     np.testing.assert_allclose(where["places"], places)
-    assert {"decode", "encode", "search", "total"} <= set(reply.json()["seconds"])
 
 
 def close(item: dict[str, Any]) -> bool:
@@ -110,7 +122,7 @@ def close(item: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-@pytest.mark.parametrize("mode", ["exact", "shortlist"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("asked", "passes"),
     [

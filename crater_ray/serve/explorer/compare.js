@@ -69,7 +69,7 @@ export function makeCompare(role, config, { step, search }) {
     leaving = new AbortController();
     const { signal } = leaving;
     const pairs = hit.explanation ?? [];
-    now = { wheres: [query.where, null], pairs, width, hit };
+    now = { wheres: [query.where, null], pairs, width, hit, mode };
     byId("compare-empty").hidden = true;
     byId("compare-body").hidden = false;
     byId("compare-which").textContent = `hit ${row + 1} of ${of}, ${NAMES[mode].toLowerCase()}`;
@@ -89,6 +89,8 @@ export function makeCompare(role, config, { step, search }) {
     table(pairs, point);
     byId("sum").textContent = sum(now, config);
     redraw();
+    byId("compare-note").textContent = "";
+    if (mode === "shortlist-only") return;
     byId("compare-note").textContent = "Finding where the tokens lie …";
     try {
       const wheres = await Promise.all([
@@ -121,7 +123,10 @@ async function placesOf(id, signal) {
   return remembered.get(id);
 }
 
-function sum({ hit, pairs, width }, config) {
+function sum({ hit, pairs, width, mode }, config) {
+  if (mode === "shortlist-only") {
+    return `Score ${score(hit.score)}: the cosine of one vector of each image (${config.shortlist}); tokens have no part in it.`;
+  }
   const how = {
     maxsim: `the mean of ${width} tokens' best similarities`,
     chamfer: "the mean of both images' tokens' best similarities",

@@ -6,7 +6,7 @@ import { show } from "./pictures.js";
 import { capital, count, kilometres, milliseconds, place, score } from "./format.js";
 
 const WIDE = matchMedia("(min-width: 1100px)");
-export const NAMES = { shortlist: "Shortlist", exact: "Exact" };
+export const NAMES = { shortlist: "Shortlist", "shortlist-only": "Shortlist only", exact: "Exact" };
 
 /** `chosen(hit, mode, place)` is called when a hit is chosen. */
 export function makeHits(role, chosen) {

@@ -1,6 +1,6 @@
 // The query as the page's address, so that a link restores it. An image cannot travel in a link.
 
-const MODES = ["shortlist", "exact", "both"];
+const MODES = ["shortlist", "shortlist-only", "exact", "both"];
 export const DEFAULTS = {
   id: null, mode: "shortlist", top: 10, candidates: 200, expand: 0, strict: false, filters: [], box: null, hit: null, body: null,
 };

@@ -14,6 +14,7 @@ import { hideProblem, indexSummary, mebibytes, replySummary, showProblem } from 
 import { tokenButton } from "./token.js";
 
 const NUMBERS = ["top", "candidates", "expand"];
+const RERANKS = ["shortlist", "both"]; // modes that have candidates
 const state = { ...link.read(), image: null, url: null };
 let running = new AbortController();
 let followed = null; // the query that the map has turned to
@@ -77,7 +78,7 @@ async function start() {
     Object.assign(state, changes);
     link.put(state, newEntry);
     atlas?.filter(state.filters, state.box);
-    byId("candidates").disabled = state.mode === "exact";
+    byId("candidates").disabled = !RERANKS.includes(state.mode);
     if (state.image || state.id !== null) await run(info);
   }
 
@@ -101,9 +102,11 @@ async function start() {
     setBusy(true);
     try {
       const modes = mode === "both" ? ["shortlist", "exact"] : [mode];
-      const options = { top, expand, strict, explain: true, filters: listed, box };
+      const options = { top, expand, strict, filters: listed, box };
       const query = { id, image };
-      const optionsOf = (one) => ({ ...options, mode: one, ...(one === "shortlist" ? { candidates } : {}) });
+      const optionsOf = (one) => ({
+        ...options, mode: one, explain: one !== "shortlist-only", ...(one === "shortlist" ? { candidates } : {}),
+      });
       const replies = await Promise.all(modes.map((one) => api.search(query, optionsOf(one), signal)));
       answers = replies.map((reply, number) => ({ mode: modes[number], reply }));
       show();
@@ -144,7 +147,7 @@ async function start() {
     filters.write(state);
     atlas?.turn(state.body ?? role.body?.values?.[0] ?? null);
     atlas?.filter(state.filters, state.box);
-    byId("candidates").disabled = state.mode === "exact";
+    byId("candidates").disabled = !RERANKS.includes(state.mode);
     if (state.id !== null) return run(info);
     answers = [];
     queryCard.showNothing();

@@ -15,7 +15,7 @@ export function indexSummary({ name, version, items, shards, config }) {
 export function replySummary({ hits, mode, shards, seconds, index }) {
   const stages = Object.entries(seconds).filter(([stage]) => stage !== "total" && stage !== "describe");
   const parts = stages.map(([stage, time]) => `${stage} ${milliseconds(time)}`).join(", ");
-  return `${count(hits.length, "hit")}, ${mode === "exact" ? "exact" : "shortlist"} in ${milliseconds(seconds.total)} ` +
+  return `${count(hits.length, "hit")}, ${mode} in ${milliseconds(seconds.total)} ` +
     `(${parts}); ${shards.answered} of ${count(shards.total, "shard")}, version ${index.version}`;
 }
 

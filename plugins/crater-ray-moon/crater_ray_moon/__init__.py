@@ -35,6 +35,7 @@ def register_aggregators() -> Iterable[PluginSpec]:
         "class token and mean of patch tokens, as the backbone `moon` was trained with",
         "crater_ray_moon.aggregator:Moon",
         Options,
+        whiten=False,
     )
 
 

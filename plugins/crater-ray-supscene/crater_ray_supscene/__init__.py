@@ -84,7 +84,9 @@ POOLINGS: Named = {
 def register_aggregators() -> Iterable[PluginSpec]:
     for name, (summary, where, options) in (AGGREGATORS | POOLINGS).items():
         factory = f"crater_ray_supscene.aggregators.{where}"
-        yield PluginSpec(name, summary, factory, options, needs_attention=name == "divlad")
+        # what was trained is compared as it was trained
+        whiten = name not in AGGREGATORS
+        yield PluginSpec(name, summary, factory, options, needs_attention=name == "divlad", whiten=whiten)
 
 
 @hookimpl

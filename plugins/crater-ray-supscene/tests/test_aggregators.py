@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from crater_ray.config import load_job
 from crater_ray.errors import ConfigError, PluginError
 from crater_ray.plugins import registry
 from crater_ray.testing import check_aggregator, fake_tokens
 from crater_ray.types import Tokens, TokenShape
+from crater_ray_supscene import AGGREGATORS
 from crater_ray_supscene.aggregators import saved
 from crater_ray_supscene.aggregators.divlad import Divlad
 from crater_ray_supscene.aggregators.learnt import to_be_trained
@@ -245,6 +247,37 @@ def test_every_weight_is_learnt(factory: Any, options: dict[str, Any]) -> None:
     (projected * torch.rand(projected.shape)).sum().backward()
     missing = [name for name, weight in module.named_parameters() if weight.grad is None]
     assert not missing
+
+
+JOB = """
+out = "index"
+[reader]
+name = "folder"
+root = "."
+[backbone]
+name = "timm"
+model = "vit_tiny_patch16_224"
+[shortlist]
+name = "{name}"
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "whitened"),
+    [
+        *((name, "", False) for name in AGGREGATORS),
+        *((name, "", True) for name in ("rmac", "spoc", "crow", "cls")),
+        ("divlad", "whiten = true", True),
+        ("cls", "whiten = false", False),
+    ],
+)
+def test_what_was_trained_is_compared_as_trained_unless_the_job_says_otherwise(
+    name: str, more: str, whitened: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.format(name=name, more=more))
+    assert load_job(path).whiten() is whitened
 
 
 @pytest.mark.parametrize("name", ["divlad", "netvlad", "salad"])

@@ -144,6 +144,24 @@ def test_side_by_side(page: Any, index: Any) -> None:
     page.shot("side-by-side-1280-light")
 
 
+def test_one_vector_alone(page: Any, index: Any) -> None:
+    page.open("?id=i0016&mode=shortlist-only&top=5")
+    wanted = index.search(id="i0016", mode="shortlist-only", top=5)
+    rows = page.rows("shortlist-only")
+    assert [(row["id"], row["score"]) for row in rows] == [(hit.id, f"{hit.score:.4f}") for hit in wanted]
+    assert page.find("input[value=shortlist-only]").is_selected()
+    assert not page.find("#candidates").is_enabled()
+    assert page.text("#status").startswith("5 hits, shortlist-only in")
+    page.until("document.getElementById('sum').textContent.includes('one vector of each image (mean)')")
+    assert page.script("return document.querySelectorAll('#lines g').length") == 0
+    page.shot("shortlist-only-1280-light")
+    page.script("document.querySelector('input[name=mode][value=shortlist]').click()")
+    page.rows("shortlist")
+    assert page.find("#candidates").is_enabled()
+    page.until("document.querySelectorAll('#lines g').length === 6")
+    assert page.errors() == []
+
+
 def test_first_hits_join_the_query(page: Any, index: Any) -> None:
     page.open("?id=i0016&mode=exact&expand=2")
     wanted = index.search(id="i0016", mode="exact", expand=2)
