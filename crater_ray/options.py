@@ -83,8 +83,8 @@ def search_options(mode: str) -> Callable[[Callable[..., Any]], Callable[..., An
             default=mode,
             show_default=True,
             metavar="MODE",
-            help="exact (scores every image), shortlist (reranks its candidates), or shortlist-only (ranks by one "
-            "vector an image).",
+            help="exact (scores every image), shortlist (reranks its candidates) or shortlist-only (ranks by "
+            "one vector an image).",
         ),
         click.option(
             "--candidates",
