@@ -284,11 +284,11 @@ def sheet_row(
     """One query and its hits with the best pairs of tokens; `relevant` groups are framed as correct."""
     from crater_ray.sheet import SheetHit, SheetRow
 
-    here = index.local.places(picture, "query")
+    here = index.local.places(picture, "query") if any(hit.explanation for hit in hits) else None
     shown = []
     for hit in hits[:SHEET_HITS]:
         image = index.image(hit.id)
-        there = index.local.places(image, "gallery")
+        there = index.local.places(image, "gallery") if hit.explanation else None
         correct = None if relevant is None else hit.group in relevant
         shown.append(SheetHit(image, hit.id, hit.score, correct, _lines(hit.explanation, here, there)))
     return SheetRow(picture, label, shown)
