@@ -110,19 +110,21 @@ def test_an_expanded_query_is_asked_again_with_its_first_hits(
     assert neighbours.asked(tmp_path / "n.parquet") == {**request.described(), **where}
 
 
-def compared(index: Index) -> np.ndarray:
-    """(N, G') the unit vectors whose cosines the shortlist compares, in double precision."""
-    rows = index.vectors()[:, 0].astype(np.float64)
+def compared(index: Index, vectors: np.ndarray | None = None) -> np.ndarray:
+    """(N, G') the unit vectors that the shortlist compares, in double precision: as kept, or whitened."""
+    rows = (index.vectors() if vectors is None else vectors)[:, 0].astype(np.float64)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)  # float16
     (segment,) = index.snapshot.segments
-    if (learnt := index.snapshot.fitted(segment)) is not None:
-        rows = (rows - learnt["centre"]) @ learnt["axes"].T.astype(np.float64)
+    if (learnt := index.snapshot.fitted(segment)) is None:
+        return rows
+    rows = (rows - learnt["centre"]) @ learnt["axes"].T.astype(np.float64)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def best(index: Index, scores: np.ndarray, top: int) -> list[tuple[str, float]]:
     """The best ids and their scores, ties by id, without rows of -inf."""
     order = sorted(np.flatnonzero(scores > -np.inf), key=lambda row: (-scores[row], index.ids[row]))
-    return [(index.ids[row], pytest.approx(float(scores[row]), abs=1e-3)) for row in order[:top]]
+    return [(index.ids[row], pytest.approx(float(scores[row]), abs=1e-5)) for row in order[:top]]
 
 
 def told(hits: list[Hit]) -> list[tuple[str, float]]:
@@ -130,11 +132,9 @@ def told(hits: list[Hit]) -> list[tuple[str, float]]:
 
 
 @pytest.fixture(params=["whitened", "plain"])
-def by_vectors(request: pytest.FixtureRequest, index: Index, job_here: Make) -> Index:
+def by_vectors(request: pytest.FixtureRequest, job_here: Make) -> Index:
     """An index whose shortlist vectors are compared whitened, and one that compares them as they are."""
-    if request.param == "whitened":
-        return index
-    job = job_here("plain", shortlist={"whiten": False})
+    job = job_here(request.param, shortlist={"whiten": request.param == "whitened"})
     run(job, quiet=True)
     return open_index(job.out)
 
@@ -155,7 +155,8 @@ def test_one_vector_alone_ranks_as_brute_force_does(by_vectors: Index) -> None:
         assert all(not hit.explanation for hit in found)
     picture = index.image("i00007")
     hits = index.search(picture, top=40, mode="shortlist-only")
-    assert told(hits) == best(index, rows @ rows[index.row("i00007")], 40)  # the image of an item
+    (asked,) = compared(index, index.local.encode(picture).vectors)
+    assert told(hits) == best(index, rows @ asked, 40)
     assert hits.described() == "shortlist-only, version 1"
     assert hits.show().width > 100  # a sheet on which nothing is joined
 
