@@ -75,7 +75,7 @@ export function makeCompare(role, config, { step, search }) {
     byId("compare-which").textContent = `hit ${row + 1} of ${of}, ${NAMES[mode].toLowerCase()}`;
     byId("previous").disabled = row === 0;
     byId("next").disabled = row === of - 1;
-    strongest.max = String(Math.max(1, pairs.length));
+    if (pairs.length) strongest.max = String(pairs.length); // a lower one would lower its value for good
     byId("strongest-count").value = strongest.value;
     if (query.id !== null) show(images[0], query.id, SIZE);
     else {
