@@ -21,7 +21,7 @@ def executed(path: Path, folder: Path) -> dict[str, Any]:
 
     book = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(book, timeout=280, kernel_name="python3", resources=resources).execute()
+    NotebookClient(book, timeout=800, kernel_name="python3", resources=resources).execute()
     found: dict[str, Any] = json.loads(nbformat.writes(book))
     for cell in found["cells"]:
         cell["metadata"] = {}  # times of the run

