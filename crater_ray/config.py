@@ -55,8 +55,8 @@ class ShortlistTable(PluginTable):
 
     name: str = "cls"
     index: str = "auto"  # a FAISS factory string; auto: Flat, then IVF…,SQ8 where vectors are many
-    # compare vectors centred and evened out, learnt from the first ones indexed; left out: as the aggregator's
-    # plugin says, which is false for a trained descriptor
+    # compare vectors centred and evened out, learnt from the first ones indexed; left out: as the
+    # aggregator's plugin says, which is false for a trained descriptor
     whiten: bool | None = None
 
 
